@@ -1,0 +1,1 @@
+//! What this user and this machine allow: ids, settings, credentials.

@@ -1,0 +1,1 @@
+//! A container as it is on disk: what the user asked for, its name, its status, its log.

@@ -1,0 +1,1 @@
+//! The verbs: create, start, stop, rm… across images, containers and the runtime. Never prints.

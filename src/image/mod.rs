@@ -1,0 +1,1 @@
+//! Images: pulled, loaded, unpacked, listed, removed.

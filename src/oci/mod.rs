@@ -1,0 +1,1 @@
+//! Plain types of the OCI specifications: references, digests, platforms. No IO.

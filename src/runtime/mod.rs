@@ -1,0 +1,1 @@
+//! Bundle to process: namespaces, mounts, credentials, seccomp. Knows nothing of images or networks.

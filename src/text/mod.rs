@@ -1,0 +1,2 @@
+//! Text in and out: sizes, durations, times, signals, tables, `--format` templates.
+//! Pure functions without IO.
