@@ -1,1 +1,3 @@
 //! What this user and this machine allow: ids, settings, credentials.
+
+pub mod ids;

@@ -4,6 +4,10 @@
 use std::fmt;
 use std::io;
 
+pub mod idmap;
+pub mod process;
+pub mod userns;
+
 /// A system call that failed, printed as strace would print it:
 /// `openat2("etc/passwd"): No such file or directory (os error 2)`.
 #[derive(Debug)]

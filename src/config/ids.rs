@@ -1,0 +1,259 @@
+//! Which ids a container of this user gets: /etc/passwd, /etc/subuid and /etc/subgid read by
+//! our own parsers (static glibc cannot use NSS), and the helpers that may write the map.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::sys::idmap::IdMaps;
+use crate::sys::idmap::IdRange;
+use crate::sys::idmap::Writer;
+
+/// The maps for this user, and why there is only one id where that is so.
+#[derive(Debug)]
+pub struct Ids {
+    pub maps: IdMaps,
+    pub single_because: Option<String>,
+}
+
+impl Ids {
+    pub fn detect() -> anyhow::Result<Ids> {
+        let uid = rustix::process::geteuid().as_raw();
+        let gid = rustix::process::getegid().as_raw();
+        if uid == 0 && may_map_any_id() {
+            return Ok(Ids {
+                maps: identity()?,
+                single_because: None,
+            });
+        }
+        match sub_ids(uid, gid) {
+            Ok(maps) => Ok(Ids {
+                maps,
+                single_because: None,
+            }),
+            Err(reason) => Ok(Ids {
+                maps: single(uid, gid),
+                single_because: Some(reason),
+            }),
+        }
+    }
+}
+
+/// Linux: a process with CAP_SETUID (CAP_SETGID) in the parent namespace may map any of the ids
+/// that exist there (user_namespaces(7)). True for root, and for root of most containers.
+fn may_map_any_id() -> bool {
+    use caps::CapSet;
+    use caps::Capability;
+    let has = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
+    has(Capability::CAP_SETUID) && has(Capability::CAP_SETGID)
+}
+
+fn identity() -> anyhow::Result<IdMaps> {
+    let read = |path: &str| {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+        anyhow::Ok(identity_of(&text))
+    };
+    Ok(IdMaps {
+        writer: Writer::Privileged,
+        uids: read("/proc/self/uid_map")?,
+        gids: read("/proc/self/gid_map")?,
+    })
+}
+
+/// Every id that a namespace with this map has, mapped to itself.
+fn identity_of(map: &str) -> Vec<IdRange> {
+    map.lines()
+        .filter_map(|line| {
+            let mut fields = line.split_whitespace().map(str::parse::<u32>);
+            let inside = fields.next()?.ok()?;
+            let count = fields.nth(1)?.ok()?;
+            Some(IdRange {
+                inside,
+                outside: inside,
+                count,
+            })
+        })
+        .collect()
+}
+
+fn single(uid: u32, gid: u32) -> IdMaps {
+    let one = |outside| {
+        vec![IdRange {
+            inside: 0,
+            outside,
+            count: 1,
+        }]
+    };
+    IdMaps {
+        writer: Writer::Single,
+        uids: one(uid),
+        gids: one(gid),
+    }
+}
+
+fn sub_ids(uid: u32, gid: u32) -> Result<IdMaps, String> {
+    let name = user_name(uid);
+    let who = name.clone().unwrap_or_else(|| format!("uid {uid}"));
+    let ranges = |path: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let ranges = sub_id_ranges(&text, name.as_deref(), uid);
+        if ranges.is_empty() {
+            return Err(format!("{who} has no range in {path}"));
+        }
+        Ok(ranges)
+    };
+    let uids = ranges("/etc/subuid")?;
+    let gids = ranges("/etc/subgid")?;
+    Ok(IdMaps {
+        writer: Writer::Helpers {
+            newuidmap: helper("newuidmap")?,
+            newgidmap: helper("newgidmap")?,
+        },
+        uids: container_map(uid, &uids),
+        gids: container_map(gid, &gids),
+    })
+}
+
+/// 0 is the user, 1… are the ranges, one after the other.
+fn container_map(own: u32, ranges: &[(u32, u32)]) -> Vec<IdRange> {
+    let mut map = vec![IdRange {
+        inside: 0,
+        outside: own,
+        count: 1,
+    }];
+    let mut inside: u32 = 1;
+    for (start, count) in ranges {
+        let count = (*count).min(u32::MAX - inside);
+        map.push(IdRange {
+            inside,
+            outside: *start,
+            count,
+        });
+        inside += count;
+    }
+    map
+}
+
+/// The ranges (start, count) that a subuid(5) file gives to a user, by name or by number.
+pub fn sub_id_ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
+    let number = uid.to_string();
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.trim().split(':');
+            let owner = fields.next()?;
+            if Some(owner) != name && owner != number {
+                return None;
+            }
+            let start: u32 = fields.next()?.parse().ok()?;
+            let count: u32 = fields.next()?.parse().ok()?;
+            (count > 0 && start.checked_add(count - 1).is_some()).then_some((start, count))
+        })
+        .collect()
+}
+
+/// A helper that can do its work: executable, and set-uid or with file capabilities.
+fn helper(name: &str) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    let found = std::env::split_paths(&path)
+        .chain(["/usr/bin".into(), "/bin".into()])
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file());
+    let Some(path) = found else {
+        return Err(format!("{name} is not installed"));
+    };
+    if has_privilege(&path) {
+        Ok(path)
+    } else {
+        Err(format!(
+            "{} is neither set-uid nor has it file capabilities",
+            path.display()
+        ))
+    }
+}
+
+fn has_privilege(path: &Path) -> bool {
+    let set_uid = path
+        .metadata()
+        .is_ok_and(|metadata| metadata.permissions().mode() & 0o4000 != 0);
+    let mut value = [0u8; 64];
+    set_uid || rustix::fs::getxattr(path, "security.capability", &mut value).is_ok()
+}
+
+/// The login name of a uid: from /etc/passwd, else from `getent`, which knows LDAP and SSSD.
+pub fn user_name(uid: u32) -> Option<String> {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name_in(&passwd, uid).or_else(|| {
+        let output = Command::new("getent")
+            .args(["passwd", &uid.to_string()])
+            .output()
+            .ok()?;
+        name_in(&String::from_utf8_lossy(&output.stdout), uid)
+    })
+}
+
+fn name_in(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_found_by_name_and_by_number_and_junk_is_passed_over() {
+        let text = "ann:100000:65536\n# note\n1000:300000:10\nbob:1:1\nann:x:1\nann:4294967295:2\nann:5:0\n";
+        assert_eq!(
+            sub_id_ranges(text, Some("ann"), 1000),
+            [(100_000, 65536), (300_000, 10)]
+        );
+        assert_eq!(sub_id_ranges(text, None, 7), []);
+    }
+
+    #[test]
+    fn several_ranges_follow_each_other_inside() {
+        let map = container_map(1000, &[(100_000, 65536), (300_000, 10)]);
+        let inside: Vec<(u32, u32, u32)> = map
+            .iter()
+            .map(|range| (range.inside, range.outside, range.count))
+            .collect();
+        assert_eq!(
+            inside,
+            [(0, 1000, 1), (1, 100_000, 65536), (65537, 300_000, 10)]
+        );
+    }
+
+    #[test]
+    fn the_identity_map_keeps_what_the_namespace_has() {
+        let map =
+            identity_of("         0       1000          1\n         1     100000      65536\n");
+        assert_eq!(
+            map,
+            [
+                IdRange {
+                    inside: 0,
+                    outside: 0,
+                    count: 1
+                },
+                IdRange {
+                    inside: 1,
+                    outside: 1,
+                    count: 65536
+                }
+            ]
+        );
+    }
+
+    #[test]
+    fn names_come_from_the_third_field() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        assert_eq!(name_in(passwd, 1000).as_deref(), Some("ann"));
+        assert_eq!(name_in(passwd, 7), None);
+    }
+}

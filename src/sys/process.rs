@@ -1,0 +1,388 @@
+//! Processes: clone3, exec, exit without destructors, prctl, waiting by pidfd.
+#![expect(
+    unsafe_code,
+    reason = "clone3, prctl and close_range have no safe wrapper"
+)]
+
+use std::convert::Infallible;
+use std::ffi::CStr;
+use std::ffi::CString;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+use rustix::process::WaitId;
+use rustix::process::WaitIdOptions;
+
+use crate::sys::Call;
+use crate::sys::Result;
+use crate::sys::SyscallError;
+
+/// The new process, seen from its parent.
+#[derive(Debug)]
+pub struct Child {
+    pub pid: Pid,
+    pub pidfd: OwnedFd,
+}
+
+/// Which side of a `clone` this is.
+pub enum Side {
+    Parent(Child),
+    Child,
+}
+
+/// Linux: `clone_args` of clone3(2), version 0 (5.3). Only the fields that rbox sets are named.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+/// Forks into new namespaces (`libc::CLONE_NEW*`), or an ordinary fork with 0.
+/// With `CLONE_PARENT` the child becomes a sibling and has no exit signal of its own.
+///
+/// Must: be called by a single-threaded process, so that the child may allocate
+/// and no lock is held by a thread that does not exist there.
+pub fn clone(flags: i32) -> Result<Side> {
+    assert_single_threaded();
+    let mut pidfd: i32 = -1;
+    let flags = u64::from(flags.cast_unsigned());
+    let args = CloneArgs {
+        flags: flags | libc::CLONE_PIDFD as u64,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: if flags & libc::CLONE_PARENT as u64 == 0 {
+            libc::SIGCHLD as u64
+        } else {
+            0
+        },
+        ..CloneArgs::default()
+    };
+    // SAFETY: without CLONE_VM the child gets its own copy of this memory, and the process has one
+    // thread, so the child is as consistent as after fork(2); `args` and `pidfd` outlive the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    if pid < 0 {
+        return Err(SyscallError {
+            call: format!("clone3({:#x})", args.flags),
+            errno: last_errno(),
+        });
+    }
+    if pid == 0 {
+        return Ok(Side::Child);
+    }
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    Ok(Side::Parent(Child {
+        pid: pid.expect("the kernel returns a positive pid_t"),
+        // SAFETY: CLONE_PIDFD succeeded, so the kernel stored a new descriptor that nobody else owns.
+        pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+    }))
+}
+
+/// An ordinary fork.
+pub fn fork() -> Result<Side> {
+    clone(0)
+}
+
+/// Ends this process at once: no destructors, no atexit handlers. What a forked
+/// child that does not exec must use, since those belong to its parent.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+fn assert_single_threaded() {
+    debug_assert_eq!(
+        std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count),
+        1,
+        "clone in a threaded process"
+    );
+}
+
+pub(super) fn last_errno() -> Errno {
+    // The errno of a failed call is always set and positive.
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// How a process ended, as a shell counts it: the code, or 128 + the signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub status: i32,
+    pub signal: Option<i32>,
+}
+
+/// Waits for a child by its pidfd.
+pub fn wait(pidfd: BorrowedFd<'_>) -> Result<Exit> {
+    let found = retry(|| rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED))
+        .call(|| format!("waitid(P_PIDFD, {})", pidfd.as_raw_fd()))?
+        .ok_or(SyscallError {
+            call: "waitid".into(),
+            errno: Errno::CHILD,
+        })?;
+    let signal = found.terminating_signal();
+    Ok(Exit {
+        status: found
+            .exit_status()
+            .or(signal.map(|signal| 128 + signal))
+            .unwrap_or(255),
+        signal,
+    })
+}
+
+/// Repeats a call that a signal interrupted.
+pub fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// execve(2); returns only when it fails.
+pub fn exec(path: &CStr, argv: &[CString], envp: &[CString]) -> Result<Infallible> {
+    let argv = pointers(argv);
+    let envp = pointers(envp);
+    // SAFETY: path and every element of the two arrays are NUL-terminated strings that outlive the
+    // call, and both arrays end in a null pointer.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    Err(SyscallError {
+        call: format!("execve({path:?})"),
+        errno: last_errno(),
+    })
+}
+
+/// Executes an open file; returns only when it fails.
+pub fn exec_fd(fd: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> Result<Infallible> {
+    let argv = pointers(argv);
+    let envp = pointers(envp);
+    // SAFETY: as in `exec`; the empty path with AT_EMPTY_PATH names the descriptor itself.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Err(SyscallError {
+        call: format!("execveat({})", fd.as_raw_fd()),
+        errno: last_errno(),
+    })
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings
+        .iter()
+        .map(|string| string.as_ptr())
+        .chain([std::ptr::null()])
+        .collect()
+}
+
+/// Marks every descriptor from `first` on close-on-exec (close_range(2), Linux 5.11 with CLOEXEC).
+pub fn close_on_exec_from(first: u32) -> Result<()> {
+    // SAFETY: with CLOSE_RANGE_CLOEXEC no descriptor is closed here, only flagged.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(SyscallError {
+        call: format!("close_range({first}, ~0, CLOEXEC)"),
+        errno: last_errno(),
+    })
+}
+
+/// Closes descriptors that a forked process inherited and does not use, `first..=last`.
+///
+/// Must not: include a descriptor that some `OwnedFd` of this process still owns and will use.
+pub fn close_range(first: u32, last: u32) -> Result<()> {
+    // SAFETY: the caller gives up every descriptor of the range; a later close by an owner that was
+    // copied by fork and is never dropped (the process ends by _exit) does not happen.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(SyscallError {
+        call: format!("close_range({first}, {last}, 0)"),
+        errno: last_errno(),
+    })
+}
+
+fn prctl(name: &str, option: i32, argument: u64) -> Result<()> {
+    // SAFETY: every option used in this file takes one integer argument and no pointer.
+    let result = unsafe { libc::prctl(option, argument, 0, 0, 0) };
+    if result >= 0 {
+        return Ok(());
+    }
+    Err(SyscallError {
+        call: format!("prctl({name}, {argument})"),
+        errno: last_errno(),
+    })
+}
+
+/// The signal that this process gets when its parent thread ends. The kernel clears it
+/// on credential changes and on exec of a set-id or capability-bearing file (prctl(2)).
+pub fn set_parent_death_signal(signal: i32) -> Result<()> {
+    prctl(
+        "PR_SET_PDEATHSIG",
+        libc::PR_SET_PDEATHSIG,
+        signal.cast_unsigned().into(),
+    )
+}
+
+/// Non-dumpable: no other process may ptrace this one or open its /proc files
+/// without CAP_SYS_PTRACE in the user namespace its memory belongs to.
+pub fn set_dumpable(dumpable: bool) -> Result<()> {
+    prctl("PR_SET_DUMPABLE", libc::PR_SET_DUMPABLE, dumpable.into())
+}
+
+pub fn set_no_new_privs() -> Result<()> {
+    prctl("PR_SET_NO_NEW_PRIVS", libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+/// Keeps the permitted capabilities over the next change of uid from 0 to another.
+pub fn set_keep_caps(keep: bool) -> Result<()> {
+    prctl("PR_SET_KEEPCAPS", libc::PR_SET_KEEPCAPS, keep.into())
+}
+
+/// Orphans of our descendants become our children instead of init's.
+pub fn set_child_subreaper() -> Result<()> {
+    prctl("PR_SET_CHILD_SUBREAPER", libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// Sets all three uids and gids and the supplementary groups of this (single-threaded) process.
+pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
+    if let Some(groups) = groups {
+        // SAFETY: the pointer and the length describe one live slice of gid_t.
+        let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+        check(result, || format!("setgroups({groups:?})"))?;
+    }
+    // SAFETY: plain integers.
+    let result = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
+    check(result, || format!("setresgid({gid})"))?;
+    // SAFETY: plain integers.
+    let result = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    check(result, || format!("setresuid({uid})"))
+}
+
+/// A session keyring of its own, so that the container does not see the user's keys.
+pub fn new_session_keyring() -> Result<()> {
+    // SAFETY: a null name asks for an anonymous keyring.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
+    check(result, || "keyctl(KEYCTL_JOIN_SESSION_KEYRING)".into())
+}
+
+/// unshare(2) of namespaces, for a single-threaded process.
+pub fn unshare(flags: i32) -> Result<()> {
+    // SAFETY: CLONE_NEW* flags change the namespaces of this process, not its memory.
+    let result = unsafe { libc::unshare(flags) };
+    check(result.into(), || format!("unshare({flags:#x})"))
+}
+
+/// Joins namespaces of the process behind a pidfd, several at once (Linux 5.8), or the one
+/// namespace behind a namespace descriptor.
+pub fn setns(fd: BorrowedFd<'_>, flags: i32) -> Result<()> {
+    // SAFETY: plain integers.
+    let result = unsafe { libc::setns(fd.as_raw_fd(), flags) };
+    check(result.into(), || {
+        format!("setns({}, {flags:#x})", fd.as_raw_fd())
+    })
+}
+
+pub(super) fn check(result: libc::c_long, call: impl FnOnce() -> String) -> Result<()> {
+    if result >= 0 {
+        return Ok(());
+    }
+    Err(SyscallError {
+        call: call(),
+        errno: last_errno(),
+    })
+}
+
+/// What `ps` shows for this process: its name (15 bytes) and, as far as the room that
+/// exec left for the arguments goes, its command line.
+pub fn set_title(title: &str) {
+    if let Ok(name) = CString::new(title) {
+        // Best effort: a process without a good name works as well.
+        rustix::thread::set_name(&name).ok();
+    }
+    // Linux: the arguments live on the stack between arg_start and arg_end, fields 48 and 49 of
+    // /proc/PID/stat (proc(5)); a process may write its own memory through /proc/self/mem.
+    overwrite_arguments(title).ok();
+}
+
+fn overwrite_arguments(title: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let mut fields = fields.split(' ').skip(45).map(str::parse::<u64>);
+    let (Some(Ok(start)), Some(Ok(end))) = (fields.next(), fields.next()) else {
+        return Ok(());
+    };
+    let room = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
+    let mut bytes = title.as_bytes()[..title.len().min(room.saturating_sub(1))].to_vec();
+    bytes.resize(room, 0);
+    std::fs::File::options()
+        .write(true)
+        .open("/proc/self/mem")?
+        .write_all_at(&bytes, start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_status_is_the_code_or_128_plus_the_signal() {
+        let run = |script: &str| {
+            let mut child = std::process::Command::new("/bin/sh")
+                .args(["-c", script])
+                .spawn()
+                .unwrap();
+            let pid = Pid::from_child(&child);
+            let pidfd =
+                rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+            use std::os::fd::AsFd;
+            let exit = wait(pidfd.as_fd()).unwrap();
+            child.wait().ok();
+            exit
+        };
+        assert_eq!(
+            run("exit 3"),
+            Exit {
+                status: 3,
+                signal: None
+            }
+        );
+        assert_eq!(
+            run("kill -9 $$"),
+            Exit {
+                status: 137,
+                signal: Some(9)
+            }
+        );
+    }
+}

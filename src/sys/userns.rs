@@ -1,0 +1,93 @@
+//! Work inside a user namespace of its own: a forked child that is root there and may
+//! touch the files of the sub-ids.
+
+use std::fs::File;
+use std::io::Read;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+
+use anyhow::Context;
+use anyhow::anyhow;
+use anyhow::bail;
+
+use crate::sys::idmap::IdMaps;
+use crate::sys::process;
+use crate::sys::process::Side;
+
+/// Runs `work` as root of a new user namespace with these ids, in a child process, and returns
+/// what it returned. `namespaces` adds others (`CLONE_NEWNS`…).
+///
+/// Must: be called by a single-threaded process.
+pub fn run(
+    maps: &IdMaps,
+    namespaces: i32,
+    work: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+) -> anyhow::Result<Vec<u8>> {
+    let (mapped_rx, mapped_tx) = pipe()?;
+    let (result_rx, result_tx) = pipe()?;
+    match process::clone(libc::CLONE_NEWUSER | namespaces)? {
+        Side::Child => {
+            drop(mapped_tx);
+            drop(result_rx);
+            child(mapped_rx, result_tx, maps.is_single(), work)
+        }
+        Side::Parent(child) => {
+            drop(result_tx);
+            drop(mapped_rx);
+            let mapped = maps.write(child.pid.as_raw_pid().cast_unsigned());
+            if mapped.is_ok() {
+                // A child that is gone shows in its result below.
+                File::from(mapped_tx).write_all(&[1]).ok();
+            } else {
+                drop(mapped_tx);
+            }
+            let mut answer = Vec::new();
+            File::from(result_rx)
+                .read_to_end(&mut answer)
+                .context("cannot read from the child in its user namespace")?;
+            process::wait(std::os::fd::AsFd::as_fd(&child.pidfd))?;
+            mapped?;
+            match answer.split_first() {
+                Some((b'+', data)) => Ok(data.to_vec()),
+                Some((_, text)) => Err(anyhow!("{}", String::from_utf8_lossy(text))),
+                None => bail!("the child in its user namespace died"),
+            }
+        }
+    }
+}
+
+fn child(
+    mapped: OwnedFd,
+    result: OwnedFd,
+    single: bool,
+    work: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+) -> ! {
+    let answer = wait_for_map(mapped)
+        .and_then(|()| become_root(single))
+        .and_then(|()| work());
+    let bytes = match answer {
+        Ok(data) => [b"+", data.as_slice()].concat(),
+        Err(err) => [b"-", crate::error::message(&err).as_bytes()].concat(),
+    };
+    let status = File::from(result).write_all(&bytes).map_or(1, |()| 0);
+    process::exit_now(status)
+}
+
+/// Blocks until the parent has written the maps; an end of file says that it could not.
+pub fn wait_for_map(mapped: OwnedFd) -> anyhow::Result<()> {
+    let mut byte = [0];
+    File::from(mapped)
+        .read_exact(&mut byte)
+        .context("no id map was written")
+}
+
+/// Takes uid and gid 0 of the namespace. With a single id setgroups(2) is denied, and the
+/// supplementary groups of the user stay (unmapped, as the overflow gid).
+pub fn become_root(single: bool) -> anyhow::Result<()> {
+    process::set_ids(0, 0, if single { None } else { Some(&[]) })?;
+    Ok(())
+}
+
+fn pipe() -> anyhow::Result<(OwnedFd, OwnedFd)> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("cannot make a pipe")
+}
