@@ -1,2 +1,9 @@
 //! Text in and out: sizes, durations, times, signals, tables, `--format` templates.
 //! Pure functions without IO.
+
+pub mod duration;
+pub mod escape;
+pub mod signal;
+pub mod size;
+pub mod table;
+pub mod time;
