@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context;
+use rustix::thread::CapabilitySet;
 
 use crate::sys::idmap::IdMaps;
 use crate::sys::idmap::IdRange;
@@ -45,10 +46,8 @@ impl Ids {
 /// Linux: a process with CAP_SETUID (CAP_SETGID) in the parent namespace may map any of the ids
 /// that exist there (user_namespaces(7)). True for root, and for root of most containers.
 fn may_map_any_id() -> bool {
-    use caps::CapSet;
-    use caps::Capability;
-    let has = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
-    has(Capability::CAP_SETUID) && has(Capability::CAP_SETGID)
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }
 
 fn identity() -> anyhow::Result<IdMaps> {

@@ -5,7 +5,14 @@ use std::fmt;
 use std::io;
 
 pub mod idmap;
+pub mod lock;
+pub mod loopback;
+pub mod mount;
+pub mod path;
 pub mod process;
+pub mod signal;
+pub mod socket;
+pub mod terminal;
 pub mod userns;
 
 /// A system call that failed, printed as strace would print it:

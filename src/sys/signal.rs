@@ -1,0 +1,97 @@
+//! Signals: blocked and read from a descriptor, or given back to their defaults before exec.
+#![expect(unsafe_code, reason = "signal masks and signalfd have no safe wrapper")]
+
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+
+use crate::sys::Result;
+use crate::sys::SyscallError;
+use crate::sys::process::check;
+
+/// Linux: `_NSIG`; real-time signals end at 64.
+pub const LAST: i32 = 64;
+
+fn set_of(signals: &[i32]) -> libc::sigset_t {
+    // SAFETY: sigset_t is a plain array of integers, for which all zeroes is a value.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a live sigset_t.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for signal in signals {
+        // SAFETY: `set` is a live, initialised sigset_t; a bad number is an error and changes nothing.
+        unsafe { libc::sigaddset(&raw mut set, *signal) };
+    }
+    set
+}
+
+/// Blocks these signals in this thread and makes a descriptor that tells of them.
+pub fn signal_fd(signals: &[i32]) -> Result<OwnedFd> {
+    let set = set_of(signals);
+    // SAFETY: `set` is initialised; the old mask is not asked for.
+    let result =
+        unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    check(result.into(), || {
+        format!("sigprocmask(SIG_BLOCK, {signals:?})")
+    })?;
+    // SAFETY: `set` is initialised.
+    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    check(fd.into(), || format!("signalfd({signals:?})"))?;
+    // SAFETY: signalfd succeeded and returned a new descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The next signal of a descriptor of `signal_fd`, if there is one.
+pub fn read_signal(fd: BorrowedFd<'_>) -> Result<Option<i32>> {
+    // Linux: one signalfd_siginfo is 128 bytes and begins with the signal number (signalfd(2)).
+    let mut info = [0u8; 128];
+    match rustix::io::read(fd, &mut info) {
+        Ok(128) => {
+            let number = [info[0], info[1], info[2], info[3]];
+            Ok(Some(i32::from_ne_bytes(number)))
+        }
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(errno) => Err(SyscallError {
+            call: format!("read(signalfd {})", fd.as_raw_fd()),
+            errno,
+        }),
+    }
+}
+
+/// Every signal to its default, none blocked: what a program that is executed must find.
+/// Rust ignores SIGPIPE, the supervisor blocks what it reads, and exec keeps both.
+pub fn reset_all() {
+    for signal in 1..=LAST {
+        // SAFETY: SIG_DFL is a valid disposition; SIGKILL, SIGSTOP and libc's own signals are refused
+        // with EINVAL, which leaves them as they are.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let empty = set_of(&[]);
+    // SAFETY: `empty` is initialised.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()) };
+}
+
+/// Sends a signal to the process behind a pidfd (Linux 5.1).
+pub fn send(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: a null siginfo asks the kernel to fill it in as kill(2) would.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    check(result, || {
+        format!("pidfd_send_signal({}, {signal})", pidfd.as_raw_fd())
+    })
+}
+
+/// The program ends when it writes to a closed pipe, as every command does that is not a server.
+pub fn restore_sigpipe() {
+    // SAFETY: SIG_DFL is a valid disposition.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}

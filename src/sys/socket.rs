@@ -1,0 +1,145 @@
+//! Unix sockets that keep packets whole (SOCK_SEQPACKET), and descriptors sent over them.
+
+use std::io::IoSlice;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::AddressFamily;
+use rustix::net::RecvAncillaryBuffer;
+use rustix::net::RecvAncillaryMessage;
+use rustix::net::RecvFlags;
+use rustix::net::ReturnFlags;
+use rustix::net::SendAncillaryBuffer;
+use rustix::net::SendAncillaryMessage;
+use rustix::net::SendFlags;
+use rustix::net::SocketAddrUnix;
+use rustix::net::SocketFlags;
+use rustix::net::SocketType;
+
+use crate::sys::Call;
+use crate::sys::Result;
+use crate::sys::SyscallError;
+use crate::sys::process::retry;
+
+/// A connected pair.
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .call(|| "socketpair(AF_UNIX, SOCK_SEQPACKET)".into())
+}
+
+/// Listens on the socket file `name` in the directory behind `dir`; one that is there is replaced.
+pub fn listen(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    match rustix::fs::unlinkat(dir, name, rustix::fs::AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => {
+            return Err(SyscallError {
+                call: format!("unlinkat({name:?})"),
+                errno,
+            });
+        }
+    }
+    let socket = seqpacket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    rustix::net::bind(&socket, &address(dir, name)?).call(|| format!("bind({name:?})"))?;
+    rustix::net::listen(&socket, 128).call(|| format!("listen({name:?})"))?;
+    Ok(socket)
+}
+
+/// Connects to the socket file `name` in the directory behind `dir`.
+pub fn connect(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let socket = seqpacket(SocketFlags::CLOEXEC)?;
+    let address = address(dir, name)?;
+    retry(|| rustix::net::connect(&socket, &address)).call(|| format!("connect({name:?})"))?;
+    Ok(socket)
+}
+
+fn seqpacket(flags: SocketFlags) -> Result<OwnedFd> {
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .call(|| "socket(AF_UNIX, SOCK_SEQPACKET)".into())
+}
+
+/// Linux: a socket path has at most 107 bytes (unix(7)), and state directories may be deeper than
+/// that; the directory is named by its descriptor instead.
+fn address(dir: BorrowedFd<'_>, name: &str) -> Result<SocketAddrUnix> {
+    let path = format!("/proc/self/fd/{}/{name}", dir.as_raw_fd());
+    SocketAddrUnix::new(path.as_str()).call(|| format!("sockaddr_un({path:?})"))
+}
+
+/// Sends one packet, with at most one descriptor beside it.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+    }
+    retry(|| {
+        rustix::net::sendmsg(
+            socket,
+            &[IoSlice::new(bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+    })
+    .call(|| format!("sendmsg({})", socket.as_raw_fd()))?;
+    Ok(())
+}
+
+/// What a receive gave.
+pub struct Packet {
+    /// How many bytes of the buffer are filled; 0 is the end of the stream.
+    pub length: usize,
+    pub fd: Option<OwnedFd>,
+}
+
+/// Receives one packet into `buffer`; a packet that is larger is an error, never cut.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = retry(|| {
+        rustix::net::recvmsg(
+            socket,
+            &mut [IoSliceMut::new(buffer)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        )
+    })
+    .call(|| format!("recvmsg({})", socket.as_raw_fd()))?;
+    let fd = control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .next();
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(SyscallError {
+            call: format!(
+                "recvmsg({}): packet larger than {}",
+                socket.as_raw_fd(),
+                buffer.len()
+            ),
+            errno: Errno::MSGSIZE,
+        });
+    }
+    Ok(Packet {
+        length: received.bytes,
+        fd,
+    })
+}
+
+/// Whether the process at the other end has our own uid.
+pub fn peer_is_us(socket: &impl AsFd) -> bool {
+    rustix::net::sockopt::socket_peercred(socket)
+        .is_ok_and(|credentials| credentials.uid == rustix::process::geteuid())
+}
