@@ -6,4 +6,5 @@ pub mod escape;
 pub mod signal;
 pub mod size;
 pub mod table;
+pub mod template;
 pub mod time;
