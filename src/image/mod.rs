@@ -1,1 +1,3 @@
 //! Images: pulled, loaded, unpacked, listed, removed.
+
+pub mod unpack;

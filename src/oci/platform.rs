@@ -74,17 +74,24 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.split('/').collect();
         let word = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         };
         match parts.as_slice() {
-            [os, architecture, rest @ ..] if rest.len() <= 1 && parts.iter().all(word) => Ok(Self {
-                os: (*os).to_owned(),
-                architecture: (*architecture).to_owned(),
-                variant: rest.first().map(|text| (*text).to_owned()),
-            }),
+            [os, architecture, rest @ ..] if rest.len() <= 1 && parts.iter().all(word) => {
+                Ok(Self {
+                    os: (*os).to_owned(),
+                    architecture: (*architecture).to_owned(),
+                    variant: rest.first().map(|text| (*text).to_owned()),
+                })
+            }
             _ => Err(fail(
                 Kind::Usage,
-                format!("{text:?} is no platform: expected os/architecture or os/architecture/variant"),
+                format!(
+                    "{text:?} is no platform: expected os/architecture or os/architecture/variant"
+                ),
             )),
         }
     }
@@ -123,7 +130,14 @@ mod tests {
 
     #[test]
     fn refuses_odd_texts() {
-        for text in ["", "linux", "linux/", "linux/amd64/", "a/b/c/d", "linux/../x"] {
+        for text in [
+            "",
+            "linux",
+            "linux/",
+            "linux/amd64/",
+            "a/b/c/d",
+            "linux/../x",
+        ] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }

@@ -188,7 +188,11 @@ fn check_registry(registry: &str) -> Result<(), String> {
             {
                 return Err(format!("registry {registry:?} holds no IPv6 address"));
             }
-            ("", port.strip_prefix(':').or(Some(port).filter(|p| !p.is_empty())))
+            (
+                "",
+                port.strip_prefix(':')
+                    .or(Some(port).filter(|p| !p.is_empty())),
+            )
         }
         None => match registry.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -198,7 +202,9 @@ fn check_registry(registry: &str) -> Result<(), String> {
     if let Some(port) = port
         && port.parse::<u16>().map_or(true, |number| number == 0)
     {
-        return Err(format!("registry {registry:?} has a port that is no number from 1 to 65535"));
+        return Err(format!(
+            "registry {registry:?} has a port that is no number from 1 to 65535"
+        ));
     }
     let label_ok = |label: &str| {
         !label.is_empty()
@@ -298,17 +304,41 @@ mod tests {
         let hex = "a".repeat(64);
         let digest = format!("sha256:{hex}");
         for (typed, full, familiar) in [
-            ("busybox", "docker.io/library/busybox:latest", "busybox:latest"),
-            ("busybox:1.36", "docker.io/library/busybox:1.36", "busybox:1.36"),
+            (
+                "busybox",
+                "docker.io/library/busybox:latest",
+                "busybox:latest",
+            ),
+            (
+                "busybox:1.36",
+                "docker.io/library/busybox:1.36",
+                "busybox:1.36",
+            ),
             ("ann/app", "docker.io/ann/app:latest", "ann/app:latest"),
-            ("docker.io/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
-            ("index.docker.io/ann/app", "docker.io/ann/app:latest", "ann/app:latest"),
-            ("localhost:5000/x", "localhost:5000/x:latest", "localhost:5000/x:latest"),
+            (
+                "docker.io/busybox",
+                "docker.io/library/busybox:latest",
+                "busybox:latest",
+            ),
+            (
+                "index.docker.io/ann/app",
+                "docker.io/ann/app:latest",
+                "ann/app:latest",
+            ),
+            (
+                "localhost:5000/x",
+                "localhost:5000/x:latest",
+                "localhost:5000/x:latest",
+            ),
             ("localhost/x", "localhost/x:latest", "localhost/x:latest"),
             ("[::1]:5000/x:y", "[::1]:5000/x:y", "[::1]:5000/x:y"),
             ("quay.io/a/b/c:v1", "quay.io/a/b/c:v1", "quay.io/a/b/c:v1"),
             ("Ann/app", "Ann/app:latest", "Ann/app:latest"),
-            ("a__b--c.d", "docker.io/library/a__b--c.d:latest", "a__b--c.d:latest"),
+            (
+                "a__b--c.d",
+                "docker.io/library/a__b--c.d:latest",
+                "a__b--c.d:latest",
+            ),
         ] {
             let reference: Reference = typed.parse().unwrap();
             assert_eq!(reference.to_string(), full);
@@ -326,14 +356,44 @@ mod tests {
     fn refuses_and_quotes_the_input() {
         let hex = "a".repeat(64);
         for typed in [
-            "", ":", "x:", "x@", "x@sha256:12", "Busybox", "a//b", "/a", "a/", "a b", "a..b", "a___b",
-            "-a", "a-", "x:-t", "x:t/", "localhost:5000/", "localhost:0/x", "localhost:99999/x",
-            "ex_ample.com/x", "[::1/x", "[::1]y/x", "../x", "a/../b", "x:\u{1b}[31m", &hex,
+            "",
+            ":",
+            "x:",
+            "x@",
+            "x@sha256:12",
+            "Busybox",
+            "a//b",
+            "/a",
+            "a/",
+            "a b",
+            "a..b",
+            "a___b",
+            "-a",
+            "a-",
+            "x:-t",
+            "x:t/",
+            "localhost:5000/",
+            "localhost:0/x",
+            "localhost:99999/x",
+            "ex_ample.com/x",
+            "[::1/x",
+            "[::1]y/x",
+            "../x",
+            "a/../b",
+            "x:\u{1b}[31m",
+            &hex,
         ] {
             let text = typed.parse::<Reference>().unwrap_err().to_string();
-            assert!(text.starts_with(&format!("{typed:?} is no image reference: ")), "{text}");
+            assert!(
+                text.starts_with(&format!("{typed:?} is no image reference: ")),
+                "{text}"
+            );
         }
-        assert!(format!("x:{}", "t".repeat(129)).parse::<Reference>().is_err());
+        assert!(
+            format!("x:{}", "t".repeat(129))
+                .parse::<Reference>()
+                .is_err()
+        );
         assert!("y".repeat(300).parse::<Reference>().is_err());
     }
 

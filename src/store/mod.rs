@@ -1,2 +1,14 @@
 //! Files that must not be lost: directories, atomic records, locks, blobs by digest.
 //! What is inside them is the business of the rows above.
+//!
+//! A name beginning with `.tmp-` is something unfinished. It is in use exactly while its flock
+//! is held; anything else by such a name was left by a process that died, and is swept.
+
+pub mod atomic;
+pub mod blobs;
+pub mod dirs;
+pub mod helper;
+pub mod lock;
+pub mod record;
+pub mod remove;
+pub mod temp;

@@ -1,0 +1,75 @@
+//! Blobs by digest, byte for byte: `blobs/<algorithm>/<hex>`. Manifests and image configs;
+//! layers are kept unpacked.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use anyhow::Result;
+
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+use crate::oci::digest::Digest;
+use crate::store::atomic;
+use crate::store::atomic::Durability;
+use crate::store::dirs::Dirs;
+
+/// The largest blob that is read into memory.
+const SIZE_MAX: u64 = 16 << 20;
+
+pub fn path(dirs: &Dirs, digest: &Digest) -> PathBuf {
+    dirs.blobs()
+        .join(digest.algorithm().name())
+        .join(digest.hex())
+}
+
+/// Keeps bytes whose digest was checked by the caller; nothing is written where they are there.
+pub fn put(dirs: &Dirs, digest: &Digest, bytes: &[u8]) -> Result<()> {
+    let path = path(dirs, digest);
+    if path.exists() {
+        return Ok(());
+    }
+    atomic::write(&path, bytes, Durability::Durable)
+}
+
+/// The bytes of a blob, checked against its digest.
+pub fn get(dirs: &Dirs, digest: &Digest) -> Result<Vec<u8>> {
+    let cannot = || format!("cannot read blob {digest}");
+    let file = match std::fs::File::open(path(dirs, digest)) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+            return Err(fail(Kind::NotFound, "it is not in the store")).with_context(cannot);
+        }
+        other => other.with_context(cannot)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(SIZE_MAX)
+        .read_to_end(&mut bytes)
+        .with_context(cannot)?;
+    if !digest.matches(&bytes) {
+        return Err(anyhow::anyhow!("its bytes have changed on disk"))
+            .hint("pull or load the image again")
+            .with_context(cannot);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::temp::tests::scratch;
+
+    #[test]
+    fn a_blob_comes_back_or_says_what_is_wrong() {
+        let base = scratch("blobs");
+        let dirs = Dirs::at(base.path()).unwrap();
+        let digest = Digest::sha256_of(b"hi");
+        let err = get(&dirs, &digest).unwrap_err();
+        assert_eq!(crate::error::kind(&err), Some(Kind::NotFound));
+        put(&dirs, &digest, b"hi").unwrap();
+        assert_eq!(get(&dirs, &digest).unwrap(), b"hi");
+        std::fs::write(path(&dirs, &digest), b"ho").unwrap();
+        let err = get(&dirs, &digest).unwrap_err();
+        assert!(crate::error::message(&err).ends_with("its bytes have changed on disk"));
+    }
+}

@@ -1,0 +1,140 @@
+//! Records: one JSON object a file, with a `version`. Read whole, written whole (see `atomic`).
+
+use std::io;
+use std::path::Path;
+
+use anyhow::Context;
+use anyhow::Result;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+use crate::store::atomic;
+use crate::store::atomic::Durability;
+
+/// A type that is kept as a record.
+pub trait Record: Serialize + DeserializeOwned {
+    /// What people call it: `container`, `image`.
+    const NOUN: &'static str;
+    /// Written with each record; another version found on disk is refused.
+    const VERSION: u32;
+}
+
+/// Writes a record: the value's own fields, after `"version"`.
+pub fn save<T: Record>(path: &Path, value: &T, durability: Durability) -> Result<()> {
+    #[derive(Serialize)]
+    struct Versioned<'a, T> {
+        version: u32,
+        #[serde(flatten)]
+        value: &'a T,
+    }
+    let versioned = Versioned {
+        version: T::VERSION,
+        value,
+    };
+    let mut bytes = serde_json::to_vec(&versioned)
+        .with_context(|| format!("cannot write {} record {}", T::NOUN, path.display()))?;
+    bytes.push(b'\n');
+    atomic::write(path, &bytes, durability)
+}
+
+/// Reads a record. A missing file is [`Kind::NotFound`]; one that cannot be understood is an
+/// error that names it.
+pub fn load<T: Record>(path: &Path) -> Result<T> {
+    let bytes = std::fs::read(path)
+        .map_err(|err| match err.kind() {
+            io::ErrorKind::NotFound => fail(Kind::NotFound, "there is no such record"),
+            _ => err.into(),
+        })
+        .with_context(|| format!("cannot read {} record {}", T::NOUN, path.display()))?;
+    parse(&bytes)
+        .hint(format!(
+            "the file is damaged or of another version of rbox; remove it if you can do without this {}",
+            T::NOUN
+        ))
+        .with_context(|| format!("cannot read {} record {}", T::NOUN, path.display()))
+}
+
+/// Like [`load`], with `None` for a missing file.
+pub fn load_if_present<T: Record>(path: &Path) -> Result<Option<T>> {
+    match load(path) {
+        Ok(value) => Ok(Some(value)),
+        Err(err) if crate::error::kind(&err) == Some(Kind::NotFound) => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+fn parse<T: Record>(bytes: &[u8]) -> Result<T> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    if bytes.is_empty() {
+        anyhow::bail!("it is empty");
+    }
+    let version: Version = serde_json::from_slice(bytes)?;
+    if version.version != T::VERSION {
+        anyhow::bail!(
+            "it has version {}, and this rbox knows version {}",
+            version.version,
+            T::VERSION
+        );
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::temp::tests::scratch;
+
+    #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+    struct Sample {
+        name: String,
+    }
+
+    impl Record for Sample {
+        const NOUN: &'static str = "sample";
+        const VERSION: u32 = 2;
+    }
+
+    #[test]
+    fn comes_back_as_it_was() {
+        let base = scratch("record");
+        let path = base.path().join("r.json");
+        let sample = Sample { name: "x".into() };
+        save(&path, &sample, Durability::Durable).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "{\"version\":2,\"name\":\"x\"}\n"
+        );
+        assert_eq!(load::<Sample>(&path).unwrap(), sample);
+    }
+
+    #[test]
+    fn a_missing_record_is_not_found_and_a_bad_one_is_named() {
+        let base = scratch("record-bad");
+        let path = base.path().join("r.json");
+        let err = load::<Sample>(&path).unwrap_err();
+        assert_eq!(crate::error::kind(&err), Some(Kind::NotFound));
+        assert_eq!(load_if_present::<Sample>(&path).unwrap(), None);
+        for (text, why) in [
+            ("", "it is empty"),
+            ("{\"version\":2,\"na", "EOF while parsing"),
+            ("\0\0\0\0", "expected value"),
+            ("{\"version\":1,\"name\":\"x\"}", "it has version 1"),
+            ("{\"version\":2}", "missing field `name`"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let err = load_if_present::<Sample>(&path).unwrap_err();
+            let message = crate::error::message(&err);
+            assert!(
+                message.starts_with(&format!("cannot read sample record {}: ", path.display())),
+                "{message}"
+            );
+            assert!(message.contains(why), "{message}");
+        }
+    }
+}
