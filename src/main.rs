@@ -12,4 +12,13 @@ mod supervisor;
 mod sys;
 mod text;
 
-fn main() {}
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match args.first().and_then(|role| role.to_str()) {
+        Some(store::helper::ROLE) => image::unpack::main(&args[1..]),
+        _ => ExitCode::SUCCESS,
+    }
+}
