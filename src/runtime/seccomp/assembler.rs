@@ -1,0 +1,100 @@
+//! An assembler of classic BPF that works from the end of the program to its beginning.
+//!
+//! BPF jumps only forward and at most 255 instructions when they depend on a test. Written
+//! backwards, every target of a jump exists when the jump is made: no second pass, no
+//! patching, and a target out of reach gets an unconditional jump (32 bits wide) on the way.
+
+use crate::sys::seccomp::Instruction;
+
+const LOAD_WORD: u16 = 0x20;
+const AND: u16 = 0x54;
+const JUMP: u16 = 0x05;
+const RETURN: u16 = 0x06;
+
+/// What a branch asks of the accumulator: `A == k`, `A > k`, `A >= k`.
+#[derive(Clone, Copy, Debug)]
+pub enum Test {
+    Equal = 0x15,
+    Greater = 0x25,
+    GreaterOrEqual = 0x35,
+}
+
+/// A place in the program, counted from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label(usize);
+
+/// The program, last instruction first.
+#[derive(Default)]
+pub struct Assembler {
+    reversed: Vec<Instruction>,
+    /// The nearest `return` of each value.
+    returns: Vec<(u32, Label)>,
+}
+
+impl Assembler {
+    fn push(&mut self, code: u16, jt: u8, jf: u8, k: u32) -> Label {
+        self.reversed.push(Instruction { code, jt, jf, k });
+        Label(self.reversed.len() - 1)
+    }
+
+    /// How many instructions the next one would skip to get there.
+    fn distance(&self, to: Label) -> usize {
+        self.reversed.len() - 1 - to.0
+    }
+
+    /// Ends the program with a value; shares an equal ending in reach.
+    pub fn ret(&mut self, value: u32) -> Label {
+        let known = self.returns.iter().position(|(known, _)| *known == value);
+        if let Some(at) = known {
+            let label = self.returns[at].1;
+            if self.distance(label) < usize::from(u8::MAX) {
+                return label;
+            }
+            self.returns.swap_remove(at);
+        }
+        let label = self.push(RETURN, 0, 0, value);
+        self.returns.push((value, label));
+        label
+    }
+
+    /// Loads a word of `struct seccomp_data` and goes on at `then`.
+    pub fn load(&mut self, offset: u32, then: Label) -> Label {
+        self.next(then);
+        self.push(LOAD_WORD, 0, 0, offset)
+    }
+
+    /// Masks the accumulator and goes on at `then`.
+    pub fn and(&mut self, mask: u32, then: Label) -> Label {
+        self.next(then);
+        self.push(AND, 0, 0, mask)
+    }
+
+    pub fn branch(&mut self, test: Test, k: u32, yes: Label, no: Label) -> Label {
+        // The second detour moves the first one a place further away: hence the two limits.
+        let yes = self.within(yes, usize::from(u8::MAX) - 1);
+        let no = self.within(no, usize::from(u8::MAX));
+        let skip = |label| u8::try_from(self.distance(label)).expect("the target is in reach");
+        self.push(test as u16, skip(yes), skip(no), k)
+    }
+
+    /// Sees to it that the next instruction falls through to `label`.
+    fn next(&mut self, label: Label) {
+        self.within(label, 0);
+    }
+
+    fn within(&mut self, label: Label, limit: usize) -> Label {
+        let distance = self.distance(label);
+        if distance <= limit {
+            return label;
+        }
+        let skip = u32::try_from(distance).expect("a program is short");
+        self.push(JUMP, 0, 0, skip)
+    }
+
+    /// The program, begun at `entry`.
+    pub fn finish(mut self, entry: Label) -> Vec<Instruction> {
+        self.next(entry);
+        self.reversed.reverse();
+        self.reversed
+    }
+}

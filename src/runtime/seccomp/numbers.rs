@@ -1,0 +1,201 @@
+//! System call numbers by name, per architecture.
+//!
+//! The names come from the `syscalls` crate, whose own look-up compares one name after
+//! the other. The hash tables here are built by the compiler: a profile has hundreds of
+//! names and is looked up at every start of a container.
+
+/// Slots of a hash table; four times as many as there are names keeps the probes short.
+const SLOTS: usize = 2048;
+const FREE: u16 = u16::MAX;
+
+/// Says which number a name has on one architecture.
+pub struct Numbers {
+    slots: &'static [u16; SLOTS],
+    name: fn(u16) -> Option<&'static str>,
+}
+
+impl Numbers {
+    pub fn find(&self, name: &str) -> Option<u32> {
+        let mut slot = hash(name.as_bytes());
+        loop {
+            let number = self.slots[slot];
+            if number == FREE {
+                return None;
+            }
+            if (self.name)(number) == Some(name) {
+                return Some(u32::from(number));
+            }
+            slot = (slot + 1) % SLOTS;
+        }
+    }
+}
+
+/// FNV-1a, folded to a slot.
+const fn hash(name: &[u8]) -> usize {
+    let mut hash = 0x811c_9dc5_u32;
+    let mut at = 0;
+    while at < name.len() {
+        hash = (hash ^ name[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    ((hash ^ (hash >> 15)) as usize) % SLOTS
+}
+
+macro_rules! numbers {
+    ($table:ident, $arch:ident) => {
+        pub static $table: Numbers = Numbers {
+            slots: {
+                static SLOTS_OF: [u16; SLOTS] = {
+                    let mut slots = [FREE; SLOTS];
+                    let mut number: u16 = 0;
+                    while number as i32 <= syscalls::$arch::Sysno::last().id() {
+                        if let Some(call) = syscalls::$arch::Sysno::new(number as usize) {
+                            let mut slot = hash(call.name().as_bytes());
+                            while slots[slot] != FREE {
+                                slot = (slot + 1) % SLOTS;
+                            }
+                            slots[slot] = number;
+                        }
+                        number += 1;
+                    }
+                    slots
+                };
+                &SLOTS_OF
+            },
+            name: |number| syscalls::$arch::Sysno::new(number.into()).map(|call| call.name()),
+        };
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+numbers!(X86_64, x86_64);
+#[cfg(target_arch = "x86_64")]
+numbers!(X86, x86);
+#[cfg(target_arch = "aarch64")]
+numbers!(AARCH64, aarch64);
+
+/// x32 calls carry this bit in their number; seccomp sees them as AUDIT_ARCH_X86_64.
+pub const X32_BIT: u32 = 0x4000_0000;
+
+/// The calls that have a number of their own on x32, from 512 upwards
+/// (arch/x86/entry/syscalls/syscall_64.tbl); all others have that of x86_64.
+const X32_OWN: [&str; 36] = [
+    "rt_sigaction",
+    "rt_sigreturn",
+    "ioctl",
+    "readv",
+    "writev",
+    "recvfrom",
+    "sendmsg",
+    "recvmsg",
+    "execve",
+    "ptrace",
+    "rt_sigpending",
+    "rt_sigtimedwait",
+    "rt_sigqueueinfo",
+    "sigaltstack",
+    "timer_create",
+    "mq_notify",
+    "kexec_load",
+    "waitid",
+    "set_robust_list",
+    "get_robust_list",
+    "vmsplice",
+    "move_pages",
+    "preadv",
+    "pwritev",
+    "rt_tgsigqueueinfo",
+    "recvmmsg",
+    "sendmmsg",
+    "process_vm_readv",
+    "process_vm_writev",
+    "setsockopt",
+    "getsockopt",
+    "io_setup",
+    "io_submit",
+    "execveat",
+    "preadv2",
+    "pwritev2",
+];
+
+/// The number of a call of x32, with the bit.
+#[cfg(target_arch = "x86_64")]
+pub fn find_x32(name: &str) -> Option<u32> {
+    let own = X32_OWN.iter().zip(512..).find(|(own, _)| **own == name);
+    let number = own
+        .map(|(_, number)| number)
+        .or_else(|| X86_64.find(name))?;
+    Some(number | X32_BIT)
+}
+
+/// What the old multiplexers of 32-bit x86 call a call: socketcall(2) and ipc(2) take this
+/// number as their first argument, so a rule for `socket` must see socketcall(1, …) too.
+pub fn multiplexed(name: &str) -> Option<(&'static str, u64)> {
+    const SOCKETCALL: [&str; 20] = [
+        "socket",
+        "bind",
+        "connect",
+        "listen",
+        "accept",
+        "getsockname",
+        "getpeername",
+        "socketpair",
+        "send",
+        "recv",
+        "sendto",
+        "recvfrom",
+        "shutdown",
+        "setsockopt",
+        "getsockopt",
+        "sendmsg",
+        "recvmsg",
+        "accept4",
+        "recvmmsg",
+        "sendmmsg",
+    ];
+    const IPC: [(&str, u64); 12] = [
+        ("semop", 1),
+        ("semget", 2),
+        ("semctl", 3),
+        ("semtimedop", 4),
+        ("msgsnd", 11),
+        ("msgrcv", 12),
+        ("msgget", 13),
+        ("msgctl", 14),
+        ("shmat", 21),
+        ("shmdt", 22),
+        ("shmget", 23),
+        ("shmctl", 24),
+    ];
+    let socket = SOCKETCALL.iter().zip(1..).find(|(call, _)| **call == name);
+    if let Some((_, number)) = socket {
+        return Some(("socketcall", number));
+    }
+    let ipc = IPC.iter().find(|(call, _)| *call == name)?;
+    Some(("ipc", ipc.1))
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_the_tables_is_found_and_no_other() {
+        for call in syscalls::x86_64::Sysno::iter() {
+            assert_eq!(X86_64.find(call.name()), Some(call as u32));
+        }
+        for call in syscalls::x86::Sysno::iter() {
+            assert_eq!(X86.find(call.name()), Some(call as u32));
+        }
+        assert_eq!(X86_64.find("socketcall"), None);
+        assert_eq!(X86_64.find(""), None);
+        assert_eq!(X86_64.find("no_such_call"), None);
+    }
+
+    #[test]
+    fn x32_has_its_own_numbers() {
+        assert_eq!(find_x32("read"), Some(X32_BIT));
+        assert_eq!(find_x32("execve"), Some(X32_BIT + 520));
+        assert_eq!(find_x32("pwritev2"), Some(X32_BIT + 547));
+    }
+}

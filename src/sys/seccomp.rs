@@ -1,0 +1,91 @@
+//! seccomp(2): loading a filter program into the calling thread.
+#![expect(unsafe_code, reason = "seccomp(2) has no safe wrapper in rustix")]
+
+use std::io;
+
+use crate::sys::Result;
+use crate::sys::SyscallError;
+
+/// One instruction of classic BPF, laid out as the kernel's `struct sock_filter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Instruction {
+    pub code: u16,
+    /// How many instructions to skip when the test holds, and when it does not.
+    pub jt: u8,
+    pub jf: u8,
+    pub k: u32,
+}
+
+/// Puts a filter on the calling thread and all that it will execute.
+/// Must: be called with no_new_privs set, or with CAP_SYS_ADMIN in the thread's user namespace (EACCES otherwise).
+pub fn install(program: &[Instruction], flags: u32) -> Result<()> {
+    let failed = |errno| SyscallError {
+        call: format!(
+            "seccomp(SECCOMP_SET_MODE_FILTER, {flags:#x}, [{} instructions])",
+            program.len()
+        ),
+        errno,
+    };
+    let Ok(len) = u16::try_from(program.len()) else {
+        return Err(failed(rustix::io::Errno::INVAL));
+    };
+    let fprog = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut(),
+    };
+    // SAFETY: `fprog` and the `len` instructions it points to live until the call returns; the kernel
+    // only reads them. `Instruction` has the layout of `sock_filter` (both repr(C) with equal fields).
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const fprog,
+        )
+    };
+    match done {
+        0 => Ok(()),
+        // With TSYNC the kernel answers with the id of a thread that could not follow.
+        1.. => Err(failed(rustix::io::Errno::SRCH)),
+        _ => Err(failed(
+            rustix::io::Errno::from_io_error(&io::Error::last_os_error())
+                .unwrap_or(rustix::io::Errno::INVAL),
+        )),
+    }
+}
+
+/// A system call by number, for tests of filters: 0, or the errno.
+#[cfg(test)]
+pub fn probe(number: libc::c_long, args: [u64; 3]) -> i32 {
+    // SAFETY: callers pass numbers and arguments that the kernel refuses or that only read the caller's own state;
+    // no argument is a pointer to memory of this program.
+    let done = unsafe { libc::syscall(number, args[0], args[1], args[2]) };
+    if done >= 0 {
+        return 0;
+    }
+    io::Error::last_os_error().raw_os_error().unwrap_or(-1)
+}
+
+/// A system call through the 32-bit entry, for tests of filters: the result as the kernel gives it, errno negated.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub fn probe_32(number: u32) -> i32 {
+    let result: i64;
+    // SAFETY: callers pass numbers of calls without pointer arguments. `int 0x80` changes rax alone and, on old
+    // kernels, r8 to r11, which are declared as clobbered; the stack is not touched.
+    unsafe {
+        std::arch::asm!(
+            "int 0x80",
+            inlateout("rax") i64::from(number) => result,
+            in("rcx") 0_u64,
+            in("rdx") 0_u64,
+            in("rsi") 0_u64,
+            in("rdi") 0_u64,
+            lateout("r8") _,
+            lateout("r9") _,
+            lateout("r10") _,
+            lateout("r11") _,
+        );
+    }
+    i32::try_from(result).unwrap_or(i32::MIN)
+}
