@@ -1,0 +1,177 @@
+//! What a test may leave behind: an image store with nothing half-made in it. Everything
+//! else is a leak.
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use super::processes;
+
+/// Namespaces and supervisors may end a moment after the exit status was reported.
+const TEAR_DOWN: Duration = Duration::from_secs(5);
+
+/// What was left behind, as text; empty when nothing was.
+pub fn find(dir: &Path, orphans_allowed: bool) -> String {
+    let deadline = Instant::now() + TEAR_DOWN;
+    loop {
+        let found = once(dir, orphans_allowed);
+        if found.is_empty() || Instant::now() > deadline {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub fn once(dir: &Path, orphans_allowed: bool) -> String {
+    let mut found = processes::describe(&processes::of(dir));
+    for line in fs::read_to_string("/proc/self/mountinfo").unwrap().lines() {
+        if line.contains(dir.to_str().unwrap()) && !is_stage(line, dir) {
+            found.push_str(&format!("  mount {line}\n"));
+        }
+    }
+    for path in cgroups(Path::new("/sys/fs/cgroup"), &ids(dir)) {
+        found.push_str(&format!("  cgroup {}\n", path.display()));
+    }
+    for name in ["home", "tmp"] {
+        for path in entries(&dir.join(name)) {
+            found.push_str(&format!("  file {}\n", path.display()));
+        }
+    }
+    found.push_str(&run_dir(&dir.join("run")));
+    found.push_str(&store(&dir.join("data/rbox"), orphans_allowed));
+    found
+}
+
+/// Tests that mount their own store put it at `DIR/data`.
+fn is_stage(line: &str, dir: &Path) -> bool {
+    line.split(' ').nth(4) == dir.join("data").to_str()
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let Ok(listing) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    listing.flatten().map(|entry| entry.path()).collect()
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("")
+}
+
+fn run_dir(run: &Path) -> String {
+    let mut found = String::new();
+    for path in entries(run) {
+        if name(&path) != "rbox" {
+            found.push_str(&format!("  file {}\n", path.display()));
+        }
+    }
+    for path in entries(&run.join("rbox/containers")) {
+        found.push_str(&format!("  file {}\n", path.display()));
+    }
+    found
+}
+
+fn store(data: &Path, orphans_allowed: bool) -> String {
+    const KNOWN: [&str; 6] = ["blobs", "containers", "images", "layers", "lock", "names"];
+    let mut found = String::new();
+    let mut report = |path: &Path, what: &str| {
+        found.push_str(&format!("  {what} {}\n", path.display()));
+    };
+    for path in entries(data) {
+        if !KNOWN.contains(&name(&path)) {
+            report(&path, "unknown file");
+        }
+    }
+    for path in entries(&data.join("containers"))
+        .iter()
+        .chain(&entries(&data.join("names")))
+    {
+        report(path, "container");
+    }
+    if orphans_allowed {
+        return found;
+    }
+    let (layers, blobs) = referenced(data);
+    for path in entries(&data.join("layers")) {
+        if !layers.contains(name(&path)) {
+            report(&path, "layer of no image");
+        }
+    }
+    for path in entries(&data.join("blobs/sha256")) {
+        if !blobs.contains(name(&path)) {
+            report(&path, "blob of no image");
+        }
+    }
+    for path in entries(&data.join("images")) {
+        if !["ids", "refs"].contains(&name(&path)) {
+            report(&path, "unknown file");
+        }
+    }
+    for path in entries(&data.join("images/ids"))
+        .iter()
+        .chain(&entries(&data.join("images/refs")))
+    {
+        if name(path).starts_with('.') {
+            report(path, "temporary file");
+        }
+    }
+    found
+}
+
+/// The digests that image records name: of layers, and of anything.
+fn referenced(data: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
+    let mut layers = BTreeSet::new();
+    let mut blobs = BTreeSet::new();
+    for path in entries(&data.join("images/ids")) {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let record: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        collect(&record["layers"], &mut layers);
+        collect(&record, &mut blobs);
+        blobs.insert(name(&path).trim_end_matches(".json").to_owned());
+    }
+    (layers, blobs)
+}
+
+fn collect(value: &serde_json::Value, digests: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::String(text) => {
+            digests.insert(text.trim_start_matches("sha256:").to_owned());
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect(item, digests)),
+        serde_json::Value::Object(fields) => {
+            fields.values().for_each(|item| collect(item, digests));
+        }
+        _ => {}
+    }
+}
+
+/// The ids that containers of this test had, as `Call` noted them.
+fn ids(dir: &Path) -> Vec<String> {
+    fs::read_to_string(dir.join("ids"))
+        .unwrap_or_default()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+fn cgroups(dir: &Path, ids: &[String]) -> Vec<PathBuf> {
+    if ids.is_empty() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for path in entries(dir) {
+        if !path.is_dir() || path.is_symlink() {
+            continue;
+        }
+        if ids.iter().any(|id| name(&path).contains(id.as_str())) {
+            found.push(path);
+        } else {
+            found.extend(cgroups(&path, ids));
+        }
+    }
+    found
+}

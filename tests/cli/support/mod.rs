@@ -1,0 +1,18 @@
+//! What the command line tests stand on: users, environments, calls with every byte
+//! asserted, images made by other tools, registries, a terminal, and the leak check.
+pub mod account;
+pub mod archive;
+pub mod call;
+pub mod filter;
+pub mod hostile;
+pub mod images;
+pub mod leaks;
+pub mod place;
+pub mod processes;
+pub mod rbox;
+pub mod registry;
+pub mod skip;
+pub mod tmux;
+
+pub use call::Call;
+pub use rbox::Rbox;

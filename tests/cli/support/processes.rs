@@ -1,0 +1,121 @@
+//! Finds every process that belongs to one test, by traces of the test's directory:
+//! environment, arguments, current and root directory, executable, open files, and the
+//! mounts of its namespace; and the children of such processes.
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+pub struct Process {
+    pub pid: i32,
+    parent: i32,
+    state: char,
+}
+
+/// The processes of the test in `dir`, without zombies: those are their parents' matter.
+pub fn of(dir: &Path) -> Vec<Process> {
+    let mark = dir.to_str().unwrap().as_bytes();
+    let own_mounts = fs::read_link("/proc/self/ns/mnt").unwrap();
+    let own = i32::try_from(std::process::id()).unwrap();
+    let all: Vec<Process> = all().into_iter().filter(|p| p.pid != own).collect();
+    let mut found: BTreeSet<i32> = all
+        .iter()
+        .filter(|process| is_marked(process.pid, mark, &own_mounts))
+        .map(|process| process.pid)
+        .collect();
+    loop {
+        let before = found.len();
+        for process in &all {
+            if found.contains(&process.parent) {
+                found.insert(process.pid);
+            }
+        }
+        if found.len() == before {
+            break;
+        }
+    }
+    all.into_iter()
+        .filter(|process| found.contains(&process.pid) && process.state != 'Z')
+        .collect()
+}
+
+fn all() -> Vec<Process> {
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| read(entry.ok()?.file_name().to_str()?.parse().ok()?))
+        .collect()
+}
+
+fn read(pid: i32) -> Option<Process> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    Some(Process {
+        pid,
+        state: fields.next()?.chars().next()?,
+        parent: fields.next()?.parse().ok()?,
+    })
+}
+
+fn is_marked(pid: i32, mark: &[u8], own_mounts: &Path) -> bool {
+    let base = PathBuf::from(format!("/proc/{pid}"));
+    let in_file = |name| fs::read(base.join(name)).is_ok_and(|bytes| contains(&bytes, mark));
+    let in_link = |path: PathBuf| {
+        fs::read_link(path)
+            .is_ok_and(|target| contains(target.as_os_str().as_encoded_bytes(), mark))
+    };
+    let elsewhere = fs::read_link(base.join("ns/mnt")).is_ok_and(|ns| ns != own_mounts);
+    in_file("environ")
+        || in_file("cmdline")
+        || ["cwd", "root", "exe"]
+            .iter()
+            .any(|name| in_link(base.join(name)))
+        || (elsewhere && in_file("mountinfo"))
+        || fs::read_dir(base.join("fd")).is_ok_and(|fds| fds.flatten().any(|fd| in_link(fd.path())))
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle)
+}
+
+pub fn kill_all(dir: &Path) {
+    for _ in 0..20 {
+        let left = of(dir);
+        if left.is_empty() {
+            return;
+        }
+        for process in left {
+            if let Some(pid) = rustix::process::Pid::from_raw(process.pid) {
+                // It may have ended since it was listed.
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// What a person needs to see of processes that hang or were left behind.
+pub fn describe(processes: &[Process]) -> String {
+    let mut out = String::new();
+    for process in processes {
+        let read = |name: &str| {
+            fs::read_to_string(format!("/proc/{}/{name}", process.pid)).unwrap_or_default()
+        };
+        out.push_str(&format!(
+            "  pid {} parent {} state {} [{}] {}\n    in {} syscall {}\n",
+            process.pid,
+            process.parent,
+            process.state,
+            read("comm").trim(),
+            read("cmdline").replace('\0', " "),
+            read("wchan"),
+            read("syscall").trim(),
+        ));
+        for line in read("stack").lines().take(6) {
+            out.push_str(&format!("      {line}\n"));
+        }
+    }
+    out
+}
