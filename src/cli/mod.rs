@@ -1,1 +1,6 @@
 //! The command line: one command a file, flags to typed arguments, results to text.
+
+pub mod doctor;
+pub mod format;
+pub mod info;
+pub mod version;
