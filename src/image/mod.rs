@@ -1,3 +1,33 @@
 //! Images: pulled, loaded, unpacked, listed, removed.
+//!
+//! What they own on disk, below the data directory:
+//!
+//! ```text
+//! images/refs/<reference, / and @ escaped>   name -> image, one small record each
+//! images/ids/<config digest>.json            the image: its layers, and what its config says
+//! blobs/sha256/<hex>                         manifest and config, byte for byte
+//! layers/<diff-id>/{diff/, layer.json}       one unpacked tree a layer, immutable
+//! layers/.lock-<diff-id>                     held by who is making that layer
+//! ```
+//!
+//! An image is complete when its record is there: layers are on disk before it, names after it.
+//! The store lock is held shared while anything is made, and exclusively while layers that
+//! nothing refers to are removed.
 
+pub mod config;
+pub mod ingest;
+pub mod layers;
+pub mod load;
+pub mod manifest;
+pub mod names;
+pub mod progress;
+pub mod record;
+pub mod remove;
 pub mod unpack;
+
+mod archive;
+
+pub use names::find;
+pub use names::list;
+pub use names::tag;
+pub use record::Image;

@@ -1,21 +1,127 @@
-//! The helper process that unpacks layers.
+//! The process role `unpack`: a helper (see `store::helper`) that does one thing in one directory,
+//! with nothing else in sight, and ends.
+//!
+//! | verb | working directory | does |
+//! |---|---|---|
+//! | `extract IDS ALGORITHM` | the unfinished layer | stdin, a layer as it comes, into `diff/` |
+//! | `remove IDS NAME` | the parent of what goes | removes NAME and all in it |
+//!
+//! Layers are hostile: what reads them here is confined (`confine`), works by descriptors only
+//! (`tree`), trusts no name (`name`), and is checked by its parent, which knows the diff-id.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::image::unpack::extract::Limits;
+use crate::image::unpack::extract::Owners;
+use crate::image::unpack::stream::Tar;
+use crate::oci::digest::Algorithm;
+use crate::oci::digest::Digest;
 use crate::store::helper;
 use crate::store::remove;
-use std::ffi::OsString;
-use std::process::ExitCode;
-/// The process role.
+
+mod confine;
+pub mod extract;
+mod name;
+pub mod stream;
+mod tree;
+
+/// The directory that becomes the layer's root, in the directory of the unfinished layer.
+pub const DIFF: &str = "diff";
+const LIMITS: Limits = Limits {
+    entries: 20_000_000,
+    bytes: 1 << 40,
+};
+
+/// The answer of `extract`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Of the uncompressed tar.
+    pub tar_size: u64,
+    /// Of all files.
+    pub size: u64,
+    pub entries: u64,
+    pub opaque_root: bool,
+    pub devices_skipped: u64,
+}
+
+/// The process role. Arguments are ours, not a user's.
 pub fn main(args: &[OsString]) -> ExitCode {
-    let args: Vec<&str> = args.iter().filter_map(|a| a.to_str()).collect();
-    let result = match args.as_slice() {
-        ["remove", ids, name] => helper::enter(ids).and_then(|()| remove::remove_here(name)),
-        _ => return ExitCode::from(125),
-    };
-    let line = match result {
-        Ok(()) => "{}".to_owned(),
-        Err(err) => helper::refusal(&err),
-    };
+    std::panic::set_hook(Box::new(|info| {
+        let err = anyhow::anyhow!("a helper process panicked: {info}");
+        helper::say(&helper::refusal(&err)).ok();
+    }));
+    let line = work(args).unwrap_or_else(|err| {
+        let err = crate::store::atomic::with_space_hint(err);
+        helper::refusal(&err)
+    });
     match helper::say(&line) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(125),
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn work(args: &[OsString]) -> Result<String> {
+    let args: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    match args.as_slice() {
+        ["remove", ids, name] => {
+            helper::enter(ids)?;
+            remove::remove_here(name)?;
+            Ok("{}".to_owned())
+        }
+        ["extract", ids, algorithm] => {
+            let algorithm = match *algorithm {
+                "sha512" => Algorithm::Sha512,
+                _ => Algorithm::Sha256,
+            };
+            helper::enter(ids)?;
+            let owners = match *ids {
+                "single" => Owners::Record,
+                _ => Owners::Set,
+            };
+            let report = extract_stdin(algorithm, owners)?;
+            Ok(serde_json::to_string(&report)?)
+        }
+        _ => bail!("a helper process was started with unknown arguments"),
+    }
+}
+
+fn extract_stdin(algorithm: Algorithm, owners: Owners) -> Result<Report> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |name: &str| rustix::fs::open(name, flags, Mode::empty());
+    rustix::fs::mkdir(DIFF, Mode::from_raw_mode(0o755)).context("cannot create its directory")?;
+    let diff = open(DIFF).context("cannot open its directory")?;
+    confine::confine(&diff)?;
+    let mut tar = Tar::start(Stdin, algorithm, LIMITS.bytes)?;
+    confine::forbid_processes()?;
+    let done = extract::extract(&mut tar, diff, owners, LIMITS)?;
+    let (diff_id, tar_size) = tar.finish().context("cannot read the tar")?;
+    Ok(Report {
+        diff_id,
+        tar_size,
+        size: done.size,
+        entries: done.entries,
+        opaque_root: done.opaque_root,
+        devices_skipped: done.devices_skipped,
+    })
+}
+
+/// Standard input without a buffer of its own.
+struct Stdin;
+
+impl Read for Stdin {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        Ok(rustix::io::read(rustix::stdio::stdin(), buffer)?)
     }
 }

@@ -1,0 +1,237 @@
+//! Reading the files of an image archive by name, in any order: a tar (plain or compressed, from
+//! a file or a pipe) or a directory. What is in it is hostile: only regular files count, and
+//! names are keys, never paths of the host.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use rustix::fs::FileType;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+
+use crate::image::unpack::stream;
+use crate::store::atomic::with_space_hint;
+use crate::store::dirs::Dirs;
+use crate::store::temp;
+use crate::sys::path::open_in_root;
+
+/// More files than this are no image.
+const FILES_MAX: usize = 100_000;
+/// More than this is no image either; decompressed archives are written to disk.
+const SIZE_MAX: u64 = 1 << 40;
+
+pub enum Archive {
+    Tar {
+        file: File,
+        files: HashMap<Vec<u8>, Place>,
+    },
+    Dir(OwnedFd),
+}
+
+/// Where a file lies in the tar, or what it is a link to.
+#[derive(Clone)]
+pub enum Place {
+    Data { offset: u64, size: u64 },
+    Link(Vec<u8>),
+}
+
+/// A part of a file, read by position: several readers do not disturb each other.
+pub struct Part {
+    file: File,
+    offset: u64,
+    rest: u64,
+}
+
+impl Part {
+    pub fn size(&self) -> u64 {
+        self.rest
+    }
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.rest)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let count = self.file.read_at(&mut buffer[..most], self.offset)?;
+        if count == 0 && most > 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the archive is truncated",
+            ));
+        }
+        self.offset += count as u64;
+        self.rest -= count as u64;
+        Ok(count)
+    }
+}
+
+impl Archive {
+    pub fn open(dirs: &Dirs, path: &Path) -> Result<Self> {
+        let metadata = path.metadata()?;
+        if metadata.is_dir() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            return Ok(Self::Dir(rustix::fs::open(path, flags, Mode::empty())?));
+        }
+        let mut file = File::open(path)?;
+        if !metadata.is_file() {
+            return Self::read(dirs, file);
+        }
+        let mut magic = [0; 4];
+        let count = file.read_at(&mut magic, 0)?;
+        match &magic[..count] {
+            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] => {
+                file.seek(SeekFrom::Start(0))?;
+                Self::read(dirs, file)
+            }
+            _ => Self::index(file),
+        }
+    }
+
+    /// From a stream, which is written to a nameless file first: archives may have their parts
+    /// in any order.
+    pub fn read<R: Read + Send + 'static>(dirs: &Dirs, input: R) -> Result<Self> {
+        let mut spool = temp::nameless_file(&dirs.tmp())?;
+        let input = stream::decompressed(input).context("cannot read the archive")?;
+        let copied = io::copy(&mut input.take(SIZE_MAX), &mut spool)
+            .map_err(|err| with_space_hint(err.into()))
+            .context("cannot copy the archive into the store")?;
+        if copied == 0 {
+            bail!("the archive is empty");
+        }
+        Self::index(spool)
+    }
+
+    fn index(mut file: File) -> Result<Self> {
+        file.seek(SeekFrom::Start(0))?;
+        let size = file.metadata()?.len();
+        let mut archive = tar::Archive::new(&file);
+        let mut files = HashMap::new();
+        let not_tar = "it is no image archive: neither a tar nor a directory";
+        for entry in archive.entries_with_seek().context(not_tar)? {
+            let entry = entry.context(if files.is_empty() {
+                not_tar
+            } else {
+                "cannot read the archive"
+            })?;
+            let place = match entry.header().entry_type() {
+                tar::EntryType::Regular | tar::EntryType::Continuous => Place::Data {
+                    offset: entry.raw_file_position(),
+                    size: entry.size(),
+                },
+                tar::EntryType::Symlink | tar::EntryType::Link => {
+                    Place::Link(entry.link_name_bytes().unwrap_or_default().into_owned())
+                }
+                _ => continue,
+            };
+            if let Place::Data {
+                offset,
+                size: length,
+            } = place
+                && offset.checked_add(length).is_none_or(|end| end > size)
+            {
+                bail!("the archive is truncated");
+            }
+            // The last of several by one name counts, as for tar(1).
+            files.insert(clean(&entry.path_bytes()), place);
+            if files.len() > FILES_MAX {
+                bail!("the archive has more than {FILES_MAX} files");
+            }
+        }
+        Ok(Self::Tar { file, files })
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.part(name).is_ok()
+    }
+
+    /// A file of the archive.
+    pub fn part(&self, name: &str) -> Result<Part> {
+        let cannot = || format!("cannot read {name:?} of the archive");
+        match self {
+            Self::Tar { file, files } => {
+                let (offset, size) = look_up(files, name.as_bytes()).with_context(cannot)?;
+                Ok(Part {
+                    file: file.try_clone().with_context(cannot)?,
+                    offset,
+                    rest: size,
+                })
+            }
+            Self::Dir(root) => {
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+                let file = open_in_root(root.as_fd(), Path::new(name), flags)
+                    .map_err(|err| io::Error::from(err.errno))
+                    .with_context(cannot)?;
+                let stat = rustix::fs::fstat(&file).with_context(cannot)?;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                    return Err(anyhow::anyhow!("it is no regular file")).with_context(cannot);
+                }
+                Ok(Part {
+                    file: File::from(file),
+                    offset: 0,
+                    rest: u64::try_from(stat.st_size).unwrap_or(0),
+                })
+            }
+        }
+    }
+
+    /// All bytes of a small file.
+    pub fn small(&self, name: &str, size_max: u64) -> Result<Vec<u8>> {
+        let mut part = self.part(name)?;
+        if part.size() > size_max {
+            bail!("{name:?} of the archive is larger than {size_max} bytes");
+        }
+        let mut bytes = Vec::new();
+        part.read_to_end(&mut bytes)
+            .with_context(|| format!("cannot read {name:?} of the archive"))?;
+        Ok(bytes)
+    }
+}
+
+/// Docker writes a layer that occurs twice as a link to the first; one step is followed.
+fn look_up(files: &HashMap<Vec<u8>, Place>, name: &[u8]) -> Result<(u64, u64)> {
+    let name = clean(name);
+    let place = match files.get(&name) {
+        Some(Place::Link(target)) => {
+            let dir = match name.iter().rposition(|byte| *byte == b'/') {
+                Some(slash) => &name[..=slash],
+                None => &[],
+            };
+            files
+                .get(&clean(&[dir, target].concat()))
+                .or_else(|| files.get(&clean(target)))
+        }
+        other => other,
+    };
+    match place {
+        Some(Place::Data { offset, size }) => Ok((*offset, *size)),
+        Some(Place::Link(_)) => bail!("it is a link to a link"),
+        None => bail!("there is no such file in it"),
+    }
+}
+
+/// `./a//b/../c` is `a/c`. Only a key, so what leads out of the top is merely not found.
+fn clean(name: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in name.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." if parts.last().is_some_and(|last| *last != b"..") => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
+}

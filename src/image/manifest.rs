@@ -1,0 +1,229 @@
+//! Manifests and indexes, OCI's and Docker's (version 2, schema 2): what rbox needs of them. Their
+//! bytes are kept as they came; nothing is ever written back from these types.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::oci::digest::Digest;
+use crate::oci::platform::Platform;
+
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1";
+
+/// The largest manifest that is read (distribution specification: "at least 4 megabytes").
+pub const MANIFEST_MAX: u64 = 4 << 20;
+/// The largest image config that is read.
+pub const CONFIG_MAX: u64 = 8 << 20;
+/// More layers than overlayfs can stack are of no use (OVL_MAX_STACK).
+const LAYERS_MAX: usize = 500;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    #[serde(default)]
+    pub media_type: String,
+    pub digest: Digest,
+    pub size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// One image for one platform.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    pub media_type: String,
+    pub config: Descriptor,
+    pub layers: Vec<Descriptor>,
+}
+
+/// What stands under a name: one image, or several to choose from.
+#[derive(Clone, Debug)]
+pub enum Document {
+    Manifest(Manifest),
+    Index(Vec<Descriptor>),
+}
+
+/// Reads a manifest or index. `media_type` is what the server or the descriptor calls it; it must
+/// agree with the document, which must not be both at once (CVE-2021-41190).
+pub fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Document> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Raw {
+        schema_version: Option<u32>,
+        media_type: Option<String>,
+        config: Option<Descriptor>,
+        layers: Option<Vec<Descriptor>>,
+        manifests: Option<Vec<Descriptor>>,
+        fs_layers: Option<serde::de::IgnoredAny>,
+    }
+    let raw: Raw = serde_json::from_slice(bytes).context("cannot read the manifest")?;
+    let told = media_type
+        .map(|text| text.split(';').next().unwrap_or(text).trim())
+        .filter(|text| !text.is_empty());
+    if raw.schema_version == Some(1) || told.is_some_and(|text| text.starts_with(DOCKER_SCHEMA_1)) {
+        bail!("cannot read the manifest: Docker's manifests of schema 1 are not supported");
+    }
+    if let (Some(told), Some(own)) = (told, &raw.media_type)
+        && told != own
+        && is_known(told)
+    {
+        bail!("cannot read the manifest: it was announced as {told} and calls itself {own}");
+    }
+    let media_type = raw.media_type.as_deref().or(told).unwrap_or_default();
+    let is_index = matches!(media_type, OCI_INDEX | DOCKER_INDEX);
+    let is_manifest = matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST);
+    match (raw.manifests, raw.config, raw.layers) {
+        (Some(manifests), None, None) if !is_manifest && raw.fs_layers.is_none() => {
+            Ok(Document::Index(manifests))
+        }
+        (None, Some(config), layers) if !is_index && raw.fs_layers.is_none() => {
+            let layers = layers.unwrap_or_default();
+            if layers.len() > LAYERS_MAX {
+                bail!(
+                    "cannot read the manifest: {} layers, and {LAYERS_MAX} are the most that can be stacked",
+                    layers.len()
+                );
+            }
+            Ok(Document::Manifest(Manifest {
+                media_type: if media_type.is_empty() {
+                    OCI_MANIFEST.to_owned()
+                } else {
+                    media_type.to_owned()
+                },
+                config,
+                layers,
+            }))
+        }
+        _ => bail!("cannot read the manifest: it is neither an image nor an index of images"),
+    }
+}
+
+fn is_known(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        OCI_MANIFEST | OCI_INDEX | DOCKER_MANIFEST | DOCKER_INDEX
+    )
+}
+
+/// The image of an index that fits a platform best.
+pub fn choose<'a>(index: &'a [Descriptor], wanted: &Platform) -> Result<&'a Descriptor> {
+    let rank = |descriptor: &Descriptor| match &descriptor.platform {
+        Some(platform) => wanted.rank(platform),
+        // An index of one image may leave the platform out.
+        None => Some(u8::MAX),
+    };
+    let best = index
+        .iter()
+        .filter_map(|descriptor| Some((rank(descriptor)?, descriptor)))
+        .min_by_key(|(rank, _)| *rank);
+    if let Some((_, descriptor)) = best {
+        return Ok(descriptor);
+    }
+    let mut offered: Vec<String> = index
+        .iter()
+        .filter_map(|descriptor| descriptor.platform.as_ref())
+        .filter(|platform| platform.os != "unknown")
+        .map(ToString::to_string)
+        .collect();
+    offered.dedup();
+    bail!(
+        "there is no image for {wanted}, only for {}",
+        if offered.is_empty() {
+            "nothing".to_owned()
+        } else {
+            offered.join(", ")
+        }
+    );
+}
+
+/// A manifest for an image that came without one: its layers are named by their diff-ids.
+pub fn synthesise(config: &Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Written<'a> {
+        schema_version: u32,
+        media_type: &'a str,
+        config: &'a Descriptor,
+        layers: &'a [Descriptor],
+    }
+    let written = Written {
+        schema_version: 2,
+        media_type: OCI_MANIFEST,
+        config,
+        layers,
+    };
+    serde_json::to_vec(&written).context("cannot write a manifest")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor(platform: &str) -> String {
+        let hex = "a".repeat(64);
+        let platform = match platform.parse::<Platform>() {
+            Ok(platform) => serde_json::to_string(&platform).unwrap(),
+            Err(_) => "null".to_owned(),
+        };
+        format!(r#"{{"mediaType":"x","digest":"sha256:{hex}","size":3,"platform":{platform}}}"#)
+    }
+
+    #[test]
+    fn images_and_indexes_are_told_apart_and_never_both() {
+        let one = descriptor("");
+        let image = format!(r#"{{"schemaVersion":2,"config":{one},"layers":[{one}]}}"#);
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{one}]}}"#);
+        assert!(matches!(
+            parse(image.as_bytes(), Some(OCI_MANIFEST)),
+            Ok(Document::Manifest(_))
+        ));
+        assert!(matches!(
+            parse(image.as_bytes(), None),
+            Ok(Document::Manifest(_))
+        ));
+        assert!(matches!(
+            parse(index.as_bytes(), Some("text/plain")),
+            Ok(Document::Index(_))
+        ));
+        let both = format!(r#"{{"manifests":[{one}],"config":{one},"layers":[]}}"#);
+        let named = format!(r#"{{"mediaType":"{OCI_INDEX}","manifests":[{one}]}}"#);
+        for (text, told) in [
+            (both.as_str(), None),
+            (index.as_str(), Some(OCI_MANIFEST)),
+            (image.as_str(), Some(DOCKER_INDEX)),
+            (named.as_str(), Some(OCI_MANIFEST)),
+            (r#"{"schemaVersion":1,"fsLayers":[]}"#, None),
+            ("{}", None),
+            ("<html>", None),
+        ] {
+            assert!(parse(text.as_bytes(), told).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_platform_is_chosen_or_those_offered_are_named() {
+        let index: Vec<Descriptor> = ["linux/arm64", "linux/amd64", "unknown/unknown"]
+            .iter()
+            .map(|platform| serde_json::from_str(&descriptor(platform)).unwrap())
+            .collect();
+        let wanted: Platform = "linux/amd64".parse().unwrap();
+        assert_eq!(choose(&index, &wanted).unwrap(), &index[1]);
+        let wanted: Platform = "linux/s390x".parse().unwrap();
+        assert_eq!(
+            choose(&index, &wanted).unwrap_err().to_string(),
+            "there is no image for linux/s390x, only for linux/arm64, linux/amd64"
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! Names of images: finding, listing, tagging. `images/refs/` holds one record a name.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use anyhow::Result;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+use crate::image::record;
+use crate::image::record::Image;
+use crate::oci::digest::Digest;
+use crate::oci::reference;
+use crate::oci::reference::Reference;
+use crate::store;
+use crate::store::atomic;
+use crate::store::atomic::Durability;
+use crate::store::dirs::Dirs;
+use crate::store::lock::Lock;
+use crate::store::record::Record;
+
+/// Where names without a registry are put.
+pub const LOCAL: &str = "localhost";
+/// The shortest start of an image ID that is looked for.
+const ID_MIN: usize = 3;
+/// Longest file name of the file systems in use (NAME_MAX is 255), with room for an ending.
+const FILE_NAME_MAX: usize = 240;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Name {
+    pub reference: Reference,
+    pub image: Digest,
+    pub manifest_digest: Digest,
+}
+
+impl Record for Name {
+    const NOUN: &'static str = "image name";
+    const VERSION: u32 = 1;
+}
+
+fn path(dirs: &Dirs, reference: &Reference) -> PathBuf {
+    let text = reference.to_string();
+    let escaped = text.replace('/', "%2F").replace('@', "%40");
+    if escaped.len() <= FILE_NAME_MAX {
+        return dirs.image_refs().join(escaped);
+    }
+    let digest = Digest::sha256_of(text.as_bytes());
+    dirs.image_refs().join(format!("%long-{}", digest.hex()))
+}
+
+/// Gives an image a name, taking it from another that has it. The caller holds the store lock.
+pub fn save(dirs: &Dirs, reference: &Reference, image: &Image) -> Result<()> {
+    let name = Name {
+        reference: reference.clone(),
+        image: image.id.clone(),
+        manifest_digest: image.manifest_digest.clone(),
+    };
+    store::record::save(&path(dirs, reference), &name, Durability::Durable)
+        .with_context(|| format!("cannot name image \"{reference}\""))
+}
+
+/// Takes a name away.
+pub fn remove(dirs: &Dirs, reference: &Reference) -> Result<()> {
+    let removed = std::fs::remove_file(path(dirs, reference));
+    removed.with_context(|| format!("cannot untag image \"{reference}\""))?;
+    atomic::sync_dir(&dirs.image_refs())
+}
+
+/// All names. A damaged record is passed over.
+pub fn all(dirs: &Dirs) -> Result<Vec<Name>> {
+    let mut names: Vec<Name> = Vec::new();
+    for entry in std::fs::read_dir(dirs.image_refs())? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        names.extend(store::record::load::<Name>(&entry.path()).ok());
+    }
+    names.sort_by(|a, b| a.reference.cmp(&b.reference));
+    Ok(names)
+}
+
+/// All names of one image.
+pub fn of(dirs: &Dirs, id: &Digest) -> Result<Vec<Reference>> {
+    let names = all(dirs)?.into_iter();
+    Ok(names
+        .filter(|name| name.image == *id)
+        .map(|name| name.reference)
+        .collect())
+}
+
+/// All images with all their names.
+pub fn list(dirs: &Dirs) -> Result<Vec<Image>> {
+    let mut by_image: BTreeMap<Digest, Vec<Reference>> = BTreeMap::new();
+    for name in all(dirs)? {
+        by_image.entry(name.image).or_default().push(name.reference);
+    }
+    let mut images = record::all(dirs)?;
+    for image in &mut images {
+        image.names = by_image.remove(&image.id).unwrap_or_default();
+    }
+    // The newest first, as `images` shows them; RFC 3339 in UTC sorts as text.
+    images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+    Ok(images)
+}
+
+/// Finds an image by a name or by (the start of) its ID. A name without a registry is looked for
+/// in `localhost`, then in Docker's, then wherever it is unique.
+pub fn find(dirs: &Dirs, text: &str) -> Result<Image> {
+    let not_found = || {
+        fail(Kind::NotFound, format!("there is no image \"{text}\""))
+            .hint("`rbox images` lists those in the store, `rbox pull` fetches one")
+    };
+    if let Ok(id) = text.parse::<Digest>() {
+        return by_id(dirs, text, id.hex())?.ok_or_else(not_found);
+    }
+    if let Some(found) = by_name(dirs, text)? {
+        let mut image = record::load(dirs, &found.image)?;
+        image.names = vec![found.reference];
+        return Ok(image);
+    }
+    let is_hex = |text: &str| {
+        text.bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let start = text.strip_prefix("sha256:").unwrap_or(text);
+    if start.len() >= ID_MIN && is_hex(start) {
+        return by_id(dirs, text, start)?.ok_or_else(not_found);
+    }
+    // A text that can be no name at all says why; one with capital letters, say.
+    text.parse::<Reference>()?;
+    Err(not_found())
+}
+
+fn by_id(dirs: &Dirs, text: &str, start: &str) -> Result<Option<Image>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dirs.image_ids())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Some(hex) = name.strip_suffix(".json")
+            && hex.starts_with(start)
+        {
+            found.push(dirs.image_ids().join(&name));
+        }
+    }
+    match found.as_slice() {
+        [] => Ok(None),
+        [path] => Ok(Some(store::record::load(path)?)),
+        several => Err(fail(
+            Kind::Conflict,
+            format!("\"{text}\" is the start of {} image IDs", several.len()),
+        )
+        .hint("give more digits of the ID")),
+    }
+}
+
+fn by_name(dirs: &Dirs, text: &str) -> Result<Option<Name>> {
+    let candidates: Vec<Reference> = [
+        Reference::parse_in(text, LOCAL).ok(),
+        text.parse::<Reference>().ok(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let Some(first) = candidates.first() else {
+        return Ok(None);
+    };
+    for reference in &candidates {
+        if let Some(name) = exact(dirs, reference)? {
+            return Ok(Some(name));
+        }
+    }
+    if reference::is_qualified(text) && first.digest().is_none() {
+        return Ok(None);
+    }
+    let fits = |name: &Name| {
+        let other = &name.reference;
+        let same_place = reference::is_qualified(text).then_some(first.registry());
+        same_place.is_none_or(|registry| registry == other.registry())
+            && other.repository() == first.repository()
+            && match first.digest() {
+                Some(digest) => name.manifest_digest == *digest,
+                None => other.tag() == first.tag(),
+            }
+    };
+    let mut found: Vec<Name> = all(dirs)?.into_iter().filter(fits).collect();
+    found.dedup_by(|a, b| a.image == b.image);
+    match found.as_slice() {
+        [] => Ok(None),
+        [name] => Ok(Some(name.clone())),
+        several => {
+            let names: Vec<String> = several
+                .iter()
+                .map(|name| name.reference.to_string())
+                .collect();
+            Err(fail(
+                Kind::Conflict,
+                format!(
+                    "\"{text}\" is the name of several images: {}",
+                    names.join(", ")
+                ),
+            )
+            .hint("give the full name of one of them"))
+        }
+    }
+}
+
+fn exact(dirs: &Dirs, reference: &Reference) -> Result<Option<Name>> {
+    let key = match reference.digest() {
+        Some(digest) => reference.by_digest(digest.clone()),
+        None => reference.clone(),
+    };
+    store::record::load_if_present(&path(dirs, &key))
+}
+
+/// Gives an image another name, and returns it in full.
+pub fn tag(dirs: &Dirs, image: &str, new_name: &str) -> Result<Reference> {
+    let reference = Reference::parse_in(new_name, LOCAL)?;
+    if reference.digest().is_some() {
+        return Err(fail(
+            Kind::Usage,
+            format!("\"{new_name}\" has a digest, which no new name can have"),
+        ));
+    }
+    let _lock = Lock::shared(&dirs.lock_file())?;
+    let image = find(dirs, image)?;
+    save(dirs, &reference, &image)?;
+    Ok(reference)
+}

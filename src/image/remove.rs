@@ -1,0 +1,123 @@
+//! Removing images: names, records, and then the layers and blobs that nothing refers to.
+
+use std::collections::HashSet;
+
+use anyhow::Context;
+use anyhow::Result;
+
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+use crate::image::ingest;
+use crate::image::names;
+use crate::image::record;
+use crate::oci::digest::Digest;
+use crate::oci::reference::Reference;
+use crate::store::atomic;
+use crate::store::dirs::Dirs;
+use crate::store::lock::Lock;
+use crate::store::remove::remove_tree;
+
+/// What [`remove`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    pub untagged: Vec<Reference>,
+    /// The image, where its last name went.
+    pub deleted: Option<Digest>,
+}
+
+/// Tells which layers containers use. Asked while nobody can create a container.
+pub type InUse<'a> = dyn Fn() -> Result<HashSet<Digest>> + 'a;
+
+/// Takes away the name by which the image is given, and with the last name the image. Given by
+/// its ID, an image with several names goes only by `force`.
+pub fn remove(dirs: &Dirs, text: &str, force: bool, in_use: &InUse<'_>) -> Result<Removed> {
+    let removed = {
+        let _lock = Lock::shared(&dirs.lock_file())?;
+        remove_records(dirs, text, force)?
+    };
+    if removed.deleted.is_some() {
+        collect(dirs, in_use)?;
+    }
+    Ok(removed)
+}
+
+fn remove_records(dirs: &Dirs, text: &str, force: bool) -> Result<Removed> {
+    let image = names::find(dirs, text)?;
+    let all = names::of(dirs, &image.id)?;
+    let given = image.names.first();
+    let untagged = match given {
+        Some(name) if !force => vec![name.clone()],
+        None if all.len() > 1 && !force => {
+            return Err(fail(
+                Kind::Conflict,
+                format!("cannot remove image \"{text}\": it has {} names", all.len()),
+            )
+            .hint("remove it by name, or with --force by all its names"));
+        }
+        _ => all.clone(),
+    };
+    for name in &untagged {
+        names::remove(dirs, name)?;
+    }
+    if untagged.len() < all.len() {
+        return Ok(Removed {
+            untagged,
+            deleted: None,
+        });
+    }
+    std::fs::remove_file(record::path(dirs, &image.id))
+        .with_context(|| format!("cannot remove image \"{text}\""))?;
+    atomic::sync_dir(&dirs.image_ids())?;
+    Ok(Removed {
+        untagged,
+        deleted: Some(image.id),
+    })
+}
+
+/// Removes layers and blobs that neither images nor containers refer to, and what killed
+/// commands left. Does nothing while another command may be making references: the next
+/// collection does it then.
+pub fn collect(dirs: &Dirs, in_use: &InUse<'_>) -> Result<()> {
+    let Some(_lock) = Lock::try_exclusive(&dirs.lock_file())? else {
+        return Ok(());
+    };
+    ingest::sweep(dirs);
+    let mut layers = in_use()?;
+    let mut blobs = HashSet::new();
+    for image in record::all(dirs)? {
+        layers.extend(image.layers);
+        blobs.extend([image.id, image.manifest_digest]);
+    }
+    let keep: HashSet<String> = layers
+        .iter()
+        .map(|digest| digest.hex().to_owned())
+        .collect();
+    for entry in std::fs::read_dir(dirs.layers())? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let unfinished = name.starts_with(atomic::TEMP_PREFIX);
+        if !unfinished && !keep.contains(&name) {
+            remove_layer(dirs, &entry.path())?;
+        }
+    }
+    let keep: HashSet<&str> = blobs.iter().map(Digest::hex).collect();
+    for algorithm in ["sha256", "sha512"] {
+        for entry in std::fs::read_dir(dirs.blobs().join(algorithm))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if !name.starts_with(atomic::TEMP_PREFIX) && !keep.contains(&*name) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Out of its place by one rename first: half a layer must never be there.
+fn remove_layer(dirs: &Dirs, path: &std::path::Path) -> Result<()> {
+    let temp = dirs.layers().join(atomic::temp_name());
+    std::fs::rename(path, &temp).with_context(|| format!("cannot remove {}", path.display()))?;
+    remove_tree(&temp)
+}

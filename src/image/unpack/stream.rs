@@ -1,0 +1,233 @@
+//! From the bytes of a layer blob to the bytes of its tar: decompressed on a thread of its own,
+//! hashed and counted as they are read.
+
+use std::io;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
+
+use anyhow::Context;
+use anyhow::Result;
+
+use crate::oci::digest::Algorithm;
+use crate::oci::digest::Digest;
+use crate::oci::digest::Hasher;
+
+const CHUNK: usize = 256 << 10;
+const CHUNKS_IN_FLIGHT: usize = 4;
+/// zstd(1): --ultra -22 uses a window of 2^27; larger ones need --long and are refused.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// Decompresses by what the first bytes say, never by a media type: gzip (members one after the
+/// other), zstd (frames likewise), or nothing.
+pub fn decompressed<R: Read + Send + 'static>(input: R) -> io::Result<Box<dyn Read + Send>> {
+    let mut input = BufReader::with_capacity(CHUNK, input);
+    let mut magic = Vec::new();
+    // One read may return fewer than the four bytes that tell.
+    while magic.len() < 4 {
+        let mut byte = [0];
+        if input.read(&mut byte)? == 0 {
+            break;
+        }
+        magic.push(byte[0]);
+    }
+    let whole = io::Cursor::new(magic.clone()).chain(input);
+    Ok(match magic.as_slice() {
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+            Box::new(decoder)
+        }
+        _ => Box::new(whole),
+    })
+}
+
+type Chunk = io::Result<Vec<u8>>;
+
+/// The uncompressed tar, hashed.
+pub struct Tar {
+    chunks: Receiver<Chunk>,
+    /// Used buffers go back to the thread that fills them.
+    used: Sender<Vec<u8>>,
+    current: Vec<u8>,
+    position: usize,
+    hasher: Hasher,
+    size: u64,
+    size_max: u64,
+}
+
+impl Tar {
+    /// Starts the thread that decompresses. `size_max` bounds the whole tar.
+    pub fn start<R>(input: R, algorithm: Algorithm, size_max: u64) -> Result<Self>
+    where
+        R: Read + Send + 'static,
+    {
+        let (chunk_tx, chunk_rx) = sync_channel(CHUNKS_IN_FLIGHT);
+        let (used_tx, used_rx) = channel();
+        std::thread::Builder::new()
+            .name("decompress".to_owned())
+            .spawn(move || produce(input, &chunk_tx, &used_rx))
+            .context("cannot start a thread")?;
+        Ok(Self {
+            chunks: chunk_rx,
+            used: used_tx,
+            current: Vec::new(),
+            position: 0,
+            hasher: Hasher::new(algorithm),
+            size: 0,
+            size_max,
+        })
+    }
+
+    /// Reads what is behind the end of the archive, and returns the digest of all of it.
+    pub fn finish(mut self) -> Result<(Digest, u64)> {
+        while self.next_chunk()? {}
+        Ok((self.hasher.finish(), self.size))
+    }
+
+    /// `false` at the end.
+    fn next_chunk(&mut self) -> io::Result<bool> {
+        let used = std::mem::take(&mut self.current);
+        self.position = 0;
+        if used.capacity() > 0 {
+            // The thread may have ended: then nobody needs buffers.
+            self.used.send(used).ok();
+        }
+        // The sender goes away after the last chunk.
+        let Ok(chunk) = self.chunks.recv() else {
+            return Ok(false);
+        };
+        self.current = chunk?;
+        self.size += self.current.len() as u64;
+        if self.size > self.size_max {
+            return Err(io::Error::other(format!(
+                "it is larger than {} bytes",
+                self.size_max
+            )));
+        }
+        self.hasher.update(&self.current);
+        Ok(true)
+    }
+}
+
+impl Read for Tar {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.position == self.current.len() && !self.next_chunk()? {
+            return Ok(0);
+        }
+        let rest = &self.current[self.position..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.position += count;
+        Ok(count)
+    }
+}
+
+fn produce<R>(input: R, chunks: &SyncSender<Chunk>, used: &Receiver<Vec<u8>>)
+where
+    R: Read + Send + 'static,
+{
+    let mut reader = match decompressed(input) {
+        Ok(reader) => reader,
+        Err(err) => {
+            // A receiver that is gone wants no error either, here and below.
+            chunks.send(Err(err)).ok();
+            return;
+        }
+    };
+    loop {
+        let mut buffer = used.try_recv().unwrap_or_default();
+        buffer.resize(CHUNK, 0);
+        let chunk = fill(&mut reader, &mut buffer).map(|count| {
+            buffer.truncate(count);
+            buffer
+        });
+        let last = match &chunk {
+            Ok(bytes) if bytes.is_empty() => return,
+            Ok(_) => false,
+            Err(_) => true,
+        };
+        if chunks.send(chunk).is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Reads until the buffer is full or the input at its end.
+fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut count = 0;
+    while count < buffer.len() {
+        match reader.read(&mut buffer[count..]) {
+            Ok(0) => break,
+            Ok(more) => count += more,
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(count)
+}
+
+/// Whether an input has nothing more to give.
+pub fn at_end(input: &mut impl BufRead) -> io::Result<bool> {
+    Ok(input.fill_buf()?.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn read(input: Vec<u8>) -> Result<Vec<u8>> {
+        let mut tar = Tar::start(io::Cursor::new(input), Algorithm::Sha256, 1 << 30)?;
+        let mut bytes = Vec::new();
+        tar.read_to_end(&mut bytes)?;
+        let (digest, size) = tar.finish()?;
+        assert!(digest.matches(&bytes) && size == bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    #[test]
+    fn every_compression_gives_the_same_bytes() {
+        let plain: Vec<u8> = (0..700_000u32).flat_map(u32::to_le_bytes).collect();
+        let (first, second) = plain.split_at(1_000_001);
+        let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
+        assert!(read(plain.clone()).unwrap() == plain);
+        assert!(read(gzip(&plain)).unwrap() == plain);
+        assert!(read([gzip(first), gzip(second)].concat()).unwrap() == plain);
+        let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
+        assert!(read([&skippable[..], &zstd(first), &zstd(second)].concat()).unwrap() == plain);
+        assert_eq!(read(Vec::new()).unwrap(), b"");
+        assert_eq!(read(vec![0x1f]).unwrap(), [0x1f]);
+    }
+
+    #[test]
+    fn a_truncated_stream_is_an_error() {
+        let plain: Vec<u8> = (0..50_000u32).flat_map(u32::to_le_bytes).collect();
+        let mut packed = gzip(&plain);
+        packed.truncate(packed.len() - 9);
+        assert!(read(packed).is_err());
+        let mut packed = zstd::encode_all(&plain[..], 1).unwrap();
+        packed.truncate(packed.len() - 9);
+        assert!(read(packed).is_err());
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_limit() {
+        let bomb = gzip(&vec![0; 64 << 20]);
+        let tar = Tar::start(io::Cursor::new(bomb), Algorithm::Sha256, 1 << 20).unwrap();
+        let err = tar.finish().unwrap_err();
+        assert_eq!(err.to_string(), "it is larger than 1048576 bytes");
+    }
+}
