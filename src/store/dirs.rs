@@ -41,9 +41,13 @@ const LOCK: &str = "lock";
 impl Dirs {
     /// The directories of the calling user, made where they do not exist.
     pub fn open() -> Result<Self> {
+        Self::locate()?.make(rustix::process::geteuid().as_raw())
+    }
+
+    /// Where they are or would be; nothing is made or checked.
+    pub fn locate() -> Result<Self> {
         let uid = rustix::process::geteuid().as_raw();
-        let variable = |name: &str| std::env::var_os(name);
-        Self::for_user(uid, variable)?.make(uid)
+        Self::for_user(uid, |name| std::env::var_os(name))
     }
 
     /// The directories, chosen as the XDG base directory specification says.

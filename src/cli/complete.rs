@@ -1,0 +1,228 @@
+//! Completion of names in the shell. The shell calls rbox with RBOX_COMPLETE set; rbox
+//! reads the directories of the store, takes no lock, writes nothing and never fails.
+//!
+//! Arguments name their completer: `#[arg(add = complete::containers())]`.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+
+use anyhow::Result;
+use clap_complete::CompleteEnv;
+use clap_complete::engine::ArgValueCompleter;
+use clap_complete::engine::CompletionCandidate;
+
+use crate::container::name;
+use crate::oci::reference::Reference;
+use crate::store::dirs::Dirs;
+use crate::sys;
+
+/// Set by the completion scripts to the name of the shell.
+pub const VARIABLE: &str = "RBOX_COMPLETE";
+
+/// Answers the shell, if this is a call for completion; `false` if it is not.
+pub fn answer(command: impl Fn() -> clap::Command) -> Result<bool> {
+    if std::env::var_os(VARIABLE).is_none() {
+        return Ok(false);
+    }
+    let complete = CompleteEnv::with_factory(command)
+        .var(VARIABLE)
+        .bin("rbox")
+        .completer("rbox");
+    let directory = std::env::current_dir().ok();
+    Ok(complete.try_complete(std::env::args_os(), directory.as_deref())?)
+}
+
+/// Names of all containers, and ids where one is begun.
+pub fn containers() -> ArgValueCompleter {
+    ArgValueCompleter::new(|begun: &OsStr| container_names(begun, |_| true))
+}
+
+/// Names of containers that run.
+pub fn running() -> ArgValueCompleter {
+    ArgValueCompleter::new(|begun: &OsStr| container_names(begun, |runs| runs))
+}
+
+/// Names of containers that do not run.
+pub fn stopped() -> ArgValueCompleter {
+    ArgValueCompleter::new(|begun: &OsStr| container_names(begun, |runs| !runs))
+}
+
+/// References of images in the store, as they are usually typed.
+pub fn images() -> ArgValueCompleter {
+    ArgValueCompleter::new(|begun: &OsStr| {
+        let names = Dirs::locate().map(|dirs| image_names(&dirs, begun));
+        candidates(names.unwrap_or_default())
+    })
+}
+
+fn candidates(mut names: Vec<String>) -> Vec<CompletionCandidate> {
+    names.sort();
+    names.into_iter().map(CompletionCandidate::new).collect()
+}
+
+fn container_names(begun: &OsStr, wanted: fn(bool) -> bool) -> Vec<CompletionCandidate> {
+    let names = Dirs::locate().map(|dirs| names_and_ids(&dirs, begun, wanted));
+    candidates(names.unwrap_or_default())
+}
+
+fn names_and_ids(dirs: &Dirs, begun: &OsStr, wanted: fn(bool) -> bool) -> Vec<String> {
+    let begun = begun.to_string_lossy();
+    let mut found = Vec::new();
+    for entry in entries(&dirs.names()) {
+        // names/web is a link to ../containers/ID.
+        let target = std::fs::read_link(dirs.names().join(&entry)).unwrap_or_default();
+        let id = target.file_name().unwrap_or_default().to_string_lossy();
+        if entry.starts_with(&*begun) && wanted(runs(dirs, &id)) {
+            found.push(entry);
+        }
+    }
+    if name::is_id_prefix(&begun) {
+        let ids = entries(&dirs.containers()).into_iter();
+        let ids = ids.filter(|id| id.starts_with(&*begun) && name::is_id(id));
+        // Who has typed more than a short id gets the whole one.
+        let shown = |id: &str| match begun.len() {
+            0..=name::SHORT_ID => name::short(id).to_owned(),
+            _ => id.to_owned(),
+        };
+        found.extend(ids.filter(|id| wanted(runs(dirs, id))).map(|id| shown(&id)));
+    }
+    found
+}
+
+/// The supervisor holds its container's run lock for life.
+fn runs(dirs: &Dirs, id: &str) -> bool {
+    let lock = std::fs::File::open(dirs.run_containers().join(id).join("lock"));
+    lock.is_ok_and(|file| sys::lock::is_held(file.as_fd()).unwrap_or(false))
+}
+
+fn image_names(dirs: &Dirs, begun: &OsStr) -> Vec<String> {
+    let begun = begun.to_string_lossy();
+    let mut found = Vec::new();
+    for entry in entries(&dirs.image_refs()) {
+        let full = percent_decoded(&entry);
+        let familiar = full
+            .parse::<Reference>()
+            .map(|reference| reference.familiar());
+        let familiar = familiar.unwrap_or_else(|_| full.clone());
+        // A colon parts words in bash, so `:latest`, which need not be typed, is left out.
+        let short = familiar.strip_suffix(":latest").unwrap_or(&familiar);
+        let fits = [short, &familiar, &full]
+            .into_iter()
+            .find(|name| name.starts_with(&*begun));
+        found.extend(fits.map(str::to_owned));
+    }
+    found
+}
+
+/// Records of references are files named by the reference, its odd bytes as %XX.
+fn percent_decoded(name: &str) -> String {
+    let mut parts = name.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        match part
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+        {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(&part.as_bytes()[2..]);
+            }
+            None => bytes.extend([b"%", part.as_bytes()].concat()),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Names in a directory of the store; unfinished ones begin with a dot.
+fn entries(dir: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.'))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::temp::tests::scratch;
+
+    fn sorted(mut names: Vec<String>) -> Vec<String> {
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn containers_are_found_by_name_and_by_id() {
+        let base = scratch("complete");
+        let dirs = Dirs::at(base.path()).unwrap();
+        let id = format!("ab12{}", "0".repeat(60));
+        std::fs::create_dir(dirs.containers().join(&id)).unwrap();
+        std::fs::create_dir(dirs.containers().join(".tmp-1")).unwrap();
+        for name in ["web", "wiki", "abc"] {
+            let target = format!("../containers/{id}");
+            std::os::unix::fs::symlink(target, dirs.names().join(name)).unwrap();
+        }
+        let all = |begun: &str| sorted(names_and_ids(&dirs, OsStr::new(begun), |_| true));
+        assert_eq!(all(""), ["abc", "web", "wiki"]);
+        assert_eq!(all("w"), ["web", "wiki"]);
+        assert_eq!(all("ab"), ["ab1200000000", "abc"]);
+        assert_eq!(all(&id[..20]), [id.as_str()]);
+        assert_eq!(all("x"), [""; 0]);
+        assert_eq!(names_and_ids(&dirs, OsStr::new("w"), |runs| runs), [""; 0]);
+        assert_eq!(
+            names_and_ids(&dirs, OsStr::new("we"), |runs| !runs),
+            ["web"]
+        );
+    }
+
+    #[test]
+    fn a_container_whose_lock_is_held_runs() {
+        let base = scratch("complete-runs");
+        let dirs = Dirs::at(base.path()).unwrap();
+        let id = "c".repeat(64);
+        let place = dirs.run_containers().join(&id);
+        std::fs::create_dir(&place).unwrap();
+        let lock = std::fs::File::create(place.join("lock")).unwrap();
+        assert!(!runs(&dirs, &id));
+        assert!(sys::lock::try_exclusive(lock.as_fd()).unwrap());
+        assert!(runs(&dirs, &id));
+    }
+
+    #[test]
+    fn images_are_found_by_what_is_typed() {
+        let base = scratch("complete-images");
+        let dirs = Dirs::at(base.path()).unwrap();
+        for name in [
+            "docker.io%2Flibrary%2Fbusybox:latest",
+            "docker.io%2Flibrary%2Fdebian%3A12",
+            "localhost:5000%2Fapp:v1",
+        ] {
+            std::fs::write(dirs.image_refs().join(name), "").unwrap();
+        }
+        let found = |begun: &str| sorted(image_names(&dirs, OsStr::new(begun)));
+        assert_eq!(found(""), ["busybox", "debian:12", "localhost:5000/app:v1"]);
+        assert_eq!(found("busybox:"), ["busybox:latest"]);
+        assert_eq!(
+            found("docker.io/l"),
+            [
+                "docker.io/library/busybox:latest",
+                "docker.io/library/debian:12"
+            ]
+        );
+    }
+
+    #[test]
+    fn file_names_are_decoded() {
+        let table = [
+            ("plain", "plain"),
+            ("a%2Fb%3ac", "a/b:c"),
+            ("100%", "100%"),
+            ("%zz%2", "%zz%2"),
+            ("%é", "%é"),
+        ];
+        for (name, text) in table {
+            assert_eq!(percent_decoded(name), text);
+        }
+    }
+}
