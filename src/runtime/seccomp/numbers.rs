@@ -128,6 +128,9 @@ pub fn find_x32(name: &str) -> Option<u32> {
     Some(number | X32_BIT)
 }
 
+/// The smallest number of its own that a multiplexed call got later, recvmmsg's.
+pub const FIRST_DIRECT: u32 = 337;
+
 /// What the old multiplexers of 32-bit x86 call a call: socketcall(2) and ipc(2) take this
 /// number as their first argument, so a rule for `socket` must see socketcall(1, …) too.
 pub fn multiplexed(name: &str) -> Option<(&'static str, u64)> {
@@ -190,6 +193,16 @@ mod tests {
         assert_eq!(X86_64.find("socketcall"), None);
         assert_eq!(X86_64.find(""), None);
         assert_eq!(X86_64.find("no_such_call"), None);
+    }
+
+    #[test]
+    fn multiplexed_calls_have_late_numbers() {
+        let multiplexed =
+            syscalls::x86::Sysno::iter().filter(|call| multiplexed(call.name()).is_some());
+        assert_eq!(
+            multiplexed.map(|call| call as u32).min(),
+            Some(FIRST_DIRECT)
+        );
     }
 
     #[test]

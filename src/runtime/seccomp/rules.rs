@@ -87,10 +87,11 @@ impl Abi {
     }
 
     /// The old multiplexer of 32-bit x86 that reaches the call too, and the value of its first argument.
-    fn multiplexed(self, name: &str) -> Option<(u32, u64)> {
+    fn multiplexed(self, name: &str, number: Option<u32>) -> Option<(u32, u64)> {
         match self {
+            // The multiplexed calls have late numbers of their own or none: few names need the longer search.
             #[cfg(target_arch = "x86_64")]
-            Abi::X86 => {
+            Abi::X86 if number.is_none_or(|number| number >= numbers::FIRST_DIRECT) => {
                 let (multiplexer, value) = numbers::multiplexed(name)?;
                 Some((self.find(multiplexer)?, value))
             }
@@ -246,7 +247,8 @@ impl<'a> Rules<'a> {
             let always = rule.alternatives.is_empty();
             let says_nothing = always && rule.action == self.default;
             for name in rule.names {
-                if let Some(number) = abi.find(name) {
+                let number = abi.find(name);
+                if let Some(number) = number {
                     last = last.max(Some(number));
                     if !says_nothing {
                         entries.push(Entry {
@@ -258,7 +260,7 @@ impl<'a> Rules<'a> {
                 }
                 // A multiplexer's other arguments are in memory, which a filter cannot read:
                 // a rule with conditions denies there what it denies in part, and allows nothing.
-                if let Some((number, value)) = abi.multiplexed(name)
+                if let Some((number, value)) = abi.multiplexed(name, number)
                     && !says_nothing
                     && (always || !lets_pass(rule.action))
                 {

@@ -1,0 +1,292 @@
+//! What is measured, as the plain user.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context;
+use anyhow::Result;
+
+use crate::image;
+use crate::measure::Row;
+use crate::measure::command;
+use crate::measure::output;
+use crate::measure::ratio;
+use crate::measure::run as once;
+use crate::measure::table;
+use crate::measure::words;
+use crate::peers;
+
+/// Where things are and who measures.
+pub struct Place {
+    rbox: String,
+    base: PathBuf,
+    shm: PathBuf,
+    pub uid: u32,
+    pub gid: u32,
+    pub subuid: (u32, u32),
+    pub subgid: (u32, u32),
+}
+
+impl Place {
+    pub fn new(rbox: &str, base: &str, shm: &str) -> Result<Self> {
+        let user = output(&words("id -un"))?;
+        Ok(Place {
+            rbox: rbox.to_owned(),
+            base: base.into(),
+            shm: shm.into(),
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+            subuid: range("/etc/subuid", &user)?,
+            subgid: range("/etc/subgid", &user)?,
+        })
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.base.join(name).to_string_lossy().into_owned()
+    }
+
+    fn floor(&self) -> Vec<String> {
+        let (uid, gid) = (self.uid, self.gid);
+        let ((subuid, subuids), (subgid, subgids)) = (self.subuid, self.subgid);
+        let (bench, rootfs) = (self.path("bin/bench"), self.path("rootfs"));
+        let work = self.path("floor");
+        words(&format!(
+            "{bench} floor {rootfs} {work} {uid} {gid} {subuid} {subuids} {subgid} {subgids}"
+        ))
+    }
+
+    /// rbox with a store of its own.
+    fn rbox(&self, store: &str, command: &str) -> Vec<String> {
+        let (data, run) = (self.path(store), self.shm.join(store));
+        let run = run.to_string_lossy();
+        let mut all = words(&format!(
+            "XDG_DATA_HOME={data} XDG_RUNTIME_DIR={run} {}",
+            self.rbox
+        ));
+        all.extend(words(command));
+        all
+    }
+
+    /// podman, told not to want systemd.
+    fn podman(&self, command: &str) -> Vec<String> {
+        let (graph, run) = (self.path("podman"), self.shm.join("podman"));
+        let run = run.to_string_lossy();
+        words(&format!(
+            "podman --root {graph} --runroot {run} --cgroup-manager cgroupfs --events-backend none {command}"
+        ))
+    }
+}
+
+fn range(file: &str, user: &str) -> Result<(u32, u32)> {
+    let text = fs::read_to_string(file)?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(user)?.strip_prefix(':'));
+    let (start, count) = line
+        .and_then(|rest| rest.split_once(':'))
+        .with_context(|| format!("{file} has no range for {user}"))?;
+    Ok((start.parse()?, count.parse()?))
+}
+
+pub fn run(place: &Place, rounds: usize) -> Result<()> {
+    let rootfs = place.base.join("rootfs");
+    image::unpacked(&rootfs)?;
+    image::archive(&place.base.join("busybox.tar"), &rootfs)?;
+    for store in ["store", "full"] {
+        fs::create_dir(place.base.join(store))?;
+        fs::create_dir(place.shm.join(store))?;
+        let load = format!("load -i {}", place.path("busybox.tar"));
+        if let Err(err) = once(&place.rbox(store, &load)) {
+            println!("rbox cannot load the image: {err:#}");
+        }
+    }
+    let done = tables(place, rounds);
+    clear(place);
+    done
+}
+
+fn tables(place: &Place, rounds: usize) -> Result<()> {
+    starts(place, rounds)?;
+    for (name, table) in [
+        ("exec", exec as fn(&Place, usize) -> Result<()>),
+        ("ps", ps),
+        ("containers per second", rate),
+        ("memory", memory),
+    ] {
+        if let Err(err) = table(place, rounds) {
+            println!("left out: {name}: {err:#}");
+        }
+    }
+    Ok(())
+}
+
+fn starts(place: &Place, rounds: usize) -> Result<()> {
+    for (name, seccomp) in [("crun", true), ("crun-plain", false)] {
+        if let Err(err) = peers::crun_bundle(place, &place.base.join(name), seccomp) {
+            println!("left out: {name}: {err:#}");
+        }
+    }
+    let podman = once(&place.podman(&format!("load -q -i {}", place.path("busybox.tar"))));
+    if let Err(err) = podman {
+        println!("left out: podman: {err:#}");
+    }
+    let crun = |bundle| {
+        let (root, bundle) = (place.shm.join("crun"), place.path(bundle));
+        words(&format!(
+            "crun --root {} run -b {bundle} bench",
+            root.display()
+        ))
+    };
+    let rows = [
+        Row::new("floor", place.floor()),
+        Row::new(
+            "rbox run --rm --network none",
+            place.rbox("store", "run --rm --network none busybox true"),
+        ),
+        Row::new(
+            "rbox run -d",
+            place.rbox(
+                "store",
+                "run -d --name bench --network none busybox sleep 1000",
+            ),
+        )
+        .after(place.rbox("store", "rm -f bench")),
+        Row::new("rbox version (one exec)", place.rbox("store", "version")),
+        Row::new("crun run, seccomp", crun("crun")),
+        Row::new("crun run, no seccomp", crun("crun-plain")),
+        Row::new(
+            "podman run --rm --network none",
+            place.podman("run --rm --network none busybox true"),
+        )
+        .every(3),
+    ];
+    let times = table("start of a container", &rows, rounds)?;
+    let (floor, run, detached) = (times[0], times[1], times[2]);
+    ratio("run/floor", run, floor, "target <= 1.6");
+    ratio("run -d/floor", detached, floor, "target <= 1.6");
+    ratio("podman/run", times[6], run, "target >= 12");
+    ratio("crun/run", times[4], run, "no target");
+    Ok(())
+}
+
+fn exec(place: &Place, rounds: usize) -> Result<()> {
+    once(&place.rbox(
+        "store",
+        "run -d --name exec --network none busybox sleep 1000",
+    ))?;
+    let pid = output(&place.rbox("store", "inspect --format {{.State.Pid}} exec"))?;
+    let nsenter = format!("nsenter -t {pid} -U -m -p -n -i -u -C --root --wd true");
+    let rows = [
+        Row::new("nsenter", words(&nsenter)),
+        Row::new("rbox exec", place.rbox("store", "exec exec true")),
+    ];
+    let times = table("exec into a running container", &rows, rounds * 2)?;
+    ratio("exec/nsenter", times[1], times[0], "target <= 2.5");
+    once(&place.rbox("store", "rm -f exec"))?;
+    Ok(())
+}
+
+fn ps(place: &Place, rounds: usize) -> Result<()> {
+    let mut there = 0;
+    for (count, target) in [(1, 3.0), (50, 4.0), (200, 8.0)] {
+        while there < count {
+            once(&place.rbox("full", "create --network none busybox true"))?;
+            there += 1;
+        }
+        let row = Row::new("rbox ps -a", place.rbox("full", "ps -a"));
+        let times = table(&format!("list of {count} containers"), &[row], rounds)?;
+        ratio(
+            "milliseconds",
+            times[0],
+            Some(1.0),
+            &format!("target <= {target}"),
+        );
+    }
+    Ok(())
+}
+
+/// Containers that begin and end per second, one and two at a time.
+fn rate(place: &Place, _: usize) -> Result<()> {
+    println!("\ncontainers per second, run --rm");
+    let one = place.rbox("store", "run --rm --network none busybox true");
+    once(&one)?;
+    for (at_once, target) in [(1, 70), (2, 110)] {
+        let start = Instant::now();
+        let end = start + Duration::from_secs(2);
+        let workers: Vec<_> = (0..at_once)
+            .map(|_| {
+                let one = one.clone();
+                thread::spawn(move || {
+                    let mut done = 0_u32;
+                    while Instant::now() < end {
+                        once(&one)?;
+                        done += 1;
+                    }
+                    anyhow::Ok(done)
+                })
+            })
+            .collect();
+        let mut done = 0;
+        for worker in workers {
+            done += worker.join().expect("a worker does not panic")?;
+        }
+        let rate = f64::from(done) / start.elapsed().as_secs_f64();
+        println!("  {at_once} at a time: {rate:.0} (target >= {target})");
+    }
+    Ok(())
+}
+
+/// What rbox's own processes take for containers that only sleep.
+fn memory(place: &Place, _: usize) -> Result<()> {
+    let containers = 4;
+    for n in 0..containers {
+        let run = format!("run -d --name m{n} --network none busybox sleep 1000");
+        once(&place.rbox("store", &run))?;
+    }
+    let (mut total, mut processes) = (0, 0);
+    for entry in fs::read_dir("/proc")? {
+        let dir = entry?.path();
+        if let Some(pss) = engine_pss(&dir, &place.rbox) {
+            total += pss;
+            processes += 1;
+        }
+    }
+    println!("\nmemory of {containers} detached containers");
+    let each = f64::from(total) / f64::from(containers) / 1024.0;
+    println!("  {processes} processes of rbox, {each:.2} MiB Pss per container (target <= 0.5)");
+    for n in 0..containers {
+        once(&place.rbox("store", &format!("rm -f m{n}")))?;
+    }
+    Ok(())
+}
+
+/// Proportional set size in KiB, of a process that runs rbox.
+fn engine_pss(process: &Path, rbox: &str) -> Option<u32> {
+    let exe = fs::read_link(process.join("exe")).ok()?;
+    if exe.file_name() != Path::new(rbox).file_name() {
+        return None;
+    }
+    let rollup = fs::read_to_string(process.join("smaps_rollup")).ok()?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Leaves nothing behind that root would have to unmount or kill. What failed before may be left to clear, so errors
+/// do not matter here: the caller removes the directories, and says so when it cannot.
+fn clear(place: &Place) {
+    for name in ["bench", "exec", "m0", "m1", "m2", "m3"] {
+        let rm = place.rbox("store", &format!("rm -f {name}"));
+        command(&rm).output().ok();
+    }
+    let reset = place.podman("unshare rm -rf");
+    let trees = [
+        place.path("podman"),
+        place.path("store"),
+        place.path("full"),
+    ];
+    command(&reset).args(trees).output().ok();
+}
