@@ -2,5 +2,17 @@
 //! subject. `support` is what the tests stand on; nothing here knows rbox from inside.
 mod support;
 
+mod crash;
+mod errors;
+mod exec;
+mod fulldisk;
 mod harness;
+mod ids;
+mod image;
+mod isolation;
+mod lifecycle;
+mod nested;
+mod registry;
+mod root;
 mod run;
+mod terminal;

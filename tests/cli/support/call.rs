@@ -2,6 +2,7 @@
 //! default nothing may be printed and the status is 0.
 use std::ffi::OsStr;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::io::Write;
@@ -22,7 +23,7 @@ use super::processes;
 use super::rbox::Rbox;
 
 /// Far more than any call needs on two busy cores.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 enum Expected {
     Exactly(String),
@@ -320,7 +321,7 @@ impl Call<'_> {
         if let Some(expected) = self.status
             && expected != status
         {
-            problems.push_str(&format!("status should be {expected}, is {status}\n"));
+            writeln!(problems, "status should be {expected}, is {status}").unwrap();
         }
         let stdout = filter::stable(&output.stdout, dir);
         let stderr = filter::stable(&output.stderr, dir);

@@ -1,6 +1,7 @@
 //! What a test may leave behind: an image store with nothing half-made in it. Everything
 //! else is a leak.
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -28,15 +29,15 @@ pub fn once(dir: &Path, orphans_allowed: bool) -> String {
     let mut found = processes::describe(&processes::of(dir));
     for line in fs::read_to_string("/proc/self/mountinfo").unwrap().lines() {
         if line.contains(dir.to_str().unwrap()) && !is_stage(line, dir) {
-            found.push_str(&format!("  mount {line}\n"));
+            writeln!(found, "  mount {line}").unwrap();
         }
     }
     for path in cgroups(Path::new("/sys/fs/cgroup"), &ids(dir)) {
-        found.push_str(&format!("  cgroup {}\n", path.display()));
+        writeln!(found, "  cgroup {}", path.display()).unwrap();
     }
     for name in ["home", "tmp"] {
         for path in entries(&dir.join(name)) {
-            found.push_str(&format!("  file {}\n", path.display()));
+            writeln!(found, "  file {}", path.display()).unwrap();
         }
     }
     found.push_str(&run_dir(&dir.join("run")));
@@ -66,20 +67,28 @@ fn run_dir(run: &Path) -> String {
     let mut found = String::new();
     for path in entries(run) {
         if name(&path) != "rbox" {
-            found.push_str(&format!("  file {}\n", path.display()));
+            writeln!(found, "  file {}", path.display()).unwrap();
         }
     }
     for path in entries(&run.join("rbox/containers")) {
-        found.push_str(&format!("  file {}\n", path.display()));
+        writeln!(found, "  file {}", path.display()).unwrap();
     }
     found
 }
 
 fn store(data: &Path, orphans_allowed: bool) -> String {
-    const KNOWN: [&str; 6] = ["blobs", "containers", "images", "layers", "lock", "names"];
+    const KNOWN: [&str; 7] = [
+        "blobs",
+        "containers",
+        "images",
+        "layers",
+        "lock",
+        "names",
+        "tmp",
+    ];
     let mut found = String::new();
     let mut report = |path: &Path, what: &str| {
-        found.push_str(&format!("  {what} {}\n", path.display()));
+        writeln!(found, "  {what} {}", path.display()).unwrap();
     };
     for path in entries(data) {
         if !KNOWN.contains(&name(&path)) {
@@ -91,6 +100,9 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
         .chain(&entries(&data.join("names")))
     {
         report(path, "container");
+    }
+    for path in entries(&data.join("tmp")) {
+        report(&path, "temporary file");
     }
     if orphans_allowed {
         return found;

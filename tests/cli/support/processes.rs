@@ -2,6 +2,7 @@
 //! environment, arguments, current and root directory, executable, open files, and the
 //! mounts of its namespace; and the children of such processes.
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -103,18 +104,20 @@ pub fn describe(processes: &[Process]) -> String {
         let read = |name: &str| {
             fs::read_to_string(format!("/proc/{}/{name}", process.pid)).unwrap_or_default()
         };
-        out.push_str(&format!(
-            "  pid {} parent {} state {} [{}] {}\n    in {} syscall {}\n",
+        writeln!(
+            out,
+            "  pid {} parent {} state {} [{}] {}\n    in {} syscall {}",
             process.pid,
             process.parent,
             process.state,
             read("comm").trim(),
             read("cmdline").replace('\0', " "),
             read("wchan"),
-            read("syscall").trim(),
-        ));
+            read("syscall").trim()
+        )
+        .unwrap();
         for line in read("stack").lines().take(6) {
-            out.push_str(&format!("      {line}\n"));
+            writeln!(out, "      {line}").unwrap();
         }
     }
     out

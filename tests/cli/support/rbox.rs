@@ -194,10 +194,7 @@ impl Rbox {
     }
 
     pub fn remove(&self, names: &[&str]) {
-        self.args(["rm", "-f", "-t", "0"])
-            .args(names)
-            .stdout_any()
-            .run();
+        self.args(["rm", "-f"]).args(names).stdout_any().run();
     }
 
     /// The leak check, for tests that want it before their end.

@@ -90,6 +90,7 @@ pub fn start(data: &Path, readonly: bool, more_http: &str) -> Registry {
                 seen.push('\n');
             }
         }
+        child.wait().ok();
         send.send(Err(seen)).ok();
     });
     let host = receive

@@ -1,0 +1,123 @@
+//! A disk that is full: a small tmpfs is the store. One error, nothing half-made is left,
+//! and with room again everything works.
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::Rbox;
+use crate::support::account;
+use crate::support::images;
+use crate::support::skip::skip;
+
+/// A tmpfs over the data directory of a test; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(rbox: &Rbox, size: &str) -> Option<Self> {
+        if !account::is_root() {
+            skip("only root can mount a small disk");
+            return None;
+        }
+        let dir = rbox.dir().join("data");
+        let account = rbox.account();
+        let options = format!(
+            "size={size},mode=700,uid={},gid={}",
+            account.uid, account.gid
+        );
+        let disk = Self(dir);
+        disk.run(&["mount", "-t", "tmpfs", "-o", &options, "rbox-test"]);
+        Some(disk)
+    }
+
+    fn resize(&self, size: &str) {
+        self.run(&["mount", "-o", &format!("remount,size={size}")]);
+    }
+
+    fn run(&self, command: &[&str]) {
+        let status = Command::new(command[0])
+            .args(&command[1..])
+            .arg(&self.0)
+            .status()
+            .unwrap();
+        assert!(status.success(), "{command:?}: {status}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What is busy now is a leak that the test's own check reports.
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}
+
+#[test]
+fn load_on_a_full_disk() {
+    let rbox = Rbox::new();
+    let Some(disk) = SmallDisk::mount(&rbox, "1m") else {
+        return;
+    };
+    let archive = images::get("busybox").docker_archive;
+    let load = || rbox.args(["load", "-q", "-i"]).arg(&archive);
+    load()
+        .stderr_has("Error: ")
+        .stderr_has("No space left on device")
+        .status(125)
+        .run();
+    rbox.args(["images", "-q"]).run();
+    rbox.assert_no_leaks();
+    disk.resize("50m");
+    load().stdout_any().run();
+    rbox.args(["run", "--rm", "busybox", "echo", "room"])
+        .stdout("room\n")
+        .run();
+    drop(disk);
+}
+
+#[test]
+fn create_on_a_full_disk() {
+    let rbox = Rbox::new();
+    let Some(disk) = SmallDisk::mount(&rbox, "10m") else {
+        return;
+    };
+    rbox.load("busybox");
+    let filler = rbox.dir().join("data/filler");
+    // Fills the disk to the last block.
+    let status = Command::new("dd")
+        .args(["if=/dev/zero", "bs=4k", "status=none"])
+        .arg(format!("of={}", filler.display()))
+        .output()
+        .unwrap();
+    assert!(!status.status.success());
+    rbox.args(["create", "--name", "c", "busybox"])
+        .stderr_has("Error: ")
+        .stderr_has("No space left on device")
+        .status(125)
+        .run();
+    std::fs::remove_file(&filler).unwrap();
+    rbox.args(["ps", "-aq"]).run();
+    rbox.assert_no_leaks();
+    rbox.args(["run", "--rm", "--name", "c", "busybox", "echo", "room"])
+        .stdout("room\n")
+        .run();
+    drop(disk);
+}
+
+/// The program keeps running when its log cannot be written.
+#[test]
+fn a_container_that_fills_the_disk_with_its_log() {
+    let rbox = Rbox::new();
+    let Some(disk) = SmallDisk::mount(&rbox, "5m") else {
+        return;
+    };
+    rbox.load("testinit");
+    rbox.args(["run", "-d", "--name", "c", "testinit", "output", "20"])
+        .stdout("[ID]\n")
+        .run();
+    rbox.args(["wait", "c"]).stdout("0\n").run();
+    rbox.args(["logs", "c"])
+        .stdout_any()
+        .stderr_any()
+        .status_any()
+        .run();
+    rbox.args(["rm", "c"]).stdout("c\n").run();
+    drop(disk);
+}

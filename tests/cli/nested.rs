@@ -1,0 +1,62 @@
+//! rbox inside an rbox container, without privileges.
+use crate::support::Rbox;
+
+impl Rbox {
+    /// `-v` flags: the program itself, and a directory of the host for its store.
+    fn nested_flags(&self) -> Vec<String> {
+        let store = self.work("store");
+        std::fs::create_dir_all(&store).unwrap();
+        self.own(&store);
+        vec![
+            "-v".into(),
+            format!("{}:/bin/rbox:ro", self.program_path().display()),
+            "-v".into(),
+            format!("{}:/store", store.display()),
+            "-e".into(),
+            "XDG_DATA_HOME=/store".into(),
+            "-e".into(),
+            "XDG_RUNTIME_DIR=/tmp".into(),
+        ]
+    }
+}
+
+#[test]
+fn a_container_in_a_container() {
+    let rbox = Rbox::with_busybox();
+    rbox.args(["run", "--rm"])
+        .args(rbox.nested_flags())
+        .args(["busybox", "rbox", "run", "--rm", "hello"])
+        .stdout_has("rbox")
+        .run();
+}
+
+#[test]
+fn a_user_in_a_container() {
+    let rbox = Rbox::with_busybox();
+    rbox.args(["run", "--rm", "-u", "alice"])
+        .args([
+            "-v",
+            &format!("{}:/bin/rbox:ro", rbox.program_path().display()),
+        ])
+        .args(["--entrypoint", "sh", "busybox", "-c"])
+        .arg("rbox run --rm hello")
+        .stdout_has("rbox")
+        .stderr_any()
+        .run();
+}
+
+#[test]
+fn a_container_three_deep() {
+    let rbox = Rbox::with_busybox();
+    let archive = crate::support::images::get("busybox").docker_archive;
+    let script = "rbox load -q -i /busybox.tar >/dev/null && \
+        rbox run --rm -v /bin/rbox:/bin/rbox:ro -v /store:/store \
+            -e XDG_DATA_HOME=/store/inner -e XDG_RUNTIME_DIR=/tmp \
+            busybox sh -c 'rbox run --rm hello >/dev/null && echo three deep'";
+    rbox.args(["run", "--rm"])
+        .args(rbox.nested_flags())
+        .args(["-v", &format!("{}:/busybox.tar:ro", archive.display())])
+        .args(["busybox", "sh", "-c", script])
+        .stdout("three deep\n")
+        .run();
+}
