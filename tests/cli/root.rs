@@ -1,6 +1,4 @@
 //! Root runs containers too, in user namespaces of their own.
-use std::ffi::OsStr;
-
 use crate::support::Rbox;
 use crate::support::images;
 use crate::support::place;
@@ -123,7 +121,7 @@ fn a_copy_of_the_file_alone_runs_containers() {
         .replace("/old/usr/bin/env", "/old/bin/busybox env");
     rbox.program("unshare")
         .args(["--mount", "--pid", "--fork", "sh", "-ec", &script])
-        .arg::<&OsStr>(bare.as_ref())
+        .arg(&bare)
         .stdout_has("bare\n")
         .run();
 }

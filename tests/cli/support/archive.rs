@@ -101,12 +101,6 @@ impl Tar {
         self
     }
 
-    /// Anything, as it is.
-    pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
-        self.bytes.extend_from_slice(bytes);
-        self
-    }
-
     /// The archive with its two closing blocks.
     pub fn finish(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.bytes);

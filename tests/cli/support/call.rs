@@ -7,7 +7,6 @@ use std::fs::OpenOptions;
 use std::io::Read;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::Child;
 use std::process::ChildStdin;
 use std::process::ExitStatus;
@@ -36,7 +35,6 @@ pub struct Call<'a> {
     program: OsString,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
-    cwd: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
     stdout: Expected,
     stderr: Expected,
@@ -58,7 +56,6 @@ impl<'a> Call<'a> {
             program: program.to_owned(),
             args: Vec::new(),
             env: Vec::new(),
-            cwd: None,
             stdin: None,
             stdout: Expected::Exactly(String::new()),
             stderr: Expected::Exactly(String::new()),
@@ -79,11 +76,6 @@ impl<'a> Call<'a> {
 
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.into(), value.as_ref().to_owned()));
-        self
-    }
-
-    pub fn cwd(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.cwd = Some(dir.into());
         self
     }
 
@@ -163,9 +155,6 @@ impl<'a> Call<'a> {
     pub fn spawn(self) -> Running<'a> {
         let mut command = self.rbox.command(&self.program);
         command.args(&self.args).envs(self.env.iter().cloned());
-        if let Some(cwd) = &self.cwd {
-            command.current_dir(cwd);
-        }
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -258,10 +247,6 @@ impl Running<'_> {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-    }
-
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
     }
 
     /// Waits for the end of the process and of its output, and compares. Whoever keeps

@@ -14,5 +14,4 @@ pub mod registry;
 pub mod skip;
 pub mod tmux;
 
-pub use call::Call;
 pub use rbox::Rbox;

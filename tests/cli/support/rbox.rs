@@ -85,11 +85,6 @@ impl Rbox {
         rbox
     }
 
-    /// Runs a copy of the program at `program` instead.
-    pub fn use_program(&mut self, program: &Path) {
-        program.clone_into(&mut self.program);
-    }
-
     /// Layers and blobs without an image are no leak in this test: it kills rbox where
     /// only a later command can sweep.
     pub fn allow_orphans(&self) {

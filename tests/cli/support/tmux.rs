@@ -105,11 +105,6 @@ impl<'a> Tmux<'a> {
     pub fn wait_line(&self, text: &str) -> String {
         self.wait_until(text, |screen| screen.lines().any(|line| line == text))
     }
-
-    pub fn clear(&self) {
-        self.keys(&["C-l"]);
-        self.tmux(&["clear-history"]);
-    }
 }
 
 impl Drop for Tmux<'_> {
