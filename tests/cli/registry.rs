@@ -1,5 +1,8 @@
 //! `rbox pull`, from a real registry, with and without TLS.
 use crate::support::Rbox;
+use crate::support::hostile;
+use crate::support::hostile::Image;
+use crate::support::liar;
 use crate::support::registry;
 
 const INSECURE: &str = "--tls-verify=false";
@@ -138,4 +141,102 @@ fn pulls_at_once_of_the_same_image() {
     rbox.args(["run", "--rm", &image, "echo", "hi"])
         .stdout("hi\n")
         .run();
+}
+
+/// Pulls `odd` from a registry with these answers; wants an error that holds `word`.
+#[track_caller]
+fn pull_refused(what: &str, answers: liar::Answers, word: &str) {
+    let rbox = Rbox::new();
+    let image = format!("{}/odd", liar::start(answers));
+    let stderr = rbox
+        .args(["pull", "-q", INSECURE, &image])
+        .status(125)
+        .stderr_any()
+        .run()
+        .stderr;
+    assert!(stderr.starts_with("Error: "), "{what}: {stderr}");
+    assert!(stderr.contains(word), "{what}: {word:?} in {stderr}");
+    assert!(!stderr.contains('\u{1b}'), "{what}: {stderr:?}");
+    rbox.args(["images", "-q"]).run();
+}
+
+#[test]
+fn a_registry_that_tells_the_truth_is_believed() {
+    let rbox = Rbox::new();
+    let image = format!("{}/odd", liar::start(liar::truth(&Image::busybox())));
+    rbox.args(["run", "--rm", &image, "echo", "true"])
+        .stdout("true\n")
+        .stderr_any()
+        .run();
+}
+
+#[test]
+fn registries_that_lie_are_refused() {
+    const OCTETS: &str = "application/octet-stream";
+    let image = Image::busybox();
+    let (config, layer) = (image.config_bytes(), &image.layers[0]);
+    let with = |path: &str, bytes: Vec<u8>| {
+        let mut answers = liar::truth(&image);
+        answers.insert(path.to_owned(), bytes);
+        answers
+    };
+    let ok = |bytes: &[u8]| liar::answer("200 OK", OCTETS, bytes);
+    let half = &layer[..layer.len() / 2];
+    let mut changed = layer.clone();
+    changed[600] ^= 1;
+    let mut longer = layer.clone();
+    longer.extend_from_slice(&[0; 512]);
+    for (what, bytes) in [
+        ("changed layer", ok(&changed)),
+        ("half a layer", ok(half)),
+        ("too long a layer", ok(&longer)),
+        (
+            "a layer cut off",
+            liar::sized("200 OK", OCTETS, half, layer.len()),
+        ),
+        ("no layer", liar::answer("404 Not Found", OCTETS, b"")),
+    ] {
+        pull_refused(
+            what,
+            with(&liar::blob(layer), bytes),
+            &hostile::hex(layer)[..12],
+        );
+    }
+    let odd_config =
+        br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let at_config = liar::blob(&config);
+    pull_refused(
+        "changed config",
+        with(&at_config, ok(odd_config)),
+        "sha256:",
+    );
+    for (what, bytes) in [
+        (
+            "html",
+            liar::answer("200 OK", "text/html", b"<html>log in</html>"),
+        ),
+        (
+            "no json",
+            liar::answer("200 OK", "application/json", b"{\x1b[31m"),
+        ),
+        (
+            "a server that is ill",
+            liar::answer("500 Oh \x1b[31m", "text/plain", b"\x1b[31mred"),
+        ),
+        (
+            "denied",
+            liar::answer("401 Unauthorized", "text/plain", b""),
+        ),
+        (
+            "an endless loop",
+            b"HTTP/1.1 307 Go\r\nLocation: /v2/odd/manifests/latest\r\nContent-Length: 0\r\n\r\n"
+                .to_vec(),
+        ),
+        ("another protocol", b"SSH-2.0-OpenSSH\r\n".to_vec()),
+        ("silence", Vec::new()),
+    ] {
+        pull_refused(what, with(liar::LATEST, bytes), "odd");
+    }
+    let deep = "[".repeat(200_000);
+    pull_refused("deep json", with(liar::LATEST, ok(deep.as_bytes())), "odd");
 }

@@ -27,6 +27,8 @@ pub struct Image {
     pub missing: Vec<usize>,
 }
 
+const OCI: &str = "application/vnd.oci.image";
+
 pub const CONFIG: usize = 1000;
 pub const MANIFEST: usize = 1001;
 
@@ -80,7 +82,7 @@ impl Image {
         self
     }
 
-    fn config_bytes(&self) -> Vec<u8> {
+    pub fn config_bytes(&self) -> Vec<u8> {
         let diff_ids = self
             .diff_ids
             .clone()
@@ -103,8 +105,7 @@ impl Image {
             .map_or(honest, |(_, bytes)| bytes.clone())
     }
 
-    pub fn oci_archive(&self) -> Vec<u8> {
-        const OCI: &str = "application/vnd.oci.image";
+    pub fn manifest_bytes(&self) -> Vec<u8> {
         let config = self.config_bytes();
         let layers: Vec<Value> = self
             .layers
@@ -118,7 +119,11 @@ impl Image {
             "layers": layers,
         });
         merge(&mut manifest, self.manifest.clone());
-        let manifest = manifest.to_string().into_bytes();
+        manifest.to_string().into_bytes()
+    }
+
+    pub fn oci_archive(&self) -> Vec<u8> {
+        let (config, manifest) = (self.config_bytes(), self.manifest_bytes());
         let mut top = descriptor(&format!("{OCI}.manifest.v1+json"), &manifest);
         top["annotations"] = json!({"org.opencontainers.image.ref.name": "odd:latest"});
         let index = json!({"schemaVersion": 2, "manifests": [top]}).to_string();

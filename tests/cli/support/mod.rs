@@ -7,6 +7,7 @@ pub mod filter;
 pub mod hostile;
 pub mod images;
 pub mod leaks;
+pub mod liar;
 pub mod place;
 pub mod processes;
 pub mod rbox;
