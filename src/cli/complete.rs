@@ -99,6 +99,10 @@ fn image_names(dirs: &Dirs, begun: &OsStr) -> Vec<String> {
     let begun = begun.to_string_lossy();
     let mut found = Vec::new();
     for entry in entries(&dirs.image_refs()) {
+        // A reference that is too long for a file name is only in its record.
+        if entry.starts_with("%long-") {
+            continue;
+        }
         let full = percent_decoded(&entry);
         let familiar = full
             .parse::<Reference>()
@@ -106,7 +110,8 @@ fn image_names(dirs: &Dirs, begun: &OsStr) -> Vec<String> {
         let familiar = familiar.unwrap_or_else(|_| full.clone());
         // A colon parts words in bash, so `:latest`, which need not be typed, is left out.
         let short = familiar.strip_suffix(":latest").unwrap_or(&familiar);
-        let fits = [short, &familiar, &full]
+        let local = short.strip_prefix("localhost/").unwrap_or(short);
+        let fits = [short, &familiar, &full, local]
             .into_iter()
             .find(|name| name.starts_with(&*begun));
         found.extend(fits.map(str::to_owned));
@@ -197,11 +202,22 @@ mod tests {
             "docker.io%2Flibrary%2Fbusybox:latest",
             "docker.io%2Flibrary%2Fdebian%3A12",
             "localhost:5000%2Fapp:v1",
+            "localhost%2Fmine:latest",
+            "%long-0123",
         ] {
             std::fs::write(dirs.image_refs().join(name), "").unwrap();
         }
         let found = |begun: &str| sorted(image_names(&dirs, OsStr::new(begun)));
-        assert_eq!(found(""), ["busybox", "debian:12", "localhost:5000/app:v1"]);
+        assert_eq!(
+            found(""),
+            [
+                "busybox",
+                "debian:12",
+                "localhost/mine",
+                "localhost:5000/app:v1"
+            ]
+        );
+        assert_eq!(found("mi"), ["mine"]);
         assert_eq!(found("busybox:"), ["busybox:latest"]);
         assert_eq!(
             found("docker.io/l"),

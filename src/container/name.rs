@@ -13,6 +13,8 @@ pub const SHORT_ID: usize = 12;
 /// Hex digits of an id as stored.
 const ID: usize = 64;
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// A name is a file name in the store; Linux allows 255 bytes (NAME_MAX).
 const LONGEST: usize = 255;
 
@@ -54,10 +56,10 @@ pub fn random() -> Result<String> {
 /// short id would be read as a number by shells and YAML.
 pub fn random_id() -> Result<String> {
     loop {
-        let id: String = random_bytes::<{ ID / 2 }>()?
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let mut id = String::with_capacity(ID);
+        for byte in random_bytes::<{ ID / 2 }>()? {
+            id.extend([byte >> 4, byte & 15].map(|half| char::from(HEX[usize::from(half)])));
+        }
         if !short(&id).bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(id);
         }

@@ -75,6 +75,7 @@ pub struct Security {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "podman's names")]
 pub struct Store {
     pub backing_filesystem: String,
     pub container_store: Containers,

@@ -11,6 +11,7 @@ mod ids;
 mod image;
 mod isolation;
 mod lifecycle;
+mod machine;
 mod nested;
 mod registry;
 mod root;

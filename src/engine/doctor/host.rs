@@ -16,9 +16,9 @@ const MAKE_TUN: &str = "sudo modprobe tun || \
 /// Networks in user mode need it.
 pub(super) fn tun() -> Finding {
     let name = "/dev/net/tun";
-    let err = match OpenOptions::new().read(true).write(true).open(name) {
-        Ok(_) => return Finding::ok(name, "can be opened"),
-        Err(err) => err,
+    let opened = OpenOptions::new().read(true).write(true).open(name);
+    let Err(err) = opened else {
+        return Finding::ok(name, "can be opened");
     };
     let fix = match err.kind() {
         ErrorKind::NotFound => MAKE_TUN,

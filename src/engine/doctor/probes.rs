@@ -118,13 +118,13 @@ fn try_overlay(place: &Path, lower: &str) -> sys::Result<()> {
 fn use_overlay(at: &Path, lower: &str) -> sys::Result<()> {
     for dir in ["", "lower", "upper", "work"] {
         let path = at.join(dir);
-        rustix::fs::mkdir(&path, Mode::RWXU).call(|| format!("mkdir({path:?})"))?;
+        rustix::fs::mkdir(&path, Mode::RWXU).call(|| format!("mkdir({})", path.display()))?;
     }
     for file in ["changed", "removed"] {
         write(rustix::fs::CWD, &at.join("lower").join(file))?;
     }
     // Relative names need no escaping of the colons and commas in a path.
-    rustix::process::chdir(at).call(|| format!("chdir({at:?})"))?;
+    rustix::process::chdir(at).call(|| format!("chdir({})", at.display()))?;
     let overlay = FileSystem::open("overlay")?;
     overlay.set(Parameter::String(lower, "lower"))?;
     overlay.set(Parameter::String("upperdir", "upper"))?;
@@ -139,10 +139,11 @@ fn use_overlay(at: &Path, lower: &str) -> sys::Result<()> {
 fn write(dir: BorrowedFd<'_>, path: &Path) -> sys::Result<()> {
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
-    let file = rustix::fs::openat(dir, path, flags, mode).call(|| format!("openat({path:?})"))?;
+    let file = rustix::fs::openat(dir, path, flags, mode)
+        .call(|| format!("openat({})", path.display()))?;
     rustix::io::write(&file, b"x")
         .map(drop)
-        .call(|| format!("write({path:?})"))
+        .call(|| format!("write({})", path.display()))
 }
 
 /// The version, and which system calls are missing.
