@@ -115,6 +115,6 @@ fn version_is_that_of_the_package() {
     let rbox = Rbox::new();
     let version = env!("CARGO_PKG_VERSION");
     rbox.args(["version", "--format", "{{.Client.Version}}"])
-        .stdout(&format!("{version}\n"))
+        .stdout(format!("{version}\n"))
         .run();
 }

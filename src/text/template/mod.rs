@@ -155,7 +155,8 @@ impl Template {
     pub fn render(&self, rows: &[Value], headers: &[(&str, &str)]) -> Result<String> {
         if self.table {
             let heading = header::heading(&self.nodes, headers);
-            return self.columns(Table::with_heading(heading.split('\t')), rows);
+            let table = Table::with_heading(heading.trim_end_matches('\n').split('\t'));
+            return self.columns(table, rows);
         }
         if self.ranges_over_rows() {
             let mut text = self.execute(&Value::Array(rows.to_vec()))?;
@@ -180,7 +181,7 @@ impl Template {
 
     fn columns(&self, mut table: Table, rows: &[Value]) -> Result<String> {
         for row in rows {
-            table.row(self.execute(row)?.split('\t'));
+            table.row(self.execute(row)?.trim_end_matches('\n').split('\t'));
         }
         Ok(table.render())
     }

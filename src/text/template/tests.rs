@@ -408,6 +408,8 @@ fn rows_have_a_line_each_and_tables_a_heading() {
     for (template, text) in table {
         assert_eq!(render(template), text, "{template}");
     }
+    let parsed = Template::parse("table {{.ID}}\\n").unwrap();
+    assert_eq!(parsed.render(&[], &[]).unwrap(), "ID\n");
     let parsed = Template::parse("table {{.ID}}").unwrap();
     assert_eq!(parsed.render(&[], &[]).unwrap(), "ID\n");
     assert_eq!(
