@@ -22,6 +22,7 @@ pub mod manifest;
 pub mod names;
 pub mod progress;
 pub mod record;
+pub mod registry;
 pub mod remove;
 pub mod unpack;
 
@@ -31,3 +32,4 @@ pub use names::find;
 pub use names::list;
 pub use names::tag;
 pub use record::Image;
+pub use registry::pull;

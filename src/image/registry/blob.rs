@@ -1,0 +1,121 @@
+//! Blobs: streamed, hashed and counted; a broken connection is taken up where it broke.
+
+use std::io::Read;
+use std::time::Duration;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::anyhow;
+use anyhow::bail;
+
+use crate::image::ingest::Sink;
+use crate::image::manifest::Descriptor;
+use crate::image::registry::client::ATTEMPTS;
+use crate::image::registry::client::Client;
+use crate::image::registry::client::backoff;
+use crate::oci::digest::Hasher;
+
+const BUFFER: usize = 256 << 10;
+
+/// All bytes of a small blob.
+pub fn small(client: &Client, descriptor: &Descriptor, size_max: u64) -> Result<Vec<u8>> {
+    if descriptor.size > size_max {
+        bail!(
+            "blob {} has {} bytes, and {size_max} are the most that are read",
+            descriptor.digest,
+            descriptor.size
+        );
+    }
+    let mut bytes = Vec::new();
+    copy(client, descriptor, &mut |more| {
+        bytes.extend_from_slice(more);
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+/// Gives the bytes of a blob to `sink`, and fails at the end if they are not those of its digest.
+pub fn copy(client: &Client, descriptor: &Descriptor, sink: &mut Sink<'_>) -> Result<()> {
+    let mut transfer = Transfer {
+        descriptor,
+        hasher: Hasher::new(descriptor.digest.algorithm()),
+        done: 0,
+        buffer: vec![0; BUFFER],
+    };
+    let mut attempt = 0;
+    loop {
+        let before = transfer.done;
+        match transfer.run(client, sink)? {
+            Outcome::Whole => break,
+            Outcome::Broken(err) => {
+                // As long as something comes, it goes on.
+                attempt = if transfer.done > before {
+                    1
+                } else {
+                    attempt + 1
+                };
+                if attempt >= ATTEMPTS {
+                    return Err(err)
+                        .with_context(|| format!("cannot download blob {}", descriptor.digest));
+                }
+                std::thread::sleep(backoff(attempt));
+            }
+        }
+    }
+    let found = transfer.hasher.finish();
+    if found != descriptor.digest {
+        bail!(
+            "wrong digest: the registry sent {found} for blob {}",
+            descriptor.digest
+        );
+    }
+    Ok(())
+}
+
+struct Transfer<'a> {
+    descriptor: &'a Descriptor,
+    hasher: Hasher,
+    done: u64,
+    buffer: Vec<u8>,
+}
+
+enum Outcome {
+    Whole,
+    /// The connection broke; it may be tried again from where it was.
+    Broken(anyhow::Error),
+}
+
+impl Transfer<'_> {
+    /// One request. An error is final.
+    fn run(&mut self, client: &Client, sink: &mut Sink<'_>) -> Result<Outcome> {
+        let size = self.descriptor.size;
+        let (mut body, mut skip) = client.blob(&self.descriptor.digest, self.done)?;
+        loop {
+            let count = match body.read(&mut self.buffer) {
+                Ok(0) if self.done < size => {
+                    let text = format!("it ends after {} of {size} bytes", self.done);
+                    return Ok(Outcome::Broken(anyhow!(text)));
+                }
+                Ok(0) => return Ok(Outcome::Whole),
+                Ok(count) => count,
+                Err(err) => return Ok(Outcome::Broken(err.into())),
+            };
+            // A server without ranges starts anew: what is done already is passed over.
+            let passed = usize::try_from(skip).unwrap_or(usize::MAX).min(count);
+            skip -= passed as u64;
+            let bytes = &self.buffer[passed..count];
+            self.done += bytes.len() as u64;
+            if self.done > size {
+                bail!(
+                    "wrong size: the registry sends more than the {size} bytes of blob {}",
+                    self.descriptor.digest
+                );
+            }
+            self.hasher.update(bytes);
+            sink(bytes)?;
+        }
+    }
+}
+
+/// Not longer than this between attempts.
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
