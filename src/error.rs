@@ -6,8 +6,11 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 /// What kind of failure it is, for code that branches and for the exit status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// The named object does not exist.
     NotFound,
@@ -103,6 +106,39 @@ pub fn status(err: &anyhow::Error) -> u8 {
         Some(Kind::CannotExecute) => 126,
         Some(Kind::CommandNotFound) => 127,
         _ => 125,
+    }
+}
+
+/// An error on its way to another process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Told {
+    pub message: String,
+    pub hint: Option<String>,
+    pub kind: Option<Kind>,
+}
+
+impl Told {
+    /// Texts longer than this are cut: they go in one packet.
+    const LONGEST: usize = 2000;
+
+    pub fn of(err: &anyhow::Error) -> Told {
+        let cut = |text: &str| text.chars().take(Told::LONGEST).collect();
+        Told {
+            message: cut(&message(err)),
+            hint: hint(err).map(cut),
+            kind: kind(err),
+        }
+    }
+
+    pub fn into_error(self) -> anyhow::Error {
+        let err = match self.kind {
+            Some(kind) => fail(kind, self.message),
+            None => anyhow::anyhow!(self.message),
+        };
+        match self.hint {
+            Some(hint) => err.hint(hint),
+            None => err,
+        }
     }
 }
 

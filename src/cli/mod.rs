@@ -1,8 +1,162 @@
 //! The command line: one command a file, flags to typed arguments, results to text.
 
 pub mod complete;
+mod create;
 pub mod docs;
-pub mod doctor;
+mod doctor;
+mod exec;
+mod flags;
 pub mod format;
-pub mod info;
-pub mod version;
+mod images;
+mod info;
+mod inspect;
+mod kill;
+mod load;
+mod logs;
+pub mod output;
+mod progress;
+mod ps;
+mod rm;
+mod rmi;
+mod run;
+mod session;
+mod start;
+mod stop;
+mod tag;
+mod version;
+mod wait;
+
+use std::ffi::OsString;
+
+use clap::ArgAction;
+use clap::Command;
+use clap::CommandFactory;
+use clap::FromArgMatches;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::engine::Engine;
+use crate::error::Kind;
+use crate::error::fail;
+
+/// Run containers without a daemon and without root
+#[derive(Debug, Parser)]
+#[command(
+    name = "rbox",
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Create(create::Args),
+    Doctor(doctor::Doctor),
+    Exec(exec::Args),
+    #[command(hide = true)]
+    GenerateDocs(docs::GenerateDocs),
+    #[command(visible_alias = "image-ls")]
+    Images(images::Args),
+    Info(info::Info),
+    Inspect(inspect::Args),
+    Kill(kill::Args),
+    Load(load::Args),
+    Logs(logs::Args),
+    #[command(visible_alias = "list")]
+    Ps(ps::Args),
+    Rm(rm::Args),
+    Rmi(rmi::Args),
+    Run(run::Args),
+    Start(start::Args),
+    Stop(stop::Args),
+    Tag(tag::Args),
+    Version(version::Version),
+    Wait(wait::Args),
+}
+
+/// Parses and runs a command line; returns the exit status.
+pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
+    if complete::answer(command)? {
+        return Ok(0);
+    }
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(err) => return usage(&err),
+    };
+    let cli = Cli::from_arg_matches(&matches).map_err(|err| fail(Kind::Usage, err.to_string()))?;
+    match cli.command {
+        // These must work where the store cannot be opened.
+        Verb::Doctor(args) => doctor::run(&args, &mut output::Stdout),
+        Verb::GenerateDocs(args) => docs::run(&args, Cli::command()).map(|()| 0),
+        Verb::Version(args) => version::run(&args, &mut output::Stdout).map(|()| 0),
+        verb => dispatch(&Engine::open()?, verb),
+    }
+}
+
+fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
+    match verb {
+        Verb::Create(args) => create::run(engine, args),
+        Verb::Doctor(_) | Verb::GenerateDocs(_) | Verb::Version(_) => Ok(0),
+        Verb::Exec(args) => exec::run(engine, args),
+        Verb::Images(args) => images::run(engine, args),
+        Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
+        Verb::Inspect(args) => inspect::run(engine, args),
+        Verb::Kill(args) => kill::run(engine, args),
+        Verb::Load(args) => load::run(engine, args),
+        Verb::Logs(args) => logs::run(engine, args),
+        Verb::Ps(args) => ps::run(engine, args),
+        Verb::Rm(args) => rm::run(engine, args),
+        Verb::Rmi(args) => rmi::run(engine, args),
+        Verb::Run(args) => run::run(engine, args),
+        Verb::Start(args) => start::run(engine, args),
+        Verb::Stop(args) => stop::run(engine, args),
+        Verb::Tag(args) => tag::run(engine, args),
+        Verb::Wait(args) => wait::run(engine, args),
+    }
+}
+
+/// The command line as it is parsed: every switch also takes `=true` and `=false`, as those of
+/// Docker and Podman do.
+pub fn command() -> Command {
+    with_switch_values(Cli::command())
+}
+
+fn with_switch_values(command: Command) -> Command {
+    command
+        .mut_args(|arg| match arg.get_action() {
+            ArgAction::SetTrue => arg
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_value("false")
+                .default_missing_value("true")
+                .value_parser(clap::builder::BoolishValueParser::new())
+                .value_name("BOOL")
+                .hide_default_value(true)
+                .hide_possible_values(true),
+            _ => arg,
+        })
+        .mut_subcommands(with_switch_values)
+}
+
+/// Help and version go to stdout; what is wrong becomes our own kind of error.
+fn usage(err: &clap::Error) -> anyhow::Result<u8> {
+    use clap::error::ErrorKind;
+    match err.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::print(&err.render().to_string())?;
+            Ok(0)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            output::print(&err.render().to_string())?;
+            Ok(125)
+        }
+        _ => Err(flags::explain(err)),
+    }
+}

@@ -1,4 +1,21 @@
 //! A container as it is on disk: what the user asked for, its name, its status, its log.
+//!
+//! ```text
+//! DATA/containers/<id>/  config.json  what the user asked for, written once
+//!                        exit.json    how it ended last
+//!                        upper/ work/ merged/   its writable layer, made at the first start
+//!                        ctr.log      what it wrote
+//! DATA/names/<name>      -> ../containers/<id>: a container exists when its name points to it
+//! RUN/containers/<id>/   lock         held by its supervisor for life: it runs iff this is locked
+//!                        state.json   its processes
+//!                        ctl          the supervisor's socket
+//!                        spec.json    the OCI runtime specification it was started with
+//!                        hosts …      files shown in its /etc
+//! ```
 
+pub mod config;
+pub mod log_file;
 pub mod name;
+pub mod record;
+pub mod spec;
 mod words;

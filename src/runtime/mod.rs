@@ -1,2 +1,102 @@
-//! Bundle to process: namespaces, mounts, credentials, seccomp. Knows nothing of images or networks.
+//! Bundle to process. Knows nothing of images, networks or the engine's store.
+//!
+//! # Theory of operation
+//!
+//! ```text
+//!  caller (supervisor)              init (child, pid 1 of the container)
+//!  -------------------              ------------------------------------
+//!  clone3(all namespaces) --------> private mounts, root file system and all other
+//!  id maps: both helpers at once    mounts made detached          } side by side
+//!  "mapped" ----------------------> becomes root of its namespace
+//!                                   attaches mounts, pivot_root, devices, masks
+//!           <------- pty master ---  (with a terminal)
+//!                                   credentials, capabilities, seccomp
+//!                                   exec of the trampoline, which execs the command
+//!  end of file: it runs <---------- (the socket is close-on-exec)
+//!           <------- {"failed"} ---  or any step failed
+//! ```
+//!
+//! * Until the last step init is a fork of the caller, not a new program: its memory belongs to the
+//!   host's user namespace and it is not dumpable, so nothing in a container can ptrace it or read
+//!   its descriptors (CVE-2016-9962). With `exec` the same holds for the process that joins.
+//! * The command is never executed from the host's rbox binary, which its root could then open
+//!   for writing through /proc/PID/exe (CVE-2019-5736), but from a read-only clone of it (`trampoline`).
+//! * Everything below the root file system is looked up by `sys::path`, from a descriptor of it.
+//! * Only the last program of the chain, the user's, runs with the container's privileges and is
+//!   visible to it with ordinary rights.
+//!
+//! | kernel feature | since | used for | without it |
+//! |---|---|---|---|
+//! | clone3 with pidfd | 5.3 | init, exec | no containers |
+//! | openat2 | 5.6 | paths in a root | no containers |
+//! | setns of several namespaces by pidfd | 5.8 | exec | no exec |
+//! | close_range with CLOEXEC | 5.11 | no inherited descriptors | no containers |
+//! | overlay in a user namespace (`userxattr`) | 5.11 | root file system | a copy of the image |
+//! | mount_setattr | 5.12 | read-only trees, the trampoline | no containers |
+//! | overlay `lowerdir+` | 6.5 | many layers, long paths | one option string of a page |
+
+pub mod caps;
+pub mod exec;
+mod flatten;
+mod init;
+mod process;
+mod report;
+mod rootfs;
 pub mod seccomp;
+mod spawn;
+pub mod trampoline;
+mod user;
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::LinuxSeccomp;
+use oci_spec::runtime::Process;
+use oci_spec::runtime::Spec;
+
+use crate::sys::idmap::IdMaps;
+
+pub use spawn::Running;
+pub use spawn::Stdio;
+pub use spawn::create;
+
+/// What to run: an OCI runtime specification, and what it leaves open.
+pub struct Bundle<'a> {
+    pub spec: &'a Spec,
+    pub rootfs: &'a Rootfs,
+    pub ids: &'a IdMaps,
+    /// The user as an image names it (`name`, `uid:gid`…), looked up inside the root file system;
+    /// it takes the place of `process.user`.
+    pub user: Option<&'a str>,
+}
+
+/// Where the root file system comes from.
+#[derive(Debug)]
+pub enum Rootfs {
+    /// A writable directory, used as it is.
+    Directory(PathBuf),
+    /// Layers below a writable directory, joined by overlayfs.
+    Overlay(Overlay),
+    /// The same layers, copied into `merged` at the first start.
+    Copy(Overlay),
+}
+
+#[derive(Debug)]
+pub struct Overlay {
+    /// What `lower` is relative to: the kernel takes at most 255 bytes for one layer's path.
+    pub base: PathBuf,
+    /// Layers, top first.
+    pub lower: Vec<PathBuf>,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+    /// An empty directory to mount on.
+    pub merged: PathBuf,
+    /// Do without syncing the upper directory: its content need not outlive the container.
+    pub volatile: bool,
+}
+
+/// The process to become: shared by a container's first process and by those that join it.
+pub struct Program<'a> {
+    pub process: &'a Process,
+    pub user: Option<&'a str>,
+    pub seccomp: Option<&'a LinuxSeccomp>,
+}

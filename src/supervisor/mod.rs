@@ -1,1 +1,497 @@
-//! The process beside one container: its pipes or terminal, log, control socket, exit status.
+//! The process beside one container: it makes the container, holds its streams, log and control
+//! socket, waits for its end and records it.
+//!
+//! # Theory of operation
+//!
+//! A fork of the command that starts the container, detached from its session; one thread, one
+//! poll loop. It holds the run lock from before the fork until the end is recorded, so that
+//! "is it running" is a test of that lock. If it is killed, the kernel releases the lock and, by the
+//! parent-death signal, kills the container; the records then say what was last known.
+//!
+//! At the end, in this order: what the streams still hold is read; `exit.json` is written, or with
+//! `--rm` the name is freed, which is when the container is gone; the lock is released; clients
+//! hear the exit status; files of a removed container are deleted. A client that has heard the
+//! status finds records that agree with it.
+//!
+//! Clients that read slowly make the container wait, like a full pipe does; nothing is dropped.
+
+mod client;
+pub mod protocol;
+mod streams;
+
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+
+use crate::container::log_file;
+use crate::container::log_file::Stream;
+use crate::container::record::Container;
+use crate::container::record::RunLock;
+use crate::container::record::State;
+use crate::error::Told;
+use crate::runtime;
+use crate::runtime::Bundle;
+use crate::runtime::Running;
+use crate::store::atomic::Durability;
+use crate::store::dirs::Dirs;
+use crate::store::record;
+use crate::store::remove;
+use crate::supervisor::client::Client;
+use crate::supervisor::client::Hears;
+use crate::supervisor::protocol::PACKET;
+use crate::supervisor::protocol::Reply;
+use crate::supervisor::protocol::Request;
+use crate::supervisor::streams::Output;
+use crate::supervisor::streams::Streams;
+use crate::sys::process;
+use crate::sys::process::Exit;
+use crate::sys::signal;
+use crate::sys::socket;
+use crate::sys::terminal;
+use crate::sys::userns;
+
+/// What a supervisor is given.
+pub struct Order<'a> {
+    pub dirs: &'a Dirs,
+    pub container: &'a Container,
+    pub bundle: Bundle<'a>,
+    pub lock: RunLock,
+    /// To the command that starts the container.
+    pub starter: OwnedFd,
+    /// Whether that command stays to hear the streams.
+    pub foreground: bool,
+}
+
+/// Runs in a forked process; never returns.
+pub fn main(order: Order<'_>) -> ! {
+    let status = match supervise(order) {
+        Ok(()) => 0,
+        // Everything that a person must hear has been sent to the starter or is in a record.
+        Err(_) => 1,
+    };
+    process::exit_now(status)
+}
+
+fn supervise(order: Order<'_>) -> anyhow::Result<()> {
+    let mut starter = Client::new(order.starter, Hears::Nothing, order.foreground);
+    let started = Timestamp::now();
+    let mut supervisor = match start(
+        order.dirs,
+        order.container,
+        &order.bundle,
+        &order.lock,
+        &starter,
+        started,
+    ) {
+        Ok(supervisor) => supervisor,
+        Err(err) => {
+            let exit = record_of(started, &failed_exit(&err), Some(&err));
+            record_end(order.dirs, order.container, &exit, None).ok();
+            order.lock.release().ok();
+            starter.tell(&Reply::Failed(Told::of(&err)));
+            starter.flush();
+            return Ok(());
+        }
+    };
+    if order.foreground {
+        starter.hears = Hears::Streams;
+    }
+    starter.tell(&Reply::Started);
+    starter.flush();
+    if order.foreground {
+        supervisor.clients.push(starter);
+    } else {
+        drop(starter);
+    }
+    let exit = supervisor.run()?;
+    supervisor.finish(&order.lock, exit)
+}
+
+fn failed_exit(err: &anyhow::Error) -> Exit {
+    Exit {
+        status: crate::error::status(err).into(),
+        signal: None,
+    }
+}
+
+struct Supervisor<'a> {
+    dirs: &'a Dirs,
+    container: &'a Container,
+    started: Timestamp,
+    running: Running,
+    /// The container's user namespace, to remove files of its ids after its end.
+    userns: OwnedFd,
+    streams: Streams,
+    log: log_file::Writer,
+    listener: OwnedFd,
+    signals: OwnedFd,
+    clients: Vec<Client>,
+}
+
+/// Detaches from the command that forked us, and makes the container.
+fn start<'a>(
+    dirs: &'a Dirs,
+    container: &'a Container,
+    bundle: &Bundle<'_>,
+    lock: &RunLock,
+    starter: &Client,
+    started: Timestamp,
+) -> anyhow::Result<Supervisor<'a>> {
+    let signals = detach(&[lock.as_fd(), starter.socket.as_fd()])?;
+    process::set_title(&format!("rbox: {}", container.name));
+    let run = rustix::fs::open(
+        &container.run,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .with_context(|| format!("cannot open {}", container.run.display()))?;
+    let listener = socket::listen(run.as_fd(), protocol::SOCKET)?;
+    let log = log_file::Writer::open(&container.log_path())?;
+    let (streams, running) = create(container, bundle)?;
+    let pid = running.init.pid.as_raw_pid();
+    let userns = open_userns(pid)?;
+    let state = State {
+        started,
+        pid,
+        supervisor: rustix::process::getpid().as_raw_pid(),
+        start_ticks: start_ticks(pid).unwrap_or(0),
+    };
+    // The runtime directory is gone after a power cut, and so is what the record tells of.
+    record::save(&container.state_file(), &state, Durability::Volatile)?;
+    Ok(Supervisor {
+        dirs,
+        container,
+        started,
+        running,
+        userns,
+        streams,
+        log,
+        listener,
+        signals,
+        clients: vec![],
+    })
+}
+
+fn create(container: &Container, bundle: &Bundle<'_>) -> anyhow::Result<(Streams, Running)> {
+    if container.config.terminal {
+        let mut running = runtime::create(bundle, None)?;
+        let master = running
+            .terminal
+            .take()
+            .context("the terminal did not arrive")?;
+        return Ok((Streams::terminal(master)?, running));
+    }
+    let (streams, theirs) = Streams::pipes(container.config.interactive)?;
+    let running = runtime::create(bundle, Some(theirs))?;
+    Ok((streams, running))
+}
+
+/// Leaves the session of the command, its directory, its standard streams and whatever other
+/// descriptors it was given: a pipe that a shell waits for must not stay open here.
+fn detach(kept: &[BorrowedFd<'_>]) -> anyhow::Result<OwnedFd> {
+    rustix::process::setsid().context("cannot start a session")?;
+    rustix::process::chdir("/").context("cannot enter /")?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .context("cannot open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    drop(null);
+    let mut kept: Vec<u32> = kept
+        .iter()
+        .map(|fd| fd.as_raw_fd().cast_unsigned())
+        .collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        if fd > first {
+            process::close_range(first, fd - 1)?;
+        }
+        first = first.max(fd + 1);
+    }
+    process::close_range(first, u32::MAX)?;
+    // SIGTERM and SIGINT go on to the container; SIGHUP and SIGPIPE mean nothing here.
+    Ok(signal::signal_fd(&[
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGHUP,
+        libc::SIGPIPE,
+    ])?)
+}
+
+fn open_userns(pid: i32) -> anyhow::Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/user");
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .with_context(|| format!("cannot open {path}"))
+}
+
+/// Field 22 of /proc/PID/stat (proc(5)).
+fn start_ticks(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(19)?.parse().ok()
+}
+
+/// What a descriptor of the poll set is.
+#[derive(Clone, Copy)]
+enum Source {
+    Signals,
+    Listener,
+    Init,
+    Output(Output),
+    Input,
+    Client(usize),
+}
+
+impl Supervisor<'_> {
+    /// Serves until the container's init has ended.
+    fn run(&mut self) -> anyhow::Result<Exit> {
+        let mut buffer = vec![0u8; PACKET];
+        loop {
+            for (source, events) in self.wait()? {
+                match source {
+                    Source::Signals => self.forward_signal(),
+                    Source::Listener => self.accept(),
+                    Source::Init => {
+                        let exit = process::wait(self.running.init.pidfd.as_fd())?;
+                        self.drain(&mut buffer);
+                        return Ok(exit);
+                    }
+                    Source::Output(output) => {
+                        self.read(output, &mut buffer);
+                    }
+                    Source::Input => self.streams.write_pending(),
+                    Source::Client(index) => self.serve(index, events, &mut buffer),
+                }
+            }
+            self.drop_gone_clients();
+        }
+    }
+
+    /// Waits for something to do.
+    fn wait(&self) -> anyhow::Result<Vec<(Source, PollFlags)>> {
+        let mut sources = vec![Source::Signals, Source::Listener, Source::Init];
+        let mut fds = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::new(&self.running.init.pidfd, PollFlags::IN),
+        ];
+        if !self.clients.iter().any(Client::is_full) {
+            for output in [Output::Stdout, Output::Stderr] {
+                if let Some(fd) = self.streams.output(output) {
+                    sources.push(Source::Output(output));
+                    fds.push(PollFd::new(fd, PollFlags::IN));
+                }
+            }
+        }
+        if let Some(fd) = self.streams.input_to_write() {
+            sources.push(Source::Input);
+            fds.push(PollFd::new(fd, PollFlags::OUT));
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            let mut events = PollFlags::empty();
+            events.set(PollFlags::IN, self.streams.takes_input());
+            events.set(PollFlags::OUT, client.has_queue());
+            sources.push(Source::Client(index));
+            fds.push(PollFd::new(&client.socket, events));
+        }
+        process::retry(|| rustix::event::poll(&mut fds, None)).context("poll")?;
+        let ready = sources.into_iter().zip(fds.iter().map(PollFd::revents));
+        Ok(ready.filter(|(_, events)| !events.is_empty()).collect())
+    }
+
+    fn forward_signal(&self) {
+        if let Ok(Some(number @ (libc::SIGTERM | libc::SIGINT))) =
+            signal::read_signal(self.signals.as_fd())
+        {
+            // It may have ended just now; its exit is in the poll set.
+            signal::send(self.running.init.pidfd.as_fd(), number).ok();
+        }
+    }
+
+    fn accept(&mut self) {
+        let flags = rustix::net::SocketFlags::CLOEXEC;
+        if let Ok(connection) = rustix::net::accept_with(&self.listener, flags)
+            && socket::peer_is_us(&connection)
+        {
+            self.clients
+                .push(Client::new(connection, Hears::Nothing, false));
+        }
+    }
+
+    /// Reads from the container once; whether there was something.
+    fn read(&mut self, output: Output, buffer: &mut [u8]) -> bool {
+        let Some((stream, bytes)) = self.streams.read(output, buffer) else {
+            return false;
+        };
+        // A log that cannot be written (a full disk) must not stop the container.
+        self.log.write(stream, bytes).ok();
+        let reply = match stream {
+            Stream::Stdout => Reply::Stdout(bytes),
+            Stream::Stderr => Reply::Stderr(bytes),
+        };
+        for client in &mut self.clients {
+            client.tell(&reply);
+        }
+        for client in &mut self.clients {
+            client.flush();
+        }
+        true
+    }
+
+    /// Takes what the streams still hold. All processes of the container are dead: with its
+    /// init the kernel has killed its pid namespace, so that this ends.
+    fn drain(&mut self, buffer: &mut [u8]) {
+        for output in [Output::Stdout, Output::Stderr] {
+            while self.read(output, buffer) {}
+        }
+        self.log.finish().ok();
+    }
+
+    fn serve(&mut self, index: usize, events: PollFlags, buffer: &mut [u8]) {
+        if events.contains(PollFlags::OUT) {
+            self.clients[index].flush();
+        }
+        if !events.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            return;
+        }
+        let client = &mut self.clients[index];
+        let received = socket::receive(client.socket.as_fd(), buffer);
+        let length = received.map_or(0, |packet| packet.length);
+        if length == 0 {
+            if client.foreground && self.streams.as_terminal().is_none() {
+                self.streams.end_input();
+            }
+            self.clients[index].hears = Hears::Nothing;
+            self.clients[index].foreground = false;
+            // Taken out of the list by `drop_gone_clients`: a closed socket polls as hung up.
+            return;
+        }
+        match Request::decode(&buffer[..length]) {
+            Some(Request::Attach) => client.hears = Hears::Streams,
+            Some(Request::Wait) => client.hears = Hears::Exit,
+            Some(Request::Stdin(bytes)) => self.streams.feed(bytes),
+            Some(Request::StdinClosed) => self.streams.end_input(),
+            Some(Request::Resize { rows, columns }) => {
+                if let Some(master) = self.streams.as_terminal() {
+                    terminal::set_size(master.as_fd(), rows, columns).ok();
+                }
+            }
+            Some(Request::Signal(number)) => {
+                signal::send(self.running.init.pidfd.as_fd(), number).ok();
+            }
+            None => {}
+        }
+    }
+
+    fn drop_gone_clients(&mut self) {
+        self.clients.retain(|client| !is_hung_up(client));
+    }
+
+    /// Records the end, tells it, and lets go of everything.
+    fn finish(mut self, lock: &RunLock, exit: Exit) -> anyhow::Result<()> {
+        let record = record_of(self.started, &exit, None);
+        let recorded = record_end(self.dirs, self.container, &record, Some(&self.userns));
+        lock.release()?;
+        for client in &mut self.clients {
+            client.tell(&Reply::Exit(exit));
+        }
+        drop(self.listener);
+        while !self.clients.is_empty() {
+            self.clients
+                .retain_mut(|client| client.flush() && client.has_queue());
+            let mut fds: Vec<PollFd<'_>> = self
+                .clients
+                .iter()
+                .map(|client| PollFd::new(&client.socket, PollFlags::OUT))
+                .collect();
+            if !fds.is_empty() {
+                process::retry(|| rustix::event::poll(&mut fds, None))?;
+            }
+        }
+        if self.container.config.remove {
+            remove_files(self.container, &self.userns);
+        }
+        recorded
+    }
+}
+
+fn is_hung_up(client: &Client) -> bool {
+    let mut fds = [PollFd::new(&client.socket, PollFlags::empty())];
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    rustix::event::poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
+}
+
+fn record_of(
+    started: Timestamp,
+    exit: &Exit,
+    err: Option<&anyhow::Error>,
+) -> crate::container::record::Exit {
+    crate::container::record::Exit {
+        status: exit.status,
+        signal: exit.signal,
+        started,
+        finished: Timestamp::now(),
+        error: err.map(crate::error::message),
+    }
+}
+
+/// The moment from which on the container counts as ended, or with `--rm` as gone.
+fn record_end(
+    dirs: &Dirs,
+    container: &Container,
+    exit: &crate::container::record::Exit,
+    userns: Option<&OwnedFd>,
+) -> anyhow::Result<()> {
+    if container.config.remove {
+        container.free_name(dirs)?;
+        if userns.is_none() {
+            remove::remove_tree(&container.data)?;
+            remove::remove_tree(&container.run)?;
+        }
+        return Ok(());
+    }
+    record::save(&container.exit_file(), exit, Durability::Durable)
+}
+
+/// Deletes the files of a container whose name is free already. What fails here is collected by
+/// the next `rbox rm` or `system prune`.
+fn remove_files(container: &Container, userns: &OwnedFd) {
+    let remove = || -> anyhow::Result<()> {
+        remove::remove_tree(&container.run)?;
+        remove_as_root_of(userns, &container.data)
+    };
+    remove().ok();
+}
+
+/// Removes a tree as root of the container's user namespace, which is still there because we
+/// hold a descriptor of it: no new map has to be written.
+fn remove_as_root_of(userns: &OwnedFd, path: &Path) -> anyhow::Result<()> {
+    match process::fork()? {
+        process::Side::Child => {
+            let work = || -> anyhow::Result<()> {
+                process::setns(userns.as_fd(), libc::CLONE_NEWUSER)?;
+                userns::become_root(true)?;
+                remove::remove_tree(path)
+            };
+            process::exit_now(i32::from(work().is_err()))
+        }
+        process::Side::Parent(child) => {
+            let exit = process::wait(child.pidfd.as_fd())?;
+            anyhow::ensure!(exit.status == 0, "cannot remove {}", path.display());
+            Ok(())
+        }
+    }
+}

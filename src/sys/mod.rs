@@ -6,11 +6,14 @@ pub mod seccomp;
 use std::fmt;
 use std::io;
 
+pub mod fd;
 pub mod idmap;
+pub mod limits;
 pub mod lock;
 pub mod loopback;
 pub mod mount;
 pub mod path;
+pub mod poll;
 pub mod process;
 pub mod signal;
 pub mod socket;

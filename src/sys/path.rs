@@ -22,18 +22,28 @@ use crate::sys::SyscallError;
 /// Opens `path` as a process whose root directory is `root` would; symbolic links are followed
 /// inside that root, magic links of procfs not at all.
 pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd> {
-    open_with(root, path, flags, Mode::empty())
+    open(root, path, flags, Links::Follow)
 }
 
-fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+/// What a look-up does with symbolic links.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Follow,
+    Refuse,
+}
+
+fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags, links: Links) -> Result<OwnedFd> {
+    let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    if links == Links::Refuse {
+        resolve |= ResolveFlags::NO_SYMLINKS;
+    }
     loop {
         let path = if path.as_os_str().is_empty() {
             Path::new(".")
         } else {
             path
         };
-        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, mode, resolve) {
+        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             // Linux: EAGAIN says that a rename or mount raced with ".." of this walk; EINTR as ever.
             Err(Errno::AGAIN | Errno::INTR) => {}
             result => {
@@ -56,7 +66,16 @@ pub enum Target {
 /// A symbolic link on the way is followed inside the root; a missing component is made in the
 /// directory that was really reached.
 pub fn open_or_create(root: BorrowedFd<'_>, path: &Path, target: Target) -> Result<OwnedFd> {
-    match open_in_root(root, path, OFlags::PATH) {
+    create(root, path, target, Links::Follow)
+}
+
+/// The same, but a symbolic link anywhere on the way is ELOOP.
+pub fn open_or_create_real(root: BorrowedFd<'_>, path: &Path, target: Target) -> Result<OwnedFd> {
+    create(root, path, target, Links::Refuse)
+}
+
+fn create(root: BorrowedFd<'_>, path: &Path, target: Target, links: Links) -> Result<OwnedFd> {
+    match open(root, path, OFlags::PATH, links) {
         Err(err) if err.errno == Errno::NOENT => {}
         result => return result,
     }
@@ -68,16 +87,21 @@ pub fn open_or_create(root: BorrowedFd<'_>, path: &Path, target: Target) -> Resu
         })
         .collect();
     let Some((last, parents)) = names.split_last() else {
-        return open_in_root(root, Path::new("/"), OFlags::PATH);
+        return open(root, Path::new("/"), OFlags::PATH, links);
     };
     let mut reached = std::path::PathBuf::new();
-    let mut dir = open_in_root(root, Path::new("/"), OFlags::PATH | OFlags::DIRECTORY)?;
+    let mut dir = open(
+        root,
+        Path::new("/"),
+        OFlags::PATH | OFlags::DIRECTORY,
+        links,
+    )?;
     for name in parents {
         reached.push(name);
-        dir = match open_in_root(root, &reached, OFlags::PATH | OFlags::DIRECTORY) {
+        dir = match open(root, &reached, OFlags::PATH | OFlags::DIRECTORY, links) {
             Err(err) if err.errno == Errno::NOENT => {
                 make_dir(dir.as_fd(), Path::new(name))?;
-                open_in_root(root, &reached, OFlags::PATH | OFlags::DIRECTORY)?
+                open(root, &reached, OFlags::PATH | OFlags::DIRECTORY, links)?
             }
             result => result?,
         };
@@ -102,7 +126,7 @@ pub fn open_or_create(root: BorrowedFd<'_>, path: &Path, target: Target) -> Resu
             }
         }
     }
-    open_in_root(root, path, OFlags::PATH)
+    open(root, path, OFlags::PATH, links)
 }
 
 fn make_dir(dir: BorrowedFd<'_>, name: &Path) -> Result<()> {

@@ -1,0 +1,28 @@
+//! `rbox create`, and what `run` shares with it.
+
+use crate::cli::flags::ContainerFlags;
+use crate::cli::output;
+use crate::container::record::Container;
+use crate::engine;
+use crate::engine::Engine;
+use crate::image;
+
+/// Create a container without starting it
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    container: ContainerFlags,
+}
+
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    let container = create(engine, args.container)?;
+    output::print_line(&container.config.id)?;
+    Ok(0)
+}
+
+/// The container that the flags describe, its image pulled where it is missing.
+pub fn create(engine: &Engine, flags: ContainerFlags) -> anyhow::Result<Container> {
+    let image = image::find(&engine.dirs, flags.image())?;
+    let request = flags.into_request()?;
+    engine::create::create(engine, &image, request)
+}

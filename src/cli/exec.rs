@@ -1,0 +1,318 @@
+//! `rbox exec`.
+
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use crate::cli::flags;
+use crate::cli::session;
+use crate::cli::session::write_all;
+use crate::container::record::Container;
+use crate::engine;
+use crate::engine::Engine;
+use crate::engine::exec::Request;
+use crate::runtime::Stdio;
+use crate::runtime::exec::Joined;
+use crate::sys::poll;
+use crate::sys::process;
+use crate::sys::signal;
+use crate::sys::terminal;
+use crate::sys::terminal::Raw;
+
+/// Run a command in a running container
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rbox exec web cat /etc/hostname
+  rbox exec -it web sh")]
+pub struct Args {
+    /// Leave the command in the background
+    #[arg(short, long)]
+    detach: bool,
+
+    /// Set an environment variable; without a value, that of the host
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+
+    /// Pass standard input to the command
+    #[arg(short, long)]
+    interactive: bool,
+
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+
+    /// Run as this user: name or uid, and :group
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+
+    /// Set the working directory
+    #[arg(short, long, value_name = "DIR", value_parser = flags::workdir)]
+    workdir: Option<String>,
+
+    /// The container, and the command with its arguments
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, allow_hyphen_values = true,
+        value_names = ["CONTAINER", "COMMAND"])]
+    container_and_command: Vec<String>,
+}
+
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    let mut words = args.container_and_command.into_iter();
+    let container = Container::find(&engine.dirs, &words.next().unwrap_or_default())?;
+    let request = Request {
+        command: words.collect(),
+        env: flags::with_host_values(args.env)?,
+        workdir: args.workdir,
+        user: args.user,
+        terminal: args.tty,
+        size: session::size(),
+    };
+    if args.detach {
+        return detached(engine, &container, &request);
+    }
+    let signals = session::catch_signals()?;
+    let (streams, theirs) = Streams::new(args.interactive, args.tty)?;
+    let joined = engine::exec::exec(engine, &container, &request, theirs)?;
+    let status = Session::new(joined, streams, args.interactive)?.run(&signals)?;
+    Ok(u8::try_from(status).unwrap_or(255))
+}
+
+/// Starts the command in a process of its own, which waits for it and is its parent.
+fn detached(engine: &Engine, container: &Container, request: &Request) -> anyhow::Result<u8> {
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
+    let stdio = (!request.terminal)
+        .then(|| Stdio::of_terminal(&null))
+        .transpose()?;
+    let joined = engine::exec::exec(engine, container, request, stdio)?;
+    // Its parent is this process; when that ends, the command is left to the next reaper. With
+    // a terminal somebody has to hold the master, or the command is hung up.
+    if let Some(master) = joined.terminal {
+        keep_terminal(&master)?;
+    }
+    Ok(0)
+}
+
+/// Leaves a process behind that holds a terminal and throws away what is written to it.
+fn keep_terminal(master: &OwnedFd) -> anyhow::Result<()> {
+    if let process::Side::Child = process::fork()? {
+        rustix::process::setsid().ok();
+        let null = rustix::fs::open(
+            "/dev/null",
+            rustix::fs::OFlags::RDWR,
+            rustix::fs::Mode::empty(),
+        )?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&null)?;
+        let mut buffer = vec![0; 4096];
+        while matches!(
+            rustix::io::read(master, &mut buffer),
+            Ok(1..) | Err(Errno::INTR)
+        ) {}
+        process::exit_now(0)
+    }
+    Ok(())
+}
+
+/// Our ends of the pipes of a command without a terminal.
+struct Streams {
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Streams {
+    /// Pipes, never our own streams: those may be the caller's terminal or files, which a
+    /// container could open again through /proc/self/fd with other rights.
+    fn new(interactive: bool, terminal: bool) -> anyhow::Result<(Streams, Option<Stdio>)> {
+        let none = Streams {
+            stdin: None,
+            stdout: None,
+            stderr: None,
+        };
+        if terminal {
+            return Ok((none, None));
+        }
+        let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context("cannot make a pipe");
+        let (stdout, their_stdout) = pipe()?;
+        let (stderr, their_stderr) = pipe()?;
+        let (their_stdin, stdin) = if interactive {
+            let (theirs, ours) = pipe()?;
+            (theirs, Some(ours))
+        } else {
+            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+            (
+                rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?,
+                None,
+            )
+        };
+        let theirs = Stdio {
+            stdin: their_stdin,
+            stdout: their_stdout,
+            stderr: their_stderr,
+        };
+        let ours = Streams {
+            stdin,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+        };
+        Ok((ours, Some(theirs)))
+    }
+}
+
+/// Our streams joined with those of the command.
+struct Session {
+    command: process::Child,
+    streams: Streams,
+    terminal: bool,
+    reads_stdin: bool,
+    buffer: Vec<u8>,
+}
+
+impl Session {
+    fn new(joined: Joined, mut streams: Streams, interactive: bool) -> anyhow::Result<Session> {
+        let terminal = joined.terminal.is_some();
+        if let Some(master) = joined.terminal {
+            streams.stdin = Some(master.try_clone()?);
+            streams.stdout = Some(master);
+        }
+        Ok(Session {
+            command: joined.command,
+            streams,
+            terminal,
+            reads_stdin: interactive,
+            buffer: vec![0; 64 * 1024],
+        })
+    }
+
+    fn run(mut self, signals: &OwnedFd) -> anyhow::Result<i32> {
+        let stdin = std::io::stdin();
+        let raw = (self.terminal && self.reads_stdin && std::io::stdin().is_terminal())
+            .then(|| Raw::enter(stdin.as_fd()))
+            .transpose()?;
+        let status = self.serve(stdin.as_fd(), signals);
+        drop(raw);
+        status
+    }
+
+    /// Serves until the command has ended and what it wrote has been read.
+    fn serve(&mut self, stdin: BorrowedFd<'_>, signals: &OwnedFd) -> anyhow::Result<i32> {
+        loop {
+            let [signal, input, stdout, stderr, ended] = poll::readable(
+                [
+                    Some(signals.as_fd()),
+                    self.reads_stdin.then_some(stdin),
+                    self.streams.stdout.as_ref().map(AsFd::as_fd),
+                    self.streams.stderr.as_ref().map(AsFd::as_fd),
+                    Some(self.command.pidfd.as_fd()),
+                ],
+                None,
+            )?;
+            if signal {
+                self.pass_signal(signals);
+            }
+            if input {
+                self.pass_input(stdin)?;
+            }
+            if stdout {
+                pass(
+                    &mut self.streams.stdout,
+                    std::io::stdout().as_fd(),
+                    &mut self.buffer,
+                )?;
+            }
+            if stderr {
+                pass(
+                    &mut self.streams.stderr,
+                    std::io::stderr().as_fd(),
+                    &mut self.buffer,
+                )?;
+            }
+            if ended {
+                let exit = process::wait(self.command.pidfd.as_fd())?;
+                self.drain()?;
+                return Ok(exit.status);
+            }
+        }
+    }
+
+    /// Passes on what the command wrote before it ended. A process that it left behind may hold
+    /// the streams open, and nobody waits for that.
+    fn drain(&mut self) -> anyhow::Result<()> {
+        let streams = &mut self.streams;
+        for (from, to) in [
+            (&mut streams.stdout, std::io::stdout().as_fd()),
+            (&mut streams.stderr, std::io::stderr().as_fd()),
+        ] {
+            while let [true] =
+                poll::readable([from.as_ref().map(AsFd::as_fd)], Some(Duration::ZERO))?
+            {
+                pass(from, to, &mut self.buffer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_signal(&self, signals: &OwnedFd) {
+        match signal::read_signal(signals.as_fd()) {
+            Ok(Some(libc::SIGWINCH)) => {
+                if let (true, Some(master), Some((rows, columns))) =
+                    (self.terminal, &self.streams.stdout, session::size())
+                {
+                    terminal::set_size(master.as_fd(), rows, columns).ok();
+                }
+            }
+            Ok(Some(number)) => {
+                // It may have ended just now.
+                signal::send(self.command.pidfd.as_fd(), number).ok();
+            }
+            _ => {}
+        }
+    }
+
+    fn pass_input(&mut self, stdin: BorrowedFd<'_>) -> anyhow::Result<()> {
+        let length = match rustix::io::read(stdin, &mut self.buffer) {
+            Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
+            result => result.unwrap_or(0),
+        };
+        if length == 0 {
+            self.reads_stdin = false;
+            if !self.terminal {
+                self.streams.stdin = None;
+            }
+            return Ok(());
+        }
+        let written = match &self.streams.stdin {
+            Some(to) => write_all(to.as_fd(), &self.buffer[..length]),
+            None => Ok(()),
+        };
+        if written.is_err() {
+            // The command has closed its input.
+            self.streams.stdin = None;
+            self.reads_stdin = false;
+        }
+        Ok(())
+    }
+}
+
+/// Passes on what one read gives; an end closes the stream.
+fn pass(from: &mut Option<OwnedFd>, to: BorrowedFd<'_>, buffer: &mut [u8]) -> anyhow::Result<()> {
+    let Some(fd) = from else {
+        return Ok(());
+    };
+    match rustix::io::read(&*fd, &mut *buffer) {
+        Err(Errno::INTR | Errno::AGAIN) => Ok(()),
+        Ok(length) if length > 0 => write_all(to, &buffer[..length]),
+        // Linux: a master gives EIO when the last slave is closed (pty(7)).
+        _ => {
+            *from = None;
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `rbox inspect`.
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::output;
+use crate::container::record::Container;
+use crate::container::record::Status;
+use crate::engine::Engine;
+use crate::error;
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+use crate::text::signal;
+use crate::text::template::Template;
+
+/// Print all that is known of containers or images
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print in another form: json, or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+
+    /// Look only among these: container, image or all
+    #[arg(
+        short = 't',
+        long = "type",
+        value_name = "TYPE",
+        default_value = "all",
+        value_enum
+    )]
+    kind: Among,
+
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Among {
+    All,
+    Container,
+    Image,
+}
+
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    let mut found = Vec::new();
+    let status = output::each(&args.names, |name| {
+        found.push(look_up(engine, name, args.kind)?);
+        Ok(())
+    });
+    match args.format.as_deref() {
+        None | Some("json") => {
+            output::print_line(&serde_json::to_string_pretty(&found)?)?;
+        }
+        Some(format) => {
+            let template = Template::parse(format)?;
+            for value in &found {
+                output::print_line(template.execute(value)?.trim_end_matches('\n'))?;
+            }
+        }
+    }
+    status
+}
+
+fn look_up(engine: &Engine, name: &str, among: Among) -> anyhow::Result<Value> {
+    if among != Among::Image {
+        match Container::find(&engine.dirs, name) {
+            Ok(container) => return describe(&container),
+            Err(err) if error::kind(&err) != Some(Kind::NotFound) => return Err(err),
+            Err(err) if among == Among::Container => return Err(err),
+            Err(_) => {}
+        }
+    }
+    match crate::image::find(&engine.dirs, name) {
+        Ok(image) => Ok(json!({"Id": image.id})),
+        Err(err) if among == Among::All && error::kind(&err) == Some(Kind::NotFound) => Err(fail(
+            Kind::NotFound,
+            format!("no container or image named \"{name}\""),
+        )
+        .hint("`rbox ps -a` and `rbox images` list what there is")),
+        Err(err) => Err(err),
+    }
+}
+
+/// The fields that clients of Docker and Podman read.
+fn describe(container: &Container) -> anyhow::Result<Value> {
+    let config = &container.config;
+    let status = container.status()?;
+    let zero = "0001-01-01T00:00:00Z".to_owned();
+    let (pid, exit_code, started, finished, error) = match &status {
+        Status::Created => (0, 0, zero.clone(), zero, String::new()),
+        Status::Running(state) => (state.pid, 0, state.started.to_string(), zero, String::new()),
+        Status::Exited(exit) => (
+            0,
+            exit.status,
+            exit.started.to_string(),
+            exit.finished.to_string(),
+            exit.error.clone().unwrap_or_default(),
+        ),
+    };
+    let args = config.args();
+    let mounts: Vec<Value> = config
+        .volumes
+        .iter()
+        .map(|volume| {
+            json!({
+                "Type": "bind",
+                "Source": volume.source,
+                "Destination": volume.destination,
+                "Mode": "",
+                "RW": !volume.read_only,
+                "Propagation": "rprivate",
+            })
+        })
+        .collect();
+    Ok(json!({
+        "Id": config.id,
+        "Created": config.created.to_string(),
+        "Path": args.first(),
+        "Args": args.get(1..).unwrap_or_default(),
+        "State": {
+            "Status": status.name(),
+            "Running": status.is_running(),
+            "Paused": false,
+            "Restarting": false,
+            "OOMKilled": false,
+            "Dead": false,
+            "Pid": pid,
+            "ExitCode": exit_code,
+            "Error": error,
+            "StartedAt": started,
+            "FinishedAt": finished,
+        },
+        "Image": config.image_id,
+        "ImageName": config.image,
+        "Name": container.name,
+        "LogPath": container.log_path(),
+        "Driver": "overlay",
+        "GraphDriver": {
+            "Name": "overlay",
+            "Data": {
+                "UpperDir": container.data.join("upper"),
+                "WorkDir": container.data.join("work"),
+            },
+        },
+        "Mounts": mounts,
+        "Config": {
+            "Hostname": config.hostname,
+            "User": config.user,
+            "Tty": config.terminal,
+            "OpenStdin": config.interactive,
+            "Env": config.env,
+            "Cmd": config.command,
+            "Image": config.image,
+            "WorkingDir": config.workdir,
+            "Entrypoint": config.entrypoint,
+            "Labels": config.labels,
+            "StopSignal": signal::name(config.stop_signal),
+            "StopTimeout": config.stop_timeout,
+        },
+        "HostConfig": {
+            "AutoRemove": config.remove,
+            "NetworkMode": config.network.name(),
+            "ReadonlyRootfs": config.read_only,
+            "LogConfig": { "Type": "k8s-file", "Path": container.log_path() },
+        },
+        "NetworkSettings": { "Ports": {}, "Networks": { config.network.name(): {} } },
+    }))
+}

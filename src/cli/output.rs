@@ -1,0 +1,72 @@
+//! The only place that writes to standard output and standard error.
+#![expect(
+    clippy::print_stderr,
+    reason = "errors and warnings are printed here and nowhere else"
+)]
+
+use std::io::Write;
+
+use crate::error;
+
+/// Writes to stdout. A reader that has gone away ends the program quietly.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    write(text.as_bytes())
+}
+
+pub fn print_line(text: &str) -> anyhow::Result<()> {
+    write(format!("{text}\n").as_bytes())
+}
+
+fn write(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(err) if err.kind() == std::io::ErrorKind::BrokenPipe => {
+            crate::sys::process::exit_now(0)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Standard output for code that is given where to write.
+pub struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        write(bytes).map_err(std::io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An error on stderr: one line, and a hint where there is one.
+pub fn print_error(err: &anyhow::Error) {
+    eprintln!("Error: {}", crate::text::escape::line(&error::message(err)));
+    if let Some(hint) = error::hint(err) {
+        eprintln!("Hint: {hint}");
+    }
+}
+
+/// Something that went wrong and was passed over.
+pub fn print_warning(text: &str) {
+    eprintln!("Warning: {text}");
+}
+
+/// Runs a verb for each name, goes on after a failure, and reports each: the last as the error of
+/// the command, the others at once.
+pub fn each<T>(names: &[T], mut verb: impl FnMut(&T) -> anyhow::Result<()>) -> anyhow::Result<u8> {
+    let mut failed = None;
+    for name in names {
+        if let Err(err) = verb(name)
+            && let Some(earlier) = failed.replace(err)
+        {
+            print_error(&earlier);
+        }
+    }
+    match failed {
+        Some(err) => Err(err),
+        None => Ok(0),
+    }
+}

@@ -1,0 +1,24 @@
+//! `rbox tag`.
+
+use crate::cli::output;
+use crate::engine::Engine;
+use crate::image;
+
+/// Give an image further names
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The image
+    #[arg(value_name = "IMAGE")]
+    image: String,
+
+    /// New names; without a registry they are of localhost
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    output::each(&args.names, |name| {
+        image::tag(&engine.dirs, &args.image, name)?;
+        Ok(())
+    })
+}

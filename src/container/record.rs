@@ -1,0 +1,338 @@
+//! The records of a container, found by name or id, and its status.
+
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use rustix::io::Errno;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::container::config::Config;
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+use crate::store::atomic;
+use crate::store::atomic::Durability;
+use crate::store::dirs::Dirs;
+use crate::store::record;
+use crate::store::record::Record;
+use crate::sys::lock;
+
+/// A container that exists.
+#[derive(Clone, Debug)]
+pub struct Container {
+    pub name: String,
+    pub config: Config,
+    /// Its directory in the data directory, and the one in the runtime directory.
+    pub data: PathBuf,
+    pub run: PathBuf,
+}
+
+/// `state.json`, in the runtime directory: true while the run lock is held.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    pub started: Timestamp,
+    /// Init of the container and its supervisor, as pids of the host.
+    pub pid: i32,
+    pub supervisor: i32,
+    /// When init was started, in clock ticks since boot (proc(5), field 22 of stat): with the pid, it
+    /// names one process for ever.
+    pub start_ticks: u64,
+}
+
+impl Record for State {
+    const NOUN: &'static str = "container state";
+    const VERSION: u32 = 1;
+}
+
+/// `exit.json`: how the container ended last.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Exit {
+    pub status: i32,
+    pub signal: Option<i32>,
+    pub started: Timestamp,
+    pub finished: Timestamp,
+    /// Why the command could not be started, if it could not.
+    pub error: Option<String>,
+}
+
+impl Record for Exit {
+    const NOUN: &'static str = "container exit";
+    const VERSION: u32 = 1;
+}
+
+#[derive(Clone, Debug)]
+pub enum Status {
+    /// Never started.
+    Created,
+    Running(State),
+    Exited(Exit),
+}
+
+impl Status {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running(_) => "running",
+            Status::Exited(_) => "exited",
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        matches!(self, Status::Running(_))
+    }
+}
+
+impl Container {
+    pub fn at(dirs: &Dirs, name: String, config: Config) -> Container {
+        Container {
+            data: dirs.containers().join(&config.id),
+            run: dirs.run_containers().join(&config.id),
+            name,
+            config,
+        }
+    }
+
+    /// Writes the record and takes the name: from then on the container exists. A name that is
+    /// taken is a conflict and leaves nothing behind.
+    ///
+    /// Must: be called with the store's shared lock held, so that nobody collects the directory
+    /// while no name points to it yet.
+    pub fn create(&self, dirs: &Dirs, durability: Durability) -> anyhow::Result<()> {
+        std::fs::create_dir(&self.data)
+            .with_context(|| format!("cannot make {}", self.data.display()))
+            .map_err(atomic::with_space_hint)?;
+        let created = record::save(&self.config_file(), &self.config, durability)
+            .and_then(|()| self.take_name(dirs, durability));
+        if created.is_err() {
+            std::fs::remove_dir_all(&self.data).ok();
+        }
+        created
+    }
+
+    fn take_name(&self, dirs: &Dirs, durability: Durability) -> anyhow::Result<()> {
+        let target = PathBuf::from("../containers").join(&self.config.id);
+        let link = dirs.names().join(&self.name);
+        loop {
+            match rustix::fs::symlink(&target, &link) {
+                Ok(()) => break,
+                Err(Errno::EXIST) => match Container::by_name(dirs, &self.name)? {
+                    Some(other) => return Err(name_taken(&other)),
+                    // It was removed meanwhile, or points to nothing after a power cut.
+                    None => self.free_name(dirs)?,
+                },
+                Err(errno) => {
+                    let err = anyhow::Error::from(errno);
+                    let err = err.context(format!("cannot take the name \"{}\"", self.name));
+                    return Err(atomic::with_space_hint(err));
+                }
+            }
+        }
+        if durability == Durability::Durable {
+            atomic::sync_dir(&dirs.names())?;
+        }
+        Ok(())
+    }
+
+    /// Removes the name: from then on the container does not exist, and only files are left of it.
+    ///
+    /// A name that points to nothing may be freed too: its target is written before the name is
+    /// taken, so it is never one that somebody has just made.
+    pub fn free_name(&self, dirs: &Dirs) -> anyhow::Result<()> {
+        match std::fs::remove_file(dirs.names().join(&self.name)) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                Err(err).with_context(|| format!("cannot free the name \"{}\"", self.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The container of this very name, if there is one.
+    pub fn by_name(dirs: &Dirs, name: &str) -> anyhow::Result<Option<Container>> {
+        let link = match std::fs::read_link(dirs.names().join(name)) {
+            Ok(link) => link,
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(err) => {
+                return Err(err).with_context(|| format!("cannot look up container \"{name}\""));
+            }
+        };
+        let Some(id) = link.file_name().and_then(|id| id.to_str()) else {
+            return Ok(None);
+        };
+        let file = dirs.containers().join(id).join("config.json");
+        let config: Option<Config> = record::load_if_present(&file)?;
+        Ok(config
+            .filter(|config| config.id == id)
+            .map(|config| Container::at(dirs, name.to_owned(), config)))
+    }
+
+    /// All containers, oldest first. A record that cannot be read is passed over: `bad` hears of it.
+    pub fn list(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> anyhow::Result<Vec<Container>> {
+        let names = std::fs::read_dir(dirs.names()).context("cannot list containers")?;
+        let mut containers = Vec::new();
+        for name in names {
+            let name = name.context("cannot list containers")?.file_name();
+            match Container::by_name(dirs, &name.to_string_lossy()) {
+                Ok(Some(container)) => containers.push(container),
+                Ok(None) => {}
+                Err(err) => bad(err),
+            }
+        }
+        containers.sort_by_key(|container| container.config.created);
+        Ok(containers)
+    }
+
+    /// The container that a person means: a name, an id, or the unique beginning of an id.
+    pub fn find(dirs: &Dirs, given: &str) -> anyhow::Result<Container> {
+        if crate::container::name::check(given).is_ok()
+            && let Some(container) = Container::by_name(dirs, given)?
+        {
+            return Ok(container);
+        }
+        let missing = || {
+            fail(
+                Kind::NotFound,
+                format!("no container with name or id \"{given}\""),
+            )
+            .hint("`rbox ps -a` lists the containers there are")
+        };
+        if given.is_empty() || !given.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(missing());
+        }
+        let mut matching = Container::list(dirs, drop)?;
+        matching.retain(|container| container.config.id.starts_with(given));
+        match matching.len() {
+            0 => Err(missing()),
+            1 => Ok(matching.remove(0)),
+            count => Err(fail(
+                Kind::Usage,
+                format!("\"{given}\" is the beginning of {count} container ids"),
+            )
+            .hint("give more digits, or the name")),
+        }
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.data.join("config.json")
+    }
+
+    pub fn exit_file(&self) -> PathBuf {
+        self.data.join("exit.json")
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.data.join("ctr.log")
+    }
+
+    pub fn state_file(&self) -> PathBuf {
+        self.run.join("state.json")
+    }
+
+    pub fn spec_file(&self) -> PathBuf {
+        self.run.join("spec.json")
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.run.join("lock")
+    }
+
+    /// Takes the run lock. `None`: the container runs, or somebody is starting or removing it.
+    pub fn try_lock(&self) -> anyhow::Result<Option<RunLock>> {
+        let cannot = || format!("cannot lock container \"{}\"", self.name);
+        match std::fs::create_dir(&self.run) {
+            Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(err).with_context(cannot);
+            }
+            _ => {}
+        }
+        let file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.lock_file())
+            .with_context(cannot)?;
+        Ok(lock::try_exclusive(file.as_fd())
+            .with_context(cannot)?
+            .then_some(RunLock(file)))
+    }
+
+    fn is_locked(&self) -> anyhow::Result<bool> {
+        match std::fs::File::open(self.lock_file()) {
+            Ok(file) => Ok(lock::is_held(file.as_fd())?),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// What the container does now. Takes no lock.
+    pub fn status(&self) -> anyhow::Result<Status> {
+        let cannot = || format!("cannot tell the status of container \"{}\"", self.name);
+        let exit: Option<Exit> = record::load_if_present(&self.exit_file())?;
+        let state: Option<State> = record::load_if_present(&self.state_file())?;
+        let Some(state) = state else {
+            return Ok(match exit {
+                Some(exit) => Status::Exited(exit),
+                // Its directories are made at the first start, and no end of it was recorded: the
+                // machine went down under it.
+                None if self.data.join("upper").exists() && !self.is_locked()? => {
+                    Status::Exited(self.lost(self.config.created))
+                }
+                None => Status::Created,
+            });
+        };
+        match exit {
+            Some(exit) if exit.started >= state.started => Ok(Status::Exited(exit)),
+            _ if self.is_locked().with_context(cannot)? => Ok(Status::Running(state)),
+            // The supervisor was killed, and the container with it.
+            _ => Ok(match record::load_if_present(&self.exit_file())? {
+                Some(exit) => Status::Exited(exit),
+                None => Status::Exited(self.lost(state.started)),
+            }),
+        }
+    }
+
+    /// How a container counts whose end nobody saw: as killed.
+    fn lost(&self, started: Timestamp) -> Exit {
+        Exit {
+            status: 137,
+            signal: Some(9),
+            started,
+            finished: started,
+            error: Some("the end of it was not seen: its supervisor was killed".into()),
+        }
+    }
+}
+
+/// The run lock of a container: inherited by the supervisor, gone with it.
+#[derive(Debug)]
+pub struct RunLock(std::fs::File);
+
+impl AsFd for RunLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl RunLock {
+    /// Gives the lock back before the process ends, for all that inherited it.
+    pub fn release(&self) -> anyhow::Result<()> {
+        Ok(lock::release(self.0.as_fd())?)
+    }
+}
+
+fn name_taken(other: &Container) -> anyhow::Error {
+    let status = other.status().map_or("unknown", |status| status.name());
+    let text = format!(
+        "a container named \"{}\" exists ({}, {status})",
+        other.name,
+        other.config.short_id()
+    );
+    fail(Kind::Conflict, text).hint(format!(
+        "remove it with `rbox rm -f {}`, or choose another --name",
+        other.name
+    ))
+}

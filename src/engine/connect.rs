@@ -1,0 +1,118 @@
+//! Connections to the supervisor of a running container.
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::container::record::Container;
+use crate::container::record::Status;
+use crate::error::Kind;
+use crate::error::fail;
+use crate::supervisor::protocol;
+use crate::supervisor::protocol::PACKET;
+use crate::supervisor::protocol::Reply;
+use crate::supervisor::protocol::Request;
+use crate::sys::poll;
+use crate::sys::process::Exit;
+use crate::sys::socket;
+
+/// A connection to a supervisor.
+pub struct Connection {
+    pub socket: OwnedFd,
+}
+
+impl Connection {
+    /// Connects. `None`: the container does not run (any more).
+    pub fn open(container: &Container) -> anyhow::Result<Option<Connection>> {
+        if !container.status()?.is_running() {
+            return Ok(None);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let run = match rustix::fs::open(&container.run, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            result => result.with_context(|| format!("cannot open {}", container.run.display()))?,
+        };
+        match protocol::connect(run.as_fd()) {
+            Ok(socket) => Ok(Some(Connection { socket })),
+            // It ended between the look and the call.
+            Err(err) if matches!(err.errno, Errno::CONNREFUSED | Errno::NOENT) => Ok(None),
+            Err(err) => Err(err).with_context(|| {
+                format!(
+                    "cannot reach the supervisor of container \"{}\"",
+                    container.name
+                )
+            }),
+        }
+    }
+
+    /// The same, where a container that does not run is an error.
+    pub fn open_running(container: &Container) -> anyhow::Result<Connection> {
+        Connection::open(container)?.ok_or_else(|| not_running(container))
+    }
+
+    pub fn send(&self, request: &Request<'_>) -> anyhow::Result<()> {
+        socket::send(self.socket.as_fd(), &request.encode(), None)?;
+        Ok(())
+    }
+
+    /// Waits for the exit of the container, at most this long. `Ok(None)`: it still runs.
+    pub fn wait_exit(&self, limit: Option<Duration>) -> anyhow::Result<Option<Ended>> {
+        let until = limit.map(|limit| Instant::now() + limit);
+        let mut buffer = vec![0; PACKET];
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let [heard] = poll::readable([Some(self.socket.as_fd())], left)?;
+            if !heard {
+                return Ok(None);
+            }
+            let packet = socket::receive(self.socket.as_fd(), &mut buffer);
+            let length = packet.map_or(0, |packet| packet.length);
+            if length == 0 {
+                return Ok(Some(Ended::Unseen));
+            }
+            if let Some(Reply::Exit(exit)) = Reply::decode(&buffer[..length]) {
+                return Ok(Some(Ended::With(exit)));
+            }
+        }
+    }
+}
+
+/// How a container ended, as its supervisor told.
+pub enum Ended {
+    With(Exit),
+    /// The supervisor was killed; the records tell what is known.
+    Unseen,
+}
+
+pub fn not_running(container: &Container) -> anyhow::Error {
+    let status = container.status().map_or("unknown", |status| status.name());
+    fail(
+        Kind::WrongStatus,
+        format!("container \"{}\" is not running ({status})", container.name),
+    )
+}
+
+/// Waits until a container has ended, and returns its exit status.
+pub fn wait(container: &Container) -> anyhow::Result<i32> {
+    if let Some(connection) = Connection::open(container)?
+        && connection.send(&Request::Wait).is_ok()
+    {
+        loop {
+            match connection.wait_exit(None)? {
+                Some(Ended::With(exit)) => return Ok(exit.status),
+                Some(Ended::Unseen) => break,
+                None => {}
+            }
+        }
+    }
+    match container.status()? {
+        Status::Exited(exit) => Ok(exit.status),
+        _ => Err(not_running(container)),
+    }
+}

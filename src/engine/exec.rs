@@ -1,0 +1,126 @@
+//! `exec`: a command in a running container.
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+
+use anyhow::Context;
+use oci_spec::runtime::LinuxNamespaceType;
+use oci_spec::runtime::Spec;
+use rustix::process::Pid;
+use rustix::process::PidfdFlags;
+
+use crate::container::record::Container;
+use crate::container::record::State;
+use crate::container::record::Status;
+use crate::engine::Engine;
+use crate::engine::connect::not_running;
+use crate::runtime::Program;
+use crate::runtime::Stdio;
+use crate::runtime::exec;
+use crate::runtime::exec::Join;
+use crate::runtime::exec::Joined;
+
+/// What to execute, and as whom. Absent is what the container has.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub command: Vec<String>,
+    pub env: Vec<String>,
+    pub workdir: Option<String>,
+    pub user: Option<String>,
+    pub terminal: bool,
+    /// Rows and columns of the caller's terminal.
+    pub size: Option<(u16, u16)>,
+}
+
+/// Executes a command. Without `stdio` it gets a terminal.
+///
+/// Must: be called by a single-threaded process.
+pub fn exec(
+    engine: &Engine,
+    container: &Container,
+    request: &Request,
+    stdio: Option<Stdio>,
+) -> anyhow::Result<Joined> {
+    let cannot = || format!("cannot execute in container \"{}\"", container.name);
+    let Status::Running(state) = container.status()? else {
+        return Err(not_running(container)).with_context(cannot);
+    };
+    let pidfd = open_init(container, &state).with_context(cannot)?;
+    let spec = Spec::load(container.spec_file())
+        .with_context(|| format!("cannot read {}", container.spec_file().display()))?;
+    let process = process_of(&spec, request).with_context(cannot)?;
+    let linux = spec.linux().as_ref();
+    let join = Join {
+        pidfd: pidfd.as_fd(),
+        namespaces: namespaces(&spec),
+        single_id: engine.ids()?.maps.is_single(),
+        program: Program {
+            process: &process,
+            user: Some(request.user.as_deref().unwrap_or(&container.config.user)),
+            seccomp: linux.and_then(|linux| linux.seccomp().as_ref()),
+        },
+    };
+    exec::exec(&join, stdio).with_context(cannot)
+}
+
+/// A pidfd of the container's init, and never of a process that got the same pid later.
+fn open_init(container: &Container, state: &State) -> anyhow::Result<OwnedFd> {
+    let pid = Pid::from_raw(state.pid).context("the record has no pid")?;
+    let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
+        return Err(not_running(container));
+    };
+    // While the run lock is held after the pidfd was opened, init has not been reaped in between.
+    match container.status()? {
+        Status::Running(now) if now.start_ticks == state.start_ticks => Ok(pidfd),
+        _ => Err(not_running(container)),
+    }
+}
+
+fn namespaces(spec: &Spec) -> i32 {
+    let list = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_ref());
+    list.into_iter()
+        .flatten()
+        .map(|namespace| match namespace.typ() {
+            LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
+            LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
+            LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
+            LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
+            LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
+            LinuxNamespaceType::Network => libc::CLONE_NEWNET,
+            _ => 0,
+        })
+        .fold(0, |all, one| all | one)
+}
+
+fn process_of(spec: &Spec, request: &Request) -> anyhow::Result<oci_spec::runtime::Process> {
+    let mut process = spec
+        .process()
+        .clone()
+        .context("the specification has no process")?;
+    process.set_args(Some(request.command.clone()));
+    let mut env = process.env().clone().unwrap_or_default();
+    let name = |variable: &str| variable.split('=').next().map(str::to_owned);
+    for variable in &request.env {
+        env.retain(|known| name(known) != name(variable));
+        env.push(variable.clone());
+    }
+    if request.terminal && !env.iter().any(|variable| variable.starts_with("TERM=")) {
+        env.push("TERM=xterm".into());
+    }
+    process.set_env(Some(env));
+    if let Some(workdir) = &request.workdir {
+        process.set_cwd(workdir.into());
+    }
+    process.set_terminal(Some(request.terminal));
+    let size = request.size.map(|(rows, columns)| {
+        oci_spec::runtime::BoxBuilder::default()
+            .height(u64::from(rows))
+            .width(u64::from(columns))
+            .build()
+    });
+    process.set_console_size(size.transpose()?);
+    Ok(process)
+}

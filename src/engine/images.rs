@@ -1,0 +1,57 @@
+//! Images and the containers that use them.
+
+use std::collections::HashSet;
+
+use anyhow::Context;
+
+use crate::container::record::Container;
+use crate::engine::Engine;
+use crate::engine::remove;
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+use crate::image;
+use crate::image::remove::Removed;
+use crate::oci::digest::Digest;
+
+/// Removes an image by one of its names. Its last name is not taken while containers use it,
+/// unless by force: then they go too.
+pub fn remove(engine: &Engine, name: &str, force: bool) -> anyhow::Result<Removed> {
+    let cannot = || format!("cannot remove image \"{name}\"");
+    let image = image::find(&engine.dirs, name).with_context(cannot)?;
+    let id = image.id.to_string();
+    let users = Container::list(&engine.dirs, drop)?
+        .into_iter()
+        .filter(|container| container.config.image_id == id);
+    let last = image::names::of(&engine.dirs, &image.id)?.len() <= 1;
+    for container in users {
+        if !force && !last {
+            continue;
+        }
+        if !force {
+            let text = format!("container \"{}\" uses it", container.name);
+            return Err(fail(Kind::Conflict, text))
+                .hint(format!(
+                    "remove the container with `rbox rm {}`, or use `rbox rmi -f {name}`",
+                    container.name
+                ))
+                .with_context(cannot);
+        }
+        remove::remove(engine, &container, true).with_context(cannot)?;
+    }
+    image::remove::remove(&engine.dirs, name, force, &|| layers_in_use(engine))
+}
+
+/// The layers that containers stand on.
+fn layers_in_use(engine: &Engine) -> anyhow::Result<HashSet<Digest>> {
+    let mut damaged = None;
+    let containers = Container::list(&engine.dirs, |err| damaged = Some(err))?;
+    if let Some(err) = damaged {
+        // What a container whose record cannot be read uses is not known.
+        return Err(err);
+    }
+    Ok(containers
+        .into_iter()
+        .flat_map(|container| container.config.layers)
+        .collect())
+}

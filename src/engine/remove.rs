@@ -1,0 +1,42 @@
+//! `rm`.
+
+use anyhow::Context;
+
+use crate::container::record::Container;
+use crate::engine::Engine;
+use crate::engine::stop;
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+use crate::store::remove::remove_tree;
+
+/// Removes a container; one that runs only by force. First its name, then its files: killed in
+/// between, the files belong to nobody and the next collection takes them.
+pub fn remove(engine: &Engine, container: &Container, force: bool) -> anyhow::Result<()> {
+    let cannot = || format!("cannot remove container \"{}\"", container.name);
+    let lock = loop {
+        if let Some(lock) = container.try_lock().with_context(cannot)? {
+            break lock;
+        }
+        if !force {
+            return Err(fail(Kind::Conflict, "it is running"))
+                .hint(format!(
+                    "stop it with `rbox stop {0}`, or use `rbox rm -f {0}`",
+                    container.name
+                ))
+                .with_context(cannot);
+        }
+        stop::stop(container, Some(0)).with_context(cannot)?;
+        if Container::by_name(&engine.dirs, &container.name)?
+            .is_none_or(|found| found.config.id != container.config.id)
+        {
+            // With --rm its own supervisor has removed it.
+            return Ok(());
+        }
+    };
+    container.free_name(&engine.dirs).with_context(cannot)?;
+    remove_tree(&container.data).with_context(cannot)?;
+    remove_tree(&container.run).with_context(cannot)?;
+    drop(lock);
+    Ok(())
+}

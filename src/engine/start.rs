@@ -1,0 +1,202 @@
+//! `start`: the record of a container becomes a bundle, and a supervisor runs it.
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use anyhow::bail;
+use oci_spec::runtime::Spec;
+
+use crate::container::config::Network;
+use crate::container::record::Container;
+use crate::container::record::RunLock;
+use crate::container::record::Status;
+use crate::container::spec;
+use crate::container::spec::Host;
+use crate::engine::Engine;
+use crate::engine::connect::Connection;
+use crate::engine::create::overlay_dirs;
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+use crate::runtime::Bundle;
+use crate::runtime::Overlay;
+use crate::runtime::Rootfs;
+use crate::runtime::seccomp;
+use crate::supervisor;
+use crate::supervisor::Order;
+use crate::supervisor::protocol::PACKET;
+use crate::supervisor::protocol::Reply;
+use crate::sys::idmap::IdMaps;
+use crate::sys::process;
+use crate::sys::process::Side;
+use crate::sys::socket;
+
+/// How a container is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The caller stays and hears the streams.
+    pub foreground: bool,
+    /// Rows and columns of the caller's terminal.
+    pub size: Option<(u16, u16)>,
+}
+
+/// Starts a container; in the foreground the connection hears its streams and its exit.
+///
+/// Must: be called by a single-threaded process.
+pub fn start(
+    engine: &Engine,
+    container: &Container,
+    options: Options,
+) -> anyhow::Result<Option<Connection>> {
+    let cannot = || format!("cannot start container \"{}\"", container.name);
+    let Some(lock) = container.try_lock().with_context(cannot)? else {
+        return Err(fail(Kind::Conflict, "it runs already, or is being removed"))
+            .with_context(cannot);
+    };
+    if let Status::Running(_) = container.status()? {
+        bail!(
+            "container \"{}\" has the status of one that runs",
+            container.name
+        );
+    }
+    let prepared = Prepared::new(engine, container, options).with_context(cannot)?;
+    let (ours, theirs) = socket::pair()?;
+    fork_supervisor(engine, container, &prepared, lock, theirs, options)?;
+    let connection = Connection { socket: ours };
+    wait_started(&connection).with_context(cannot)?;
+    Ok(options.foreground.then_some(connection))
+}
+
+/// All that is decided before the fork.
+struct Prepared {
+    spec: Spec,
+    rootfs: Rootfs,
+    ids: IdMaps,
+}
+
+impl Prepared {
+    fn new(engine: &Engine, container: &Container, options: Options) -> anyhow::Result<Prepared> {
+        let ids = engine.ids()?.maps;
+        let files = write_files(container)?;
+        let host = Host {
+            single_id: ids.is_single(),
+            unified_cgroup: is_cgroup2(Path::new("/sys/fs/cgroup")),
+            files,
+            seccomp: seccomp::default_profile(&spec::DEFAULT_CAPABILITIES.into()),
+            size: options.size,
+        };
+        let spec = spec::of(&container.config, host)?;
+        let bytes = serde_json::to_vec(&spec)?;
+        std::fs::write(container.spec_file(), bytes)
+            .with_context(|| format!("cannot write {}", container.spec_file().display()))?;
+        let rootfs = rootfs(engine, container, &ids)?;
+        Ok(Prepared { spec, rootfs, ids })
+    }
+}
+
+fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::Result<Rootfs> {
+    if container.config.ids != ids.tag() {
+        return Err(fail(
+            Kind::WrongStatus,
+            "its files belong to other ids than containers of this user have now",
+        )
+        .hint("create it anew, or give back the sub-ids that it was created with"));
+    }
+    let [upper, work, merged] = overlay_dirs(&container.data);
+    for dir in [&upper, &work, &merged] {
+        match std::fs::create_dir(dir) {
+            Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(err).with_context(|| format!("cannot make {}", dir.display()));
+            }
+            _ => {}
+        }
+    }
+    let overlay = Overlay {
+        base: engine.dirs.data.clone(),
+        lower: container.config.lower.clone(),
+        upper,
+        work,
+        merged,
+        volatile: container.config.remove,
+    };
+    Ok(Rootfs::Overlay(overlay))
+}
+
+/// Files of /etc that are the engine's: made anew at each start, in the runtime directory.
+fn write_files(container: &Container) -> anyhow::Result<Vec<(PathBuf, &'static str)>> {
+    let config = &container.config;
+    let hosts = match config.network {
+        Network::Host => std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
+        Network::None => format!(
+            "127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n127.0.1.1\t{} {}\n",
+            config.hostname, container.name
+        ),
+    };
+    let resolv = match config.network {
+        Network::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        Network::None => String::new(),
+    };
+    let files = [
+        ("hosts", "/etc/hosts", hosts),
+        (
+            "hostname",
+            "/etc/hostname",
+            format!("{}\n", config.hostname),
+        ),
+        ("resolv.conf", "/etc/resolv.conf", resolv),
+    ];
+    files
+        .into_iter()
+        .map(|(name, destination, text)| {
+            let path = container.run.join(name);
+            std::fs::write(&path, text)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            Ok((path, destination))
+        })
+        .collect()
+}
+
+fn is_cgroup2(path: &Path) -> bool {
+    // Linux: CGROUP2_SUPER_MAGIC (linux/magic.h).
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == 0x6367_7270)
+}
+
+fn fork_supervisor(
+    engine: &Engine,
+    container: &Container,
+    prepared: &Prepared,
+    lock: RunLock,
+    starter: OwnedFd,
+    options: Options,
+) -> anyhow::Result<()> {
+    match process::fork().context("cannot start a supervisor")? {
+        Side::Child => supervisor::main(Order {
+            dirs: &engine.dirs,
+            container,
+            bundle: Bundle {
+                spec: &prepared.spec,
+                rootfs: &prepared.rootfs,
+                ids: &prepared.ids,
+                user: Some(&container.config.user),
+            },
+            lock,
+            starter,
+            foreground: options.foreground,
+        }),
+        // The lock goes on to live in the supervisor.
+        Side::Parent(_) => Ok(()),
+    }
+}
+
+fn wait_started(connection: &Connection) -> anyhow::Result<()> {
+    let mut buffer = vec![0; PACKET];
+    let packet = socket::receive(connection.socket.as_fd(), &mut buffer)?;
+    match Reply::decode(&buffer[..packet.length]) {
+        Some(Reply::Started) => Ok(()),
+        Some(Reply::Failed(told)) => Err(told.into_error()),
+        _ => bail!("its supervisor died"),
+    }
+}

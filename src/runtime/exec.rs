@@ -1,0 +1,145 @@
+//! A process that joins a running container. Run by the command-line process.
+//!
+//! ```text
+//!  caller            joiner (child of the caller)           command (its sibling)
+//!  clone ----------> user namespace, own mounts: trampoline
+//!                    the container's other namespaces
+//!                    clone(CLONE_PARENT) ------------------> pid namespace, credentials, jump
+//!        <- pidfd -- ends
+//!        <----------------------------------------- end of file: it runs, or {"failed"}
+//! ```
+
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+
+use anyhow::Context;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::process::Pid;
+
+use crate::runtime::Program;
+use crate::runtime::Stdio;
+use crate::runtime::process::become_program;
+use crate::runtime::report;
+use crate::runtime::report::Received;
+use crate::runtime::trampoline;
+use crate::sys;
+use crate::sys::process;
+use crate::sys::process::Child;
+use crate::sys::process::Side;
+use crate::sys::socket;
+use crate::sys::terminal;
+use crate::sys::userns;
+
+/// A command that runs in a container.
+pub struct Joined {
+    pub command: Child,
+    pub terminal: Option<OwnedFd>,
+}
+
+/// The container to join, and how.
+pub struct Join<'a> {
+    /// Its init.
+    pub pidfd: BorrowedFd<'a>,
+    /// The namespaces it has of its own, without the user namespace (`CLONE_NEW*`).
+    pub namespaces: i32,
+    pub single_id: bool,
+    pub program: Program<'a>,
+}
+
+/// Executes a program in a running container. Without `stdio` it gets a terminal.
+///
+/// Must: be called by a single-threaded process.
+pub fn exec(join: &Join<'_>, stdio: Option<Stdio>) -> anyhow::Result<Joined> {
+    let (ours, theirs) = socket::pair()?;
+    let joiner = match process::fork()? {
+        Side::Child => {
+            drop(ours);
+            let (socket, err) = run(join, stdio, theirs);
+            report::send_error(socket.as_fd(), &err);
+            process::exit_now(125)
+        }
+        Side::Parent(child) => child,
+    };
+    drop(theirs);
+    drop(stdio);
+    let joined = collect(&ours);
+    process::wait(joiner.pidfd.as_fd())?;
+    joined
+}
+
+fn collect(socket: &OwnedFd) -> anyhow::Result<Joined> {
+    let mut command = None;
+    let mut terminal = None;
+    loop {
+        match report::receive(socket) {
+            Ok(Received::Descriptor(pidfd, pid)) => match Pid::from_raw(pid) {
+                Some(pid) => command = Some(Child { pid, pidfd }),
+                None => terminal = Some(pidfd),
+            },
+            Ok(Received::End) => break,
+            Err(err) => {
+                if let Some(command) = command {
+                    process::wait(command.pidfd.as_fd()).ok();
+                }
+                return Err(err);
+            }
+        }
+    }
+    let command = command.context("the process that joined the container died")?;
+    Ok(Joined { command, terminal })
+}
+
+/// In the joiner, and after the second clone in the command.
+fn run(join: &Join<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, anyhow::Error) {
+    match set_up(join, stdio, &socket) {
+        Ok(executable) => become_program(&join.program, join.single_id, &executable, socket),
+        Err(err) => (socket, err),
+    }
+}
+
+fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Result<OwnedFd> {
+    // Must: before any namespace is joined, see runtime/mod.rs.
+    process::set_dumpable(false)?;
+    process::setns(join.pidfd, libc::CLONE_NEWUSER).context("cannot join the user namespace")?;
+    // The clone of our own executable is made where the host's files are still to be seen, in a
+    // mount namespace that belongs to the container's user namespace.
+    process::unshare(libc::CLONE_NEWNS)?;
+    let executable = trampoline::open_own_executable()?;
+    process::setns(join.pidfd, join.namespaces).context("cannot join the container")?;
+    // Linux: a pid namespace that is joined counts for children only (setns(2)).
+    match process::clone(libc::CLONE_PARENT)? {
+        Side::Parent(command) => {
+            let pid = command.pid.as_raw_pid();
+            report::send_descriptor(socket.as_fd(), command.pidfd.as_fd(), pid)?;
+            process::exit_now(0)
+        }
+        Side::Child => {}
+    }
+    rustix::process::setsid().context("cannot start a session")?;
+    userns::become_root(join.single_id)?;
+    process::new_session_keyring().ok();
+    match stdio {
+        Some(streams) => streams.install()?,
+        None => open_terminal(join, socket)?,
+    }
+    Ok(executable)
+}
+
+fn open_terminal(join: &Join<'_>, socket: &OwnedFd) -> anyhow::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty())?;
+    let pty = terminal::open_pty(root.as_fd()).context("cannot open a terminal")?;
+    if let Some(size) = join.program.process.console_size() {
+        let cells = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
+        terminal::set_size(
+            pty.master.as_fd(),
+            cells(size.height()),
+            cells(size.width()),
+        )?;
+    }
+    report::send_descriptor(socket.as_fd(), pty.master.as_fd(), 0)?;
+    sys::terminal::set_controlling(pty.slave.as_fd())?;
+    Stdio::of_terminal(&pty.slave)?.install()
+}

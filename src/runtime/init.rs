@@ -1,0 +1,139 @@
+//! The container's init until its command is executed: pid 1 in all its new namespaces, a fork of
+//! the supervisor. Carries out the specification step by step; the order is the point.
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+
+use anyhow::Context;
+use oci_spec::runtime::LinuxNamespaceType;
+
+use crate::runtime::Bundle;
+use crate::runtime::Program;
+use crate::runtime::process;
+use crate::runtime::report;
+use crate::runtime::rootfs;
+use crate::runtime::spawn::Stdio;
+use crate::runtime::trampoline;
+use crate::sys;
+use crate::sys::socket;
+use crate::sys::terminal;
+use crate::sys::userns;
+
+/// Runs in the new process; never returns.
+pub fn main(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> ! {
+    let (socket, err) = run(bundle, stdio, socket);
+    report::send_error(socket.as_fd(), &err);
+    sys::process::exit_now(125)
+}
+
+fn run(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, anyhow::Error) {
+    match set_up(bundle, stdio, &socket) {
+        Ok(executable) => {
+            let program = Program {
+                process: bundle
+                    .spec
+                    .process()
+                    .as_ref()
+                    .expect("set_up has looked at it"),
+                user: bundle.user,
+                seccomp: bundle
+                    .spec
+                    .linux()
+                    .as_ref()
+                    .and_then(|linux| linux.seccomp().as_ref()),
+            };
+            process::become_program(&program, bundle.ids.is_single(), &executable, socket)
+        }
+        Err(err) => (socket, err),
+    }
+}
+
+/// All steps up to where `exec` of a running container begins too. Returns the trampoline.
+fn set_up(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Result<OwnedFd> {
+    let spec = bundle.spec;
+    let process = spec
+        .process()
+        .as_ref()
+        .context("the specification has no process")?;
+    // The container ends with its supervisor, whatever ends that.
+    sys::process::set_parent_death_signal(libc::SIGKILL)?;
+    rustix::process::setsid().context("cannot start a session")?;
+
+    // Before the ids are mapped: this runs beside newuidmap and newgidmap.
+    let executable = trampoline::open_own_executable()?;
+    let prepared = rootfs::prepare(spec)?;
+    if has_namespace(bundle, LinuxNamespaceType::Network) {
+        sys::loopback::up()?;
+    }
+    wait_until_mapped(socket)?;
+
+    // Must: after the map, since newuidmap looks at the owner of /proc/PID, which is root for a
+    // process that is not dumpable. Must: before anything of the container can see this process.
+    sys::process::set_dumpable(false)?;
+    userns::become_root(bundle.ids.is_single())?;
+    // Linux: a change of credentials clears the parent-death signal (prctl(2)).
+    sys::process::set_parent_death_signal(libc::SIGKILL)?;
+    // Some kernels and outer containers have no keyrings; then there is nothing to hide either.
+    sys::process::new_session_keyring().ok();
+
+    let root = prepared.attach(spec, bundle.rootfs)?;
+    match stdio {
+        Some(streams) => streams.install()?,
+        None => open_terminal(&root, socket, process.console_size().as_ref())?,
+    }
+    if let Some(hostname) = spec.hostname() {
+        rustix::system::sethostname(hostname.as_bytes())
+            .with_context(|| format!("cannot set hostname \"{hostname}\""))?;
+    }
+    rootfs::restrict(root.as_fd(), spec)?;
+    if spec
+        .root()
+        .as_ref()
+        .and_then(|root| root.readonly())
+        .unwrap_or(false)
+    {
+        let read_only = sys::mount::Attributes::MOUNT_ATTR_RDONLY;
+        sys::mount::set_attributes(root.as_fd(), read_only, false)?;
+    }
+    sys::mount::pivot_into(root.as_fd()).context("cannot enter the root file system")?;
+    Ok(executable)
+}
+
+fn has_namespace(bundle: &Bundle<'_>, kind: LinuxNamespaceType) -> bool {
+    let linux = bundle.spec.linux().as_ref();
+    linux
+        .and_then(|linux| linux.namespaces().as_ref())
+        .is_some_and(|namespaces| {
+            namespaces
+                .iter()
+                .any(|namespace| namespace.typ() == kind && namespace.path().is_none())
+        })
+}
+
+fn wait_until_mapped(socket: &OwnedFd) -> anyhow::Result<()> {
+    let mut byte = [0];
+    let packet = socket::receive(socket.as_fd(), &mut byte)?;
+    anyhow::ensure!(packet.length == 1, "no id map was written");
+    Ok(())
+}
+
+/// Gives the container a terminal of its own devpts, and the supervisor the other end.
+fn open_terminal(
+    root: &OwnedFd,
+    socket: &OwnedFd,
+    size: Option<&oci_spec::runtime::Box>,
+) -> anyhow::Result<()> {
+    let pty = terminal::open_pty(root.as_fd()).context("cannot open a terminal")?;
+    if let Some(size) = size {
+        let cells = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
+        terminal::set_size(
+            pty.master.as_fd(),
+            cells(size.height()),
+            cells(size.width()),
+        )?;
+    }
+    rootfs::make_console(root.as_fd(), &pty)?;
+    report::send_descriptor(socket.as_fd(), pty.master.as_fd(), 0)?;
+    terminal::set_controlling(pty.slave.as_fd())?;
+    Stdio::of_terminal(&pty.slave)?.install()
+}

@@ -1,0 +1,249 @@
+//! The last steps before a command runs, the same for a container's first process and for those
+//! that join it: user, working directory, credentials, capabilities, seccomp, and the jump.
+
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use oci_spec::runtime::PosixRlimit;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::error::Kind;
+use crate::error::fail;
+use crate::runtime::Program;
+use crate::runtime::caps;
+use crate::runtime::caps::Sets;
+use crate::runtime::seccomp;
+use crate::runtime::trampoline;
+use crate::runtime::user;
+use crate::runtime::user::User;
+use crate::sys;
+use crate::sys::path;
+use crate::sys::process;
+
+/// Where a command is looked for when its environment has no PATH.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Becomes the program; returns only the error when that fails.
+///
+/// Must: run as root of the container's user namespace, with the container's root file system as
+/// `/` and its standard streams in place. Must not: come back to do anything but report and exit.
+pub fn become_program(
+    program: &Program<'_>,
+    single_id: bool,
+    executable: &OwnedFd,
+    report: OwnedFd,
+) -> (OwnedFd, anyhow::Error) {
+    match prepare(program, single_id, executable, &report) {
+        Ok((command, env)) => {
+            let args = program.process.args().clone().unwrap_or_default();
+            // The jump closes nothing on failure, so the socket is duplicated for the report.
+            match report.try_clone() {
+                Ok(copy) => {
+                    let err = trampoline::jump(executable, copy, &command, &args, &env);
+                    (report, err)
+                }
+                Err(err) => (report, err.into()),
+            }
+        }
+        Err(err) => (report, err),
+    }
+}
+
+fn prepare(
+    program: &Program<'_>,
+    single_id: bool,
+    executable: &OwnedFd,
+    report: &OwnedFd,
+) -> anyhow::Result<(PathBuf, Vec<String>)> {
+    let root = rustix::fs::open(
+        "/",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .context("cannot open the root directory")?;
+    let process = program.process;
+    let user = identify(program, root.as_fd())?;
+    let env = with_home(process.env().clone().unwrap_or_default(), &user);
+    for limit in process.rlimits().iter().flatten() {
+        set_limit(limit)?;
+    }
+    if let Some(score) = process.oom_score_adj() {
+        std::fs::write("/proc/self/oom_score_adj", score.to_string())
+            .with_context(|| format!("cannot set the OOM score to {score}"))?;
+    }
+    own_streams(&user);
+    enter_directory(root.as_fd(), process.cwd())?;
+    keep_only([executable.as_fd(), report.as_fd()])?;
+
+    let sets = Sets::of(process.capabilities().as_ref());
+    sets.bound()?;
+    take_ids(&user, single_id)?;
+    rustix::process::umask(Mode::from_bits_truncate(
+        process.user().umask().unwrap_or(0o022),
+    ));
+    let name = process
+        .args()
+        .as_ref()
+        .and_then(|args| args.first())
+        .ok_or_else(|| fail(Kind::Usage, "no command to execute"))?;
+    let command = find_command(name, &env)?;
+
+    // Linux: a filter may be installed with CAP_SYS_ADMIN or no_new_privs (seccomp(2)). Without the
+    // latter it has to come before the capabilities go; the filter must let capset and execveat by.
+    let no_new_privs = process.no_new_privileges().unwrap_or(false);
+    if no_new_privs {
+        process::set_no_new_privs()?;
+    } else {
+        install_filter(program)?;
+    }
+    sets.apply()?;
+    if no_new_privs {
+        install_filter(program)?;
+    }
+    Ok((command, env))
+}
+
+fn identify(program: &Program<'_>, root: BorrowedFd<'_>) -> anyhow::Result<User> {
+    if let Some(name) = program.user {
+        return user::find(root, name);
+    }
+    let given = program.process.user();
+    let known = user::find(root, &given.uid().to_string())?;
+    Ok(User {
+        uid: given.uid(),
+        gid: given.gid(),
+        groups: given.additional_gids().clone().unwrap_or_default(),
+        home: known.home,
+    })
+}
+
+fn with_home(mut env: Vec<String>, user: &User) -> Vec<String> {
+    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
+        env.push(format!("HOME={}", user.home));
+    }
+    env
+}
+
+fn set_limit(limit: &PosixRlimit) -> anyhow::Result<()> {
+    sys::limits::set(&limit.typ().to_string(), limit.soft(), limit.hard())
+}
+
+/// Gives the standard streams to the container's user, who may open /dev/stdout again.
+fn own_streams(user: &User) {
+    for stream in [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ] {
+        let (uid, gid) = (
+            rustix::fs::Uid::from_raw(user.uid),
+            rustix::fs::Gid::from_raw(user.gid),
+        );
+        // Linux: EINVAL where the owner is not mapped, EPERM and EROFS for what is not ours, such as
+        // /dev/null; the stream itself works all the same.
+        rustix::fs::fchown(stream, Some(uid), Some(gid)).ok();
+    }
+}
+
+/// Enters the working directory, which is made if it is missing, as Docker does.
+fn enter_directory(root: BorrowedFd<'_>, directory: &Path) -> anyhow::Result<()> {
+    let cannot = || format!("cannot enter working directory \"{}\"", directory.display());
+    // A magic link such as /proc/self/fd/7 would lead out of the root (CVE-2024-21626), and is refused.
+    let fd = path::open_or_create(root, directory, path::Target::Directory).with_context(cannot)?;
+    rustix::process::fchdir(&fd).with_context(cannot)?;
+    Ok(())
+}
+
+/// Flags all descriptors close-on-exec but the standard streams; `kept` are so already.
+fn keep_only(kept: [BorrowedFd<'_>; 2]) -> anyhow::Result<()> {
+    process::close_on_exec_from(3)?;
+    debug_assert!(kept.iter().all(|fd| rustix::io::fcntl_getfd(fd).is_ok()));
+    Ok(())
+}
+
+fn take_ids(user: &User, single_id: bool) -> anyhow::Result<()> {
+    let cannot = || format!("cannot become user {}:{}", user.uid, user.gid);
+    process::set_keep_caps(true)?;
+    // With a single id setgroups(2) is denied for good (user_namespaces(7)).
+    let groups = (!single_id).then_some(user.groups.as_slice());
+    process::set_ids(user.uid, user.gid, groups).map_err(|err| {
+        let unmapped = err.errno == Errno::INVAL;
+        let err = anyhow::Error::new(err).context(cannot());
+        match (unmapped, single_id) {
+            (true, true) => crate::error::WithHint::hint(
+                err,
+                "only id 0 is mapped; give your user sub-ids, see `rbox doctor`",
+            ),
+            _ => err,
+        }
+    })?;
+    process::set_keep_caps(false)?;
+    caps::raise_permitted()?;
+    Ok(())
+}
+
+/// The file to execute. Errors have Docker's exit statuses: 127 for what does not exist, 126 for
+/// what exists and is not executable.
+fn find_command(name: &str, env: &[String]) -> anyhow::Result<PathBuf> {
+    if name.is_empty() {
+        return Err(fail(
+            Kind::CommandNotFound,
+            "cannot execute \"\": the command is empty",
+        ));
+    }
+    if name.contains('/') {
+        return match usable(Path::new(name)) {
+            Ok(()) => Ok(name.into()),
+            Err(errno) => Err(trampoline::explain(name, errno)),
+        };
+    }
+    let search = env
+        .iter()
+        .find_map(|variable| variable.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH);
+    let mut denied = None;
+    for directory in search.split(':').filter(|directory| !directory.is_empty()) {
+        let candidate = Path::new(directory).join(name);
+        match usable(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(Errno::ACCESS) => denied = Some(candidate),
+            Err(_) => {}
+        }
+    }
+    Err(match denied {
+        Some(path) => trampoline::explain(&path.display().to_string(), Errno::ACCESS),
+        None => fail(
+            Kind::CommandNotFound,
+            format!("cannot execute \"{name}\": no such command in PATH {search}"),
+        ),
+    })
+}
+
+fn usable(path: &Path) -> Result<(), Errno> {
+    let stat = rustix::fs::stat(path)?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+        return Err(Errno::ACCESS);
+    }
+    rustix::fs::accessat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::Access::EXEC_OK,
+        rustix::fs::AtFlags::EACCESS,
+    )
+}
+
+fn install_filter(program: &Program<'_>) -> anyhow::Result<()> {
+    let Some(profile) = program.seccomp else {
+        return Ok(());
+    };
+    let filter = seccomp::compile(profile).context("cannot compile the seccomp profile")?;
+    sys::seccomp::install(&filter, seccomp::flags(profile))
+        .context("cannot install the seccomp filter")?;
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Messages from a container's init, or a joining process, to the process that made it: one JSON
+//! packet each, over a close-on-exec socket. The end of the stream says that the command runs.
+
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::error::Told;
+use crate::sys::socket;
+
+const LIMIT: usize = 16 * 1024;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Message {
+    /// A descriptor is beside it: the master of the pty, or the pidfd of the joined process.
+    Descriptor {
+        pid: i32,
+    },
+    Failed(Told),
+}
+
+/// What arrived.
+pub enum Received {
+    Descriptor(OwnedFd, i32),
+    /// The command was executed, or the sender died.
+    End,
+}
+
+/// Sends an error, so that `receive` at the other end returns it.
+pub fn send_error(socket: BorrowedFd<'_>, err: &anyhow::Error) {
+    let message = Message::Failed(Told::of(err));
+    let bytes = serde_json::to_vec(&message).unwrap_or_default();
+    // Nobody is left to tell when the other end is gone.
+    socket::send(socket, &bytes, None).ok();
+}
+
+pub fn send_descriptor(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>, pid: i32) -> anyhow::Result<()> {
+    let bytes = serde_json::to_vec(&Message::Descriptor { pid })?;
+    socket::send(socket, &bytes, Some(fd))?;
+    Ok(())
+}
+
+/// The next message; an error that the other side sent is returned as the error it was.
+pub fn receive(socket: &OwnedFd) -> anyhow::Result<Received> {
+    let mut buffer = vec![0; LIMIT];
+    let packet = socket::receive(socket.as_fd(), &mut buffer)?;
+    if packet.length == 0 {
+        return Ok(Received::End);
+    }
+    match serde_json::from_slice(&buffer[..packet.length])? {
+        Message::Descriptor { pid } => {
+            let fd = packet
+                .fd
+                .ok_or_else(|| anyhow::anyhow!("a descriptor was announced and did not come"))?;
+            Ok(Received::Descriptor(fd, pid))
+        }
+        Message::Failed(told) => Err(told.into_error()),
+    }
+}

@@ -1,0 +1,145 @@
+//! The parent's side of making a container: clone, id maps, and waiting until the command runs.
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+
+use anyhow::Context;
+use anyhow::bail;
+use oci_spec::runtime::LinuxNamespaceType;
+
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+use crate::runtime::Bundle;
+use crate::runtime::init;
+use crate::runtime::report;
+use crate::runtime::report::Received;
+use crate::sys::process;
+use crate::sys::process::Child;
+use crate::sys::process::Side;
+use crate::sys::socket;
+
+/// The three standard streams of a command.
+pub struct Stdio {
+    pub stdin: OwnedFd,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+}
+
+impl Stdio {
+    pub fn of_terminal(slave: &OwnedFd) -> anyhow::Result<Stdio> {
+        Ok(Stdio {
+            stdin: slave.try_clone()?,
+            stdout: slave.try_clone()?,
+            stderr: slave.try_clone()?,
+        })
+    }
+
+    /// Makes them descriptors 0, 1 and 2 of this process.
+    pub fn install(self) -> anyhow::Result<()> {
+        rustix::stdio::dup2_stdin(&self.stdin)?;
+        rustix::stdio::dup2_stdout(&self.stdout)?;
+        rustix::stdio::dup2_stderr(&self.stderr)?;
+        Ok(())
+    }
+}
+
+/// A container whose command runs.
+pub struct Running {
+    pub init: Child,
+    /// The master of its terminal, if it has one.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Makes a container and executes its command. Without `stdio` it gets a terminal.
+///
+/// Must: be called by a single-threaded process.
+pub fn create(bundle: &Bundle<'_>, stdio: Option<Stdio>) -> anyhow::Result<Running> {
+    let (ours, theirs) = socket::pair()?;
+    let flags = namespace_flags(bundle)? | libc::CLONE_NEWUSER;
+    match process::clone(flags) {
+        Ok(Side::Child) => {
+            drop(ours);
+            init::main(bundle, stdio, theirs)
+        }
+        Ok(Side::Parent(init)) => {
+            drop(theirs);
+            drop(stdio);
+            watch(bundle, init, &ours)
+        }
+        Err(err) => Err(explain_clone(err)),
+    }
+}
+
+fn watch(bundle: &Bundle<'_>, init: Child, socket: &OwnedFd) -> anyhow::Result<Running> {
+    let started = map_and_wait(bundle, &init, socket);
+    match started {
+        Ok(terminal) => Ok(Running { init, terminal }),
+        Err(err) => {
+            // It has reported and exits by itself, unless it is the map that could not be written.
+            crate::sys::signal::send(init.pidfd.as_fd(), libc::SIGKILL).ok();
+            process::wait(init.pidfd.as_fd()).ok();
+            Err(err)
+        }
+    }
+}
+
+fn map_and_wait(
+    bundle: &Bundle<'_>,
+    init: &Child,
+    socket: &OwnedFd,
+) -> anyhow::Result<Option<OwnedFd>> {
+    bundle
+        .ids
+        .write(init.pid.as_raw_pid().cast_unsigned())
+        .context("cannot map ids")?;
+    socket::send(socket.as_fd(), b"m", None).ok();
+    let mut terminal = None;
+    loop {
+        match report::receive(socket)? {
+            Received::Descriptor(fd, _) => terminal = Some(fd),
+            Received::End => return Ok(terminal),
+        }
+    }
+}
+
+/// Linux: clone3(2) gives the same errno for several reasons; these are the ones a person meets.
+fn explain_clone(err: crate::sys::SyscallError) -> anyhow::Error {
+    use rustix::io::Errno;
+    let text = format!("cannot make the namespaces: {err}");
+    let hint = match err.errno {
+        Errno::PERM | Errno::ACCESS => {
+            "this system forbids unprivileged user namespaces; `rbox doctor` names the setting"
+        }
+        Errno::NOSPC | Errno::USERS => {
+            "a limit below /proc/sys/user is reached; see `sysctl user.max_user_namespaces`"
+        }
+        _ => return fail(Kind::Unsupported, text),
+    };
+    fail(Kind::Unsupported, text).hint(hint)
+}
+
+fn namespace_flags(bundle: &Bundle<'_>) -> anyhow::Result<i32> {
+    let mut flags = 0;
+    let namespaces = bundle
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_ref());
+    for namespace in namespaces.into_iter().flatten() {
+        if let Some(path) = namespace.path() {
+            bail!("cannot join namespace {}: not supported", path.display());
+        }
+        flags |= match namespace.typ() {
+            LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
+            LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
+            LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
+            LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
+            LinuxNamespaceType::User => libc::CLONE_NEWUSER,
+            LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
+            LinuxNamespaceType::Network => libc::CLONE_NEWNET,
+            other => bail!("cannot make a {other} namespace: not supported"),
+        };
+    }
+    Ok(flags)
+}

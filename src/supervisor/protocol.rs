@@ -1,0 +1,172 @@
+//! What a supervisor and its clients say to each other: packets of a tag and a payload, over the
+//! control socket `ctl` or, for `run` and `start`, the pair made before the fork.
+//!
+//! ```text
+//! client                                        supervisor
+//!                                     started   the command runs       } `run`, `start`
+//!                                     failed    it does not: `Told`    } only
+//! attach  ----------------------------------->  from now on the streams
+//! wait    ----------------------------------->  from now on the exit alone
+//! stdin, stdin closed, resize, signal ------->
+//!         <---------------------  stdout, stderr
+//!         <---------------------  exit          and the end of the connection
+//! ```
+
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::error::Told;
+use crate::sys::process::Exit;
+use crate::sys::socket;
+
+/// The largest payload. Linux: a packet must fit the socket's send buffer, 208 KiB by default.
+pub const PAYLOAD: usize = 64 * 1024;
+
+/// A buffer of this size takes any packet.
+pub const PACKET: usize = PAYLOAD + 1;
+
+/// From a client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    Attach,
+    Wait,
+    Stdin(&'a [u8]),
+    StdinClosed,
+    Resize { rows: u16, columns: u16 },
+    Signal(i32),
+}
+
+/// From the supervisor.
+#[derive(Debug)]
+pub enum Reply<'a> {
+    Started,
+    Failed(Told),
+    Stdout(&'a [u8]),
+    Stderr(&'a [u8]),
+    Exit(Exit),
+}
+
+#[derive(Serialize, Deserialize)]
+struct ExitPayload {
+    status: i32,
+    signal: Option<i32>,
+}
+
+impl Request<'_> {
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Request::Attach => b"a".to_vec(),
+            Request::Wait => b"w".to_vec(),
+            Request::Stdin(bytes) => tagged(b'i', bytes),
+            Request::StdinClosed => b"c".to_vec(),
+            Request::Resize { rows, columns } => {
+                tagged(b'r', &[rows.to_le_bytes(), columns.to_le_bytes()].concat())
+            }
+            Request::Signal(number) => tagged(b'k', &number.to_le_bytes()),
+        }
+    }
+
+    /// `None` for what is no request; the sender may be of another version.
+    pub fn decode(packet: &[u8]) -> Option<Request<'_>> {
+        let (tag, payload) = packet.split_first()?;
+        Some(match tag {
+            b'a' => Request::Attach,
+            b'w' => Request::Wait,
+            b'i' => Request::Stdin(payload),
+            b'c' => Request::StdinClosed,
+            b'r' => {
+                let cells: [u8; 4] = payload.try_into().ok()?;
+                Request::Resize {
+                    rows: u16::from_le_bytes([cells[0], cells[1]]),
+                    columns: u16::from_le_bytes([cells[2], cells[3]]),
+                }
+            }
+            b'k' => Request::Signal(i32::from_le_bytes(payload.try_into().ok()?)),
+            _ => return None,
+        })
+    }
+}
+
+impl Reply<'_> {
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Reply::Started => b"s".to_vec(),
+            Reply::Failed(told) => tagged(b'f', &serde_json::to_vec(told).unwrap_or_default()),
+            Reply::Stdout(bytes) => tagged(b'o', bytes),
+            Reply::Stderr(bytes) => tagged(b'e', bytes),
+            Reply::Exit(exit) => {
+                let payload = ExitPayload {
+                    status: exit.status,
+                    signal: exit.signal,
+                };
+                tagged(b'x', &serde_json::to_vec(&payload).unwrap_or_default())
+            }
+        }
+    }
+
+    pub fn decode(packet: &[u8]) -> Option<Reply<'_>> {
+        let (tag, payload) = packet.split_first()?;
+        Some(match tag {
+            b's' => Reply::Started,
+            b'f' => Reply::Failed(serde_json::from_slice(payload).ok()?),
+            b'o' => Reply::Stdout(payload),
+            b'e' => Reply::Stderr(payload),
+            b'x' => {
+                let exit: ExitPayload = serde_json::from_slice(payload).ok()?;
+                Reply::Exit(Exit {
+                    status: exit.status,
+                    signal: exit.signal,
+                })
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn tagged(tag: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(payload.len() + 1);
+    packet.push(tag);
+    packet.extend_from_slice(payload);
+    packet
+}
+
+/// Connects to the supervisor of a container, by its runtime directory.
+pub fn connect(run: BorrowedFd<'_>) -> crate::sys::Result<OwnedFd> {
+    socket::connect(run, SOCKET)
+}
+
+/// The name of the control socket in the runtime directory of a container.
+pub const SOCKET: &str = "ctl";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_come_out_as_they_went_in() {
+        for request in [
+            Request::Attach,
+            Request::Wait,
+            Request::Stdin(b"some\0bytes"),
+            Request::StdinClosed,
+            Request::Resize {
+                rows: 24,
+                columns: 300,
+            },
+            Request::Signal(15),
+        ] {
+            let packet = request.encode();
+            assert_eq!(Request::decode(&packet), Some(request));
+        }
+    }
+
+    #[test]
+    fn junk_is_no_request() {
+        for packet in [&b""[..], b"?", b"r12", b"k", b"k12345"] {
+            assert_eq!(Request::decode(packet), None);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Waiting for one of a few descriptors to become readable.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
+use rustix::io::Errno;
+
+use crate::sys::Call;
+use crate::sys::Result;
+
+/// Which of the descriptors can be read (or have hung up), after at most `limit`; a signal ends the
+/// waiting early, with none of them.
+pub fn readable<const N: usize>(
+    fds: [Option<BorrowedFd<'_>>; N],
+    limit: Option<Duration>,
+) -> Result<[bool; N]> {
+    let limit = limit.map(|limit| Timespec {
+        tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: limit.subsec_nanos().into(),
+    });
+    let mut set: Vec<PollFd<'_>> = fds
+        .iter()
+        .flatten()
+        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+        .collect();
+    match rustix::event::poll(&mut set, limit.as_ref()) {
+        Err(Errno::INTR) => return Ok([false; N]),
+        result => result.call(|| "poll".into())?,
+    };
+    let mut events = set.iter().map(|fd| !fd.revents().is_empty());
+    Ok(fds.map(|fd| fd.is_some() && events.next().unwrap_or(false)))
+}
