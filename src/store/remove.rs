@@ -196,7 +196,7 @@ mod tests {
         std::os::unix::fs::symlink(&keep, tree.join("a/link")).unwrap();
         std::fs::create_dir(tree.join("closed")).unwrap();
         std::fs::write(tree.join("closed/file"), "x").unwrap();
-        std::fs::set_permissions(tree.join("closed"), PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(tree.join("closed"), PermissionsExt::from_mode(0o0)).unwrap();
         remove_tree(&tree).unwrap();
         assert!(!tree.exists());
         assert!(keep.join("file").exists());
