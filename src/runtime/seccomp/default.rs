@@ -16,6 +16,8 @@ use oci_spec::runtime::LinuxSeccompArgBuilder;
 use oci_spec::runtime::LinuxSeccompOperator;
 use oci_spec::runtime::LinuxSyscall;
 
+use crate::runtime::seccomp::numbers::Table;
+
 /// Allowed to everybody. Names of all architectures; those that one does not have are skipped.
 const ALWAYS: &str = "
     _llseek _newselect accept accept4 access adjtimex alarm arch_prctl bind brk cachestat capget capset
@@ -64,8 +66,10 @@ const NESTED: &str = "
     clone clone3 fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree open_tree_attr
     pivot_root setdomainname sethostname setns umount umount2 unshare";
 
+const CAPABILITIES: usize = 14;
+
 /// Allowed to those who have the capability.
-const BY_CAPABILITY: [(Capability, &str); 14] = [
+const BY_CAPABILITY: [(Capability, &str); CAPABILITIES] = [
     (Capability::Bpf, "bpf"),
     (Capability::DacReadSearch, "open_by_handle_at"),
     (Capability::Perfmon, "perf_event_open"),
@@ -98,6 +102,18 @@ const BY_CAPABILITY: [(Capability, &str); 14] = [
 /// The execution domains that programs use: Linux, UNAME26, ADDR_NO_RANDOMIZE, both, and the question which it is.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
+static ALWAYS_TABLE: Table = Table::new(ALWAYS);
+static NESTED_TABLE: Table = Table::new(NESTED);
+static CAPABILITY_TABLES: [Table; CAPABILITIES] = {
+    let mut tables = [const { Table::new("") }; CAPABILITIES];
+    let mut at = 0;
+    while at < CAPABILITIES {
+        tables[at] = Table::new(BY_CAPABILITY[at].1);
+        at += 1;
+    }
+    tables
+};
+
 /// The profile for a container that keeps these capabilities.
 pub fn default_profile(capabilities: &HashSet<Capability>) -> LinuxSeccomp {
     let mut names = words(ALWAYS);
@@ -107,7 +123,25 @@ pub fn default_profile(capabilities: &HashSet<Capability>) -> LinuxSeccomp {
             names.extend(words(calls));
         }
     }
+    let mut profile = conditional(capabilities);
     let mut rules = vec![rule(names, LinuxSeccompAction::ScmpActAllow, None, vec![])];
+    rules.extend(profile.syscalls().clone().unwrap_or_default());
+    profile.set_syscalls(Some(rules));
+    profile
+}
+
+/// The calls of that profile that are allowed whatever their arguments are.
+pub fn tables(capabilities: &HashSet<Capability>) -> impl Iterator<Item = &'static Table> {
+    let by_capability = BY_CAPABILITY.iter().zip(&CAPABILITY_TABLES);
+    let granted = by_capability.filter(|((capability, _), _)| capabilities.contains(capability));
+    [&ALWAYS_TABLE, &NESTED_TABLE]
+        .into_iter()
+        .chain(granted.map(|(_, table)| table))
+}
+
+/// That profile without the calls of `tables`.
+pub fn conditional(capabilities: &HashSet<Capability>) -> LinuxSeccomp {
+    let mut rules = Vec::new();
     for persona in PERSONALITIES {
         let is = condition(0, LinuxSeccompOperator::ScmpCmpEq, persona, None);
         rules.push(allow("personality", vec![is]));

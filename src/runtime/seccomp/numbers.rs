@@ -8,25 +8,23 @@
 const SLOTS: usize = 2048;
 const FREE: u16 = u16::MAX;
 
-/// Says which number a name has on one architecture.
-pub struct Numbers {
-    slots: &'static [u16; SLOTS],
-    name: fn(u16) -> Option<&'static str>,
-}
+/// A set of system call numbers.
+pub struct Calls([u64; 8]);
 
-impl Numbers {
-    pub fn find(&self, name: &str) -> Option<u32> {
-        let mut slot = hash(name.as_bytes());
-        loop {
-            let number = self.slots[slot];
-            if number == FREE {
-                return None;
-            }
-            if (self.name)(number) == Some(name) {
-                return Some(u32::from(number));
-            }
-            slot = (slot + 1) % SLOTS;
+impl Calls {
+    const fn with(mut self, number: Option<u32>) -> Self {
+        if let Some(number) = number {
+            self.0[number as usize / 64] |= 1 << (number % 64);
         }
+        self
+    }
+
+    /// The numbers, smallest first.
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(self.0).flat_map(|(word, bits)| {
+            let set = move |bit: &u32| bits >> bit & 1 == 1;
+            (0..64).filter(set).map(move |bit| word * 64 + bit)
+        })
     }
 }
 
@@ -41,38 +39,107 @@ const fn hash(name: &[u8]) -> usize {
     ((hash ^ (hash >> 15)) as usize) % SLOTS
 }
 
-macro_rules! numbers {
-    ($table:ident, $arch:ident) => {
-        pub static $table: Numbers = Numbers {
-            slots: {
-                static SLOTS_OF: [u16; SLOTS] = {
-                    let mut slots = [FREE; SLOTS];
-                    let mut number: u16 = 0;
-                    while number as i32 <= syscalls::$arch::Sysno::last().id() {
-                        if let Some(call) = syscalls::$arch::Sysno::new(number as usize) {
-                            let mut slot = hash(call.name().as_bytes());
-                            while slots[slot] != FREE {
-                                slot = (slot + 1) % SLOTS;
-                            }
-                            slots[slot] = number;
+const fn equal(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < a.len() {
+        if a[at] != b[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+macro_rules! architecture {
+    ($arch:ident) => {
+        pub mod $arch {
+            use super::*;
+            use syscalls::$arch::Sysno;
+
+            static NUMBERS: [u16; SLOTS] = {
+                let mut slots = [FREE; SLOTS];
+                let mut number: u16 = 0;
+                while number as i32 <= Sysno::last().id() {
+                    if let Some(call) = Sysno::new(number as usize) {
+                        let mut slot = hash(call.name().as_bytes());
+                        while slots[slot] != FREE {
+                            slot = (slot + 1) % SLOTS;
                         }
-                        number += 1;
+                        slots[slot] = number;
                     }
-                    slots
-                };
-                &SLOTS_OF
-            },
-            name: |number| syscalls::$arch::Sysno::new(number.into()).map(|call| call.name()),
-        };
+                    number += 1;
+                }
+                slots
+            };
+
+            /// The number that a name has on this architecture.
+            pub const fn find(name: &[u8]) -> Option<u32> {
+                let mut slot = hash(name);
+                loop {
+                    let number = NUMBERS[slot];
+                    if number == FREE {
+                        return None;
+                    }
+                    if let Some(call) = Sysno::new(number as usize)
+                        && equal(call.name().as_bytes(), name)
+                    {
+                        return Some(number as u32);
+                    }
+                    slot = (slot + 1) % SLOTS;
+                }
+            }
+
+            /// The numbers of the names in a text.
+            pub const fn calls(names: &str) -> Calls {
+                let mut calls = Calls([0; 8]);
+                let mut rest = names.as_bytes().trim_ascii();
+                while !rest.is_empty() {
+                    let mut end = 0;
+                    while end < rest.len() && !rest[end].is_ascii_whitespace() {
+                        end += 1;
+                    }
+                    let (name, tail) = rest.split_at(end);
+                    calls = calls.with(find(name));
+                    rest = tail.trim_ascii();
+                }
+                calls
+            }
+        }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-numbers!(X86_64, x86_64);
+architecture!(x86_64);
 #[cfg(target_arch = "x86_64")]
-numbers!(X86, x86);
+architecture!(x86);
 #[cfg(target_arch = "aarch64")]
-numbers!(AARCH64, aarch64);
+architecture!(aarch64);
+
+/// The numbers of a list of names, found by the compiler, for each architecture that rbox's own profile lists.
+pub struct Table {
+    #[cfg(target_arch = "x86_64")]
+    pub x86_64: Calls,
+    #[cfg(target_arch = "x86_64")]
+    pub x86: Calls,
+    #[cfg(target_arch = "aarch64")]
+    pub aarch64: Calls,
+}
+
+impl Table {
+    pub const fn new(names: &str) -> Self {
+        Table {
+            #[cfg(target_arch = "x86_64")]
+            x86_64: x86_64::calls(names),
+            #[cfg(target_arch = "x86_64")]
+            x86: x86::calls(names),
+            #[cfg(target_arch = "aarch64")]
+            aarch64: aarch64::calls(names),
+        }
+    }
+}
 
 /// x32 calls carry this bit in their number; seccomp sees them as AUDIT_ARCH_X86_64.
 pub const X32_BIT: u32 = 0x4000_0000;
@@ -124,7 +191,7 @@ pub fn find_x32(name: &str) -> Option<u32> {
     let own = X32_OWN.iter().zip(512..).find(|(own, _)| **own == name);
     let number = own
         .map(|(_, number)| number)
-        .or_else(|| X86_64.find(name))?;
+        .or_else(|| x86_64::find(name.as_bytes()))?;
     Some(number | X32_BIT)
 }
 
@@ -185,14 +252,14 @@ mod tests {
     #[test]
     fn every_name_of_the_tables_is_found_and_no_other() {
         for call in syscalls::x86_64::Sysno::iter() {
-            assert_eq!(X86_64.find(call.name()), Some(call as u32));
+            assert_eq!(x86_64::find(call.name().as_bytes()), Some(call as u32));
         }
         for call in syscalls::x86::Sysno::iter() {
-            assert_eq!(X86.find(call.name()), Some(call as u32));
+            assert_eq!(x86::find(call.name().as_bytes()), Some(call as u32));
         }
-        assert_eq!(X86_64.find("socketcall"), None);
-        assert_eq!(X86_64.find(""), None);
-        assert_eq!(X86_64.find("no_such_call"), None);
+        assert_eq!(x86_64::find(b"socketcall"), None);
+        assert_eq!(x86_64::find(b""), None);
+        assert_eq!(x86_64::find(b"no_such_call"), None);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use oci_spec::runtime::LinuxSeccompOperator;
 use oci_spec::runtime::LinuxSyscall;
 
 use crate::runtime::seccomp::numbers;
+use crate::runtime::seccomp::numbers::Calls;
+use crate::runtime::seccomp::numbers::Table;
 
 /// The largest errno that a filter may answer (MAX_ERRNO).
 const LARGEST_ERRNO: u32 = 4095;
@@ -67,13 +69,27 @@ impl Abi {
     fn find(self, name: &str) -> Option<u32> {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Abi::X86_64 => numbers::X86_64.find(name),
+            Abi::X86_64 => numbers::x86_64::find(name.as_bytes()),
             #[cfg(target_arch = "x86_64")]
             Abi::X32 => numbers::find_x32(name),
             #[cfg(target_arch = "x86_64")]
-            Abi::X86 => numbers::X86.find(name),
+            Abi::X86 => numbers::x86::find(name.as_bytes()),
             #[cfg(target_arch = "aarch64")]
-            Abi::Aarch64 => numbers::AARCH64.find(name),
+            Abi::Aarch64 => numbers::aarch64::find(name.as_bytes()),
+        }
+    }
+
+    /// The calls of a table; rbox's own profile does not list x32.
+    fn of_table(self, table: &Table) -> Option<&Calls> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Abi::X86_64 => Some(&table.x86_64),
+            #[cfg(target_arch = "x86_64")]
+            Abi::X86 => Some(&table.x86),
+            #[cfg(target_arch = "x86_64")]
+            Abi::X32 => None,
+            #[cfg(target_arch = "aarch64")]
+            Abi::Aarch64 => Some(&table.aarch64),
         }
     }
 
@@ -152,8 +168,14 @@ pub struct Range {
     pub outcome: Outcome,
 }
 
+enum Names<'a> {
+    Listed(&'a [String]),
+    /// Found by the compiler.
+    Known(&'a Table),
+}
+
 struct Rule<'a> {
-    names: &'a [String],
+    names: Names<'a>,
     action: u32,
     /// Sets of conditions, each of them enough; none at all where the rule always holds.
     alternatives: Vec<Vec<Condition>>,
@@ -189,6 +211,15 @@ impl<'a> Rules<'a> {
             newer: if lets_pass(default) { default } else { ENOSYS },
             abis,
         })
+    }
+
+    /// Adds calls that are allowed in any case.
+    pub fn allow(&mut self, table: &'a Table) {
+        self.listed.push(Rule {
+            names: Names::Known(table),
+            action: libc::SECCOMP_RET_ALLOW,
+            alternatives: Vec::new(),
+        });
     }
 
     /// The listed ones, those that the kernel gives the same name (x86_64 and x32) together; the native one first.
@@ -246,7 +277,22 @@ impl<'a> Rules<'a> {
         for rule in &self.listed {
             let always = rule.alternatives.is_empty();
             let says_nothing = always && rule.action == self.default;
-            for name in rule.names {
+            let names = match rule.names {
+                Names::Listed(names) => names,
+                Names::Known(table) => {
+                    let calls = abi.of_table(table).into_iter().flat_map(Calls::iter);
+                    for number in calls {
+                        last = last.max(Some(number));
+                        entries.push(Entry {
+                            number,
+                            rule,
+                            through: None,
+                        });
+                    }
+                    continue;
+                }
+            };
+            for name in names {
                 let number = abi.find(name);
                 if let Some(number) = number {
                     last = last.max(Some(number));
@@ -346,7 +392,7 @@ impl<'a> Rule<'a> {
             vec![conditions]
         };
         Ok(Rule {
-            names: call.names(),
+            names: Names::Listed(call.names()),
             action: return_value(call.action(), call.errno_ret()).with_context(describe)?,
             alternatives,
         })
