@@ -15,6 +15,7 @@
 //! nothing refers to are removed.
 
 pub mod config;
+pub mod hello;
 pub mod ingest;
 pub mod layers;
 pub mod load;

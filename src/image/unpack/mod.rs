@@ -33,6 +33,8 @@ mod confine;
 pub mod extract;
 mod name;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 /// The directory that becomes the layer's root, in the directory of the unfinished layer.
