@@ -2,10 +2,10 @@
 
 use crate::cli::flags::ContainerFlags;
 use crate::cli::output;
+use crate::cli::pull;
 use crate::container::record::Container;
 use crate::engine;
 use crate::engine::Engine;
-use crate::image;
 
 /// Create a container without starting it
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,8 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
 
 /// The container that the flags describe, its image pulled where it is missing.
 pub fn create(engine: &Engine, flags: ContainerFlags) -> anyhow::Result<Container> {
-    let image = image::find(&engine.dirs, flags.image())?;
+    let (policy, registry) = (flags.pull, flags.registry.clone());
     let request = flags.into_request()?;
+    let image = pull::for_container(engine, &request.image, policy, &registry)?;
     engine::create::create(engine, &image, request)
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::pull::Policy;
+use crate::cli::pull::RegistryFlags;
 use crate::container::config::Network;
 use crate::container::config::Volume;
 use crate::engine::create::Request;
@@ -48,9 +50,9 @@ pub struct ContainerFlags {
     #[arg(short, long, value_name = "PORT", hide = true)]
     publish: Vec<String>,
 
-    /// When to pull the image: always, missing, never or newer
+    /// When to pull the image
     #[arg(long, value_name = "POLICY", default_value = "missing", value_enum)]
-    pub pull: PullPolicy,
+    pub pull: Policy,
 
     /// Make the root file system read-only
     #[arg(long)]
@@ -72,10 +74,8 @@ pub struct ContainerFlags {
     #[arg(short, long)]
     tty: bool,
 
-    /// Accept only https registries with a known certificate; false allows others
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-        default_missing_value = "true", hide_possible_values = true)]
-    pub tls_verify: Option<bool>,
+    #[command(flatten)]
+    pub registry: RegistryFlags,
 
     /// Run as this user: name or uid, and :group
     #[arg(short, long, value_name = "USER[:GROUP]")]
@@ -93,14 +93,6 @@ pub struct ContainerFlags {
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true,
         value_names = ["IMAGE", "COMMAND"])]
     image_and_command: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum PullPolicy {
-    Always,
-    Missing,
-    Never,
-    Newer,
 }
 
 impl ContainerFlags {
@@ -121,7 +113,7 @@ impl ContainerFlags {
             stop_signal,
             stop_timeout,
             tty,
-            tls_verify: _,
+            registry: _,
             user,
             volume,
             workdir,
@@ -154,10 +146,6 @@ impl ContainerFlags {
             stop_signal,
             stop_timeout,
         })
-    }
-
-    pub fn image(&self) -> &str {
-        self.image_and_command.first().map_or("", String::as_str)
     }
 }
 

@@ -73,7 +73,7 @@ fn look_up(engine: &Engine, name: &str, among: Among) -> anyhow::Result<Value> {
         }
     }
     match crate::image::find(&engine.dirs, name) {
-        Ok(image) => Ok(json!({"Id": image.id})),
+        Ok(image) => Ok(crate::cli::images::describe(&image)),
         Err(err) if among == Among::All && error::kind(&err) == Some(Kind::NotFound) => Err(fail(
             Kind::NotFound,
             format!("no container or image named \"{name}\""),

@@ -7,6 +7,7 @@ mod doctor;
 mod exec;
 mod flags;
 pub mod format;
+mod hello;
 mod images;
 mod info;
 mod inspect;
@@ -16,6 +17,7 @@ mod logs;
 pub mod output;
 mod progress;
 mod ps;
+pub mod pull;
 mod rm;
 mod rmi;
 mod run;
@@ -38,6 +40,10 @@ use clap::Subcommand;
 use crate::engine::Engine;
 use crate::error::Kind;
 use crate::error::fail;
+use crate::image;
+
+/// As `docker --version` and `podman --version` put it.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"));
 
 /// Run containers without a daemon and without root
 #[derive(Debug, Parser)]
@@ -61,7 +67,8 @@ enum Verb {
     Exec(exec::Args),
     #[command(hide = true)]
     GenerateDocs(docs::GenerateDocs),
-    #[command(visible_alias = "image-ls")]
+    #[command(name = image::hello::COMMAND, hide = true)]
+    Hello(hello::Args),
     Images(images::Args),
     Info(info::Info),
     Inspect(inspect::Args),
@@ -70,6 +77,7 @@ enum Verb {
     Logs(logs::Args),
     #[command(visible_alias = "list")]
     Ps(ps::Args),
+    Pull(pull::Args),
     Rm(rm::Args),
     Rmi(rmi::Args),
     Run(run::Args),
@@ -94,6 +102,7 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         // These must work where the store cannot be opened.
         Verb::Doctor(args) => doctor::run(&args, &mut output::Stdout),
         Verb::GenerateDocs(args) => docs::run(&args, Cli::command()).map(|()| 0),
+        Verb::Hello(args) => hello::run(&args),
         Verb::Version(args) => version::run(&args, &mut output::Stdout).map(|()| 0),
         verb => dispatch(&Engine::open()?, verb),
     }
@@ -102,7 +111,7 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
 fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
     match verb {
         Verb::Create(args) => create::run(engine, args),
-        Verb::Doctor(_) | Verb::GenerateDocs(_) | Verb::Version(_) => Ok(0),
+        Verb::Doctor(_) | Verb::GenerateDocs(_) | Verb::Hello(_) | Verb::Version(_) => Ok(0),
         Verb::Exec(args) => exec::run(engine, args),
         Verb::Images(args) => images::run(engine, args),
         Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
@@ -111,6 +120,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Load(args) => load::run(engine, args),
         Verb::Logs(args) => logs::run(engine, args),
         Verb::Ps(args) => ps::run(engine, args),
+        Verb::Pull(args) => pull::run(engine, args),
         Verb::Rm(args) => rm::run(engine, args),
         Verb::Rmi(args) => rmi::run(engine, args),
         Verb::Run(args) => run::run(engine, args),

@@ -1,0 +1,137 @@
+//! `rbox pull`, and how `run` and `create` come by their image.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use crate::cli::output;
+use crate::cli::progress::Bars;
+use crate::engine::Engine;
+use crate::error;
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+use crate::image;
+use crate::image::Image;
+use crate::image::registry::PullOptions;
+use crate::oci::platform::Platform;
+use crate::oci::reference::Reference;
+
+/// Pull images from a registry
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  rbox pull debian
+  rbox pull --tls-verify=false registry.lan:5000/team/app:1.2")]
+pub struct Args {
+    /// Pull for this platform instead of the machine's own
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+
+    #[command(flatten)]
+    registry: RegistryFlags,
+
+    /// References, such as debian:12 or registry.lan:5000/app@sha256:…
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+/// How to speak to a registry.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct RegistryFlags {
+    /// Trust the certificates in this directory too
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
+
+    /// Log in with these, instead of what the auth files say
+    #[arg(long, value_name = "USER:PASSWORD")]
+    creds: Option<String>,
+
+    /// Accept only https with a known certificate; with =false anything
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set,
+        hide_default_value = true, hide_possible_values = true)]
+    tls_verify: bool,
+}
+
+impl RegistryFlags {
+    fn options(&self, platform: Option<Platform>) -> PullOptions {
+        PullOptions {
+            tls_verify: self.tls_verify,
+            cert_dir: self.cert_dir.clone(),
+            creds: self.creds.clone(),
+            platform,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Policy {
+    /// Also when it is in the store
+    Always,
+    /// When it is not in the store
+    Missing,
+    /// Use the store alone
+    Never,
+    /// Also when it is in the store, if the registry has another one
+    Newer,
+}
+
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    let options = args.registry.options(args.platform);
+    output::each(&args.images, |name| {
+        let image = pull(engine, name, &options, args.quiet)?;
+        output::print_line(image.id.hex())
+    })
+}
+
+fn pull(
+    engine: &Engine,
+    name: &str,
+    options: &PullOptions,
+    quiet: bool,
+) -> anyhow::Result<Image> {
+    let reference: Reference = name.parse()?;
+    let bars = Bars::new(quiet);
+    let image = image::pull(&engine.dirs, &reference, options, &bars);
+    bars.clear();
+    image
+}
+
+const BUILT_IN: &str = "hello";
+
+/// The image that a new container is made of.
+pub fn for_container(
+    engine: &Engine,
+    name: &str,
+    policy: Policy,
+    registry: &RegistryFlags,
+) -> anyhow::Result<Image> {
+    // The image that rbox brings along, unless there is another one of that name.
+    if name == BUILT_IN && policy != Policy::Never {
+        let other = image::find(&engine.dirs, name)
+            .is_ok_and(|image| !image.names.iter().any(|name| name.to_string() == image::hello::REFERENCE));
+        if !other {
+            return image::hello::ensure(&engine.dirs, &image::progress::Silent);
+        }
+    }
+    let found = match image::find(&engine.dirs, name) {
+        Ok(image) => Some(image),
+        Err(err) if error::kind(&err) == Some(Kind::NotFound) => None,
+        Err(err) => return Err(err),
+    };
+    let options = registry.options(None);
+    match (policy, found) {
+        (Policy::Missing | Policy::Never, Some(image)) => Ok(image),
+        (Policy::Never, None) => Err(fail(
+            Kind::NotFound,
+            format!("image \"{name}\" is not in the store, and --pull=never forbids to pull it"),
+        )
+        .hint(format!("get it with `rbox pull {name}`"))),
+        (Policy::Newer, Some(image)) => Ok(pull(engine, name, &options, false).unwrap_or(image)),
+        _ => pull(engine, name, &options, false),
+    }
+}
