@@ -15,8 +15,7 @@ pub fn run(_: &Args) -> anyhow::Result<u8> {
         "Hello from a container.
 
 It is process {pid} of its own process tree, on its own root file system, and root of its own
-user namespace: uid 0 here is uid {outside} outside, with {count} {ids} in all. No daemon was asked, and
-no other program was needed.
+user namespace: uid 0 here is uid {outside} outside, with {count} {ids} in all. No daemon was asked.
 
 Try next:
   rbox run -it --rm debian bash
@@ -31,7 +30,10 @@ fn root_of(map: &str) -> (u64, u64) {
     let mut outside = 0;
     let mut count = 0;
     for line in map.lines() {
-        let fields: Vec<u64> = line.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+        let fields: Vec<u64> = line
+            .split_whitespace()
+            .filter_map(|field| field.parse().ok())
+            .collect();
         if let [inside, start, length] = fields.as_slice() {
             if *inside == 0 {
                 outside = *start;

@@ -88,12 +88,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     })
 }
 
-fn pull(
-    engine: &Engine,
-    name: &str,
-    options: &PullOptions,
-    quiet: bool,
-) -> anyhow::Result<Image> {
+fn pull(engine: &Engine, name: &str, options: &PullOptions, quiet: bool) -> anyhow::Result<Image> {
     let reference: Reference = name.parse()?;
     let bars = Bars::new(quiet);
     let image = image::pull(&engine.dirs, &reference, options, &bars);
@@ -112,8 +107,12 @@ pub fn for_container(
 ) -> anyhow::Result<Image> {
     // The image that rbox brings along, unless there is another one of that name.
     if name == BUILT_IN && policy != Policy::Never {
-        let other = image::find(&engine.dirs, name)
-            .is_ok_and(|image| !image.names.iter().any(|name| name.to_string() == image::hello::REFERENCE));
+        let other = image::find(&engine.dirs, name).is_ok_and(|image| {
+            !image
+                .names
+                .iter()
+                .any(|name| name.to_string() == image::hello::REFERENCE)
+        });
         if !other {
             return image::hello::ensure(&engine.dirs, &image::progress::Silent);
         }

@@ -122,7 +122,11 @@ fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::Resul
         merged,
         volatile: container.config.remove,
     };
-    Ok(Rootfs::Overlay(overlay))
+    Ok(if engine.dirs.no_overlay().exists() {
+        Rootfs::Copy(overlay)
+    } else {
+        Rootfs::Overlay(overlay)
+    })
 }
 
 /// Files of /etc that are the engine's: made anew at each start, in the runtime directory.

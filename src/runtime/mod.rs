@@ -80,7 +80,7 @@ pub enum Rootfs {
     Copy(Overlay),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Overlay {
     /// What `lower` is relative to: the kernel takes at most 255 bytes for one layer's path.
     pub base: PathBuf,

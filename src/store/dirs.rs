@@ -140,6 +140,12 @@ impl Dirs {
         self.data.join("tmp")
     }
 
+    /// Exists where the data directory's file system was found not to take overlays; in the
+    /// runtime directory, so that a reboot (another kernel) asks anew.
+    pub fn no_overlay(&self) -> PathBuf {
+        self.run.join("no-overlay")
+    }
+
     pub fn run_containers(&self) -> PathBuf {
         self.run.join("containers")
     }

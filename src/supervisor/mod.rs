@@ -37,9 +37,11 @@ use crate::container::log_file::Stream;
 use crate::container::record::Container;
 use crate::container::record::RunLock;
 use crate::container::record::State;
+use crate::error::Kind;
 use crate::error::Told;
 use crate::runtime;
 use crate::runtime::Bundle;
+use crate::runtime::Rootfs;
 use crate::runtime::Running;
 use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
@@ -156,7 +158,7 @@ fn start<'a>(
     .with_context(|| format!("cannot open {}", container.run.display()))?;
     let listener = socket::listen(run.as_fd(), protocol::SOCKET)?;
     let log = log_file::Writer::open(&container.log_path())?;
-    let (streams, running) = create(container, bundle)?;
+    let (streams, running) = create(dirs, container, bundle)?;
     let pid = running.init.pid.as_raw_pid();
     let userns = open_userns(pid)?;
     let state = State {
@@ -181,7 +183,30 @@ fn start<'a>(
     })
 }
 
-fn create(container: &Container, bundle: &Bundle<'_>) -> anyhow::Result<(Streams, Running)> {
+/// Makes the container; where the store's file system takes no overlay, on a copy of the image.
+fn create(
+    dirs: &Dirs,
+    container: &Container,
+    bundle: &Bundle<'_>,
+) -> anyhow::Result<(Streams, Running)> {
+    match (attempt(container, bundle), bundle.rootfs) {
+        (Err(err), Rootfs::Overlay(overlay))
+            if crate::error::kind(&err) == Some(Kind::Unsupported) =>
+        {
+            let copy = Bundle {
+                rootfs: &Rootfs::Copy(overlay.clone()),
+                ..*bundle
+            };
+            // Where that does not help either, the first error is the better one.
+            let made = attempt(container, &copy).map_err(|_| err)?;
+            std::fs::write(dirs.no_overlay(), "").ok();
+            Ok(made)
+        }
+        (made, _) => made,
+    }
+}
+
+fn attempt(container: &Container, bundle: &Bundle<'_>) -> anyhow::Result<(Streams, Running)> {
     if container.config.terminal {
         let mut running = runtime::create(bundle, None)?;
         let master = running
