@@ -72,7 +72,7 @@ pub fn layers(
     let ids_tag = Ids::detect()?.maps.tag();
     let mut told = false;
     loop {
-        let missing = missing(dirs, diff_ids, &ids_tag)?;
+        let missing = missing(dirs, diff_ids, &ids_tag);
         if !told {
             tell_present(diff_ids, &missing, progress);
             told = true;
@@ -108,7 +108,7 @@ fn lock_path(dirs: &Dirs, diff_id: &Digest) -> std::path::PathBuf {
     dirs.layers().join(format!(".lock-{}", diff_id.hex()))
 }
 
-fn missing(dirs: &Dirs, diff_ids: &[Digest], ids_tag: &str) -> Result<Vec<Wanted>> {
+fn missing(dirs: &Dirs, diff_ids: &[Digest], ids_tag: &str) -> Vec<Wanted> {
     let mut missing: Vec<Wanted> = Vec::new();
     for (index, diff_id) in diff_ids.iter().enumerate() {
         // A damaged record counts as a missing layer: it is replaced.
@@ -120,7 +120,7 @@ fn missing(dirs: &Dirs, diff_ids: &[Digest], ids_tag: &str) -> Result<Vec<Wanted
             });
         }
     }
-    Ok(missing)
+    missing
 }
 
 fn tell_present(diff_ids: &[Digest], missing: &[Wanted], progress: &dyn Progress) {
@@ -172,7 +172,7 @@ fn fetch(
         }
     }
     // Those that were merely stopped say less than the one that went wrong.
-    errors.sort_by_key(|err| err.is::<Stopped>());
+    errors.sort_by_key(anyhow::Error::is::<Stopped>);
     match errors.into_iter().next() {
         None => Ok(finished),
         Some(err) => Err(err),

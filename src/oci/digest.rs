@@ -188,7 +188,7 @@ mod tests {
     fn refuses_what_could_be_a_path_or_another_spelling() {
         let long = "a".repeat(64);
         for text in [
-            "".to_owned(),
+            String::new(),
             "sha256:".to_owned(),
             "sha256:../../../etc/passwd".to_owned(),
             format!("sha256:{}", &long[1..]),

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::error::Kind;
 use crate::error::fail;
+use crate::oci::digest::hex;
 use crate::oci::reference::DOCKER_HUB;
 
 #[derive(Clone, PartialEq, Eq)]
@@ -182,8 +183,12 @@ fn parameters(text: &str) -> BTreeMap<String, String> {
 impl Bearer {
     /// Where the token is had. It must be https, unless the registry itself is not.
     pub fn url(&self, repository: &str, http_allowed: bool) -> Result<String> {
-        let secure = self.realm.starts_with("https://");
-        if !secure && !(http_allowed && self.realm.starts_with("http://")) {
+        let schemes: &[&str] = if http_allowed {
+            &["https://", "http://"]
+        } else {
+            &["https://"]
+        };
+        if !schemes.iter().any(|scheme| self.realm.starts_with(scheme)) {
             bail!("the registry wants the password sent to {:?}", self.realm);
         }
         let scope = match &self.scope {
@@ -195,7 +200,9 @@ impl Bearer {
         for (name, value) in [("service", self.service.as_ref()), ("scope", Some(&scope))] {
             if let Some(value) = value {
                 url.push(separator);
-                url.push_str(&format!("{name}={}", escaped(value)));
+                url.push_str(name);
+                url.push('=');
+                url.push_str(&escaped(value));
                 separator = '&';
             }
         }
@@ -210,7 +217,8 @@ fn escaped(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~:/,".contains(&byte) {
             escaped.push(char::from(byte));
         } else {
-            escaped.push_str(&format!("%{byte:02X}"));
+            escaped.push('%');
+            escaped.push_str(&hex(&[byte]).to_ascii_uppercase());
         }
     }
     escaped

@@ -310,8 +310,8 @@ fn agent(registry: &str, options: &PullOptions) -> Result<Agent> {
         .redirect_auth_headers(RedirectAuthHeaders::SameHost)
         .proxy(ureq::Proxy::try_from_env())
         .timeout_connect(Some(Duration::from_secs(15)))
-        .timeout_recv_response(Some(Duration::from_secs(60)))
-        .timeout_per_read(Some(Duration::from_secs(60)))
+        .timeout_recv_response(Some(Duration::from_mins(1)))
+        .timeout_per_read(Some(Duration::from_mins(1)))
         .build();
     Ok(Agent::with_parts(
         config,
@@ -434,7 +434,7 @@ mod tests {
 
     #[test]
     fn waiting_grows_and_ends() {
-        assert_eq!(backoff(1), Duration::from_millis(500));
+        assert_eq!(backoff(2), Duration::from_secs(1));
         assert_eq!(backoff(4), Duration::from_secs(4));
         assert_eq!(backoff(100), backoff(8));
     }

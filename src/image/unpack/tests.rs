@@ -84,7 +84,8 @@ impl Tar {
             while length != rest.len() + length.to_string().len() {
                 length += 1;
             }
-            data += &format!("{length}{rest}");
+            data.push_str(&length.to_string());
+            data.push_str(&rest);
         }
         let header = Self::header(EntryType::XHeader, "pax", data.len() as u64);
         self.raw(header, data.as_bytes())
