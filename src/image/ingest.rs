@@ -91,7 +91,7 @@ pub fn layers(
         if work.is_empty() {
             // All of them are being made by others. One is waited for, with no lock held, so that
             // two pulls never wait for each other; who then has the lock makes what is missing.
-            drop(Lock::exclusive(&lock_path(dirs, &missing[0].diff_id))?);
+            Lock::exclusive(&lock_path(dirs, &missing[0].diff_id))?.remove();
             continue;
         }
         // Between the look and the lock, another may have finished.
