@@ -260,7 +260,8 @@ fn rmi_killed() {
         |_| {
             let listed = rbox.args(["images", "-q"]).stdout_any().run().stdout;
             if !listed.is_empty() {
-                rbox.args(["run", "--rm", "busybox", "echo", "hi"])
+                // It may have lost its name already, but it is whole.
+                rbox.args(["run", "--rm", listed.trim(), "echo", "hi"])
                     .stdout("hi\n")
                     .run();
             }

@@ -111,7 +111,13 @@ fn a_failed_start_leaves_a_container_without_rm() {
 #[test]
 fn unknown_objects() {
     let rbox = Rbox::with_busybox();
-    for verb in ["start", "stop", "kill", "rm", "logs", "wait", "inspect"] {
+    // As Docker and Podman: what was found comes out as JSON all the same.
+    rbox.args(["inspect", "nosuch"])
+        .stdout("[]\n")
+        .stderr_has("Error: no container or image named \"nosuch\"\n")
+        .status(125)
+        .run();
+    for verb in ["start", "stop", "kill", "rm", "logs", "wait"] {
         refused(&rbox, &[verb, "nosuch"], 125, &["nosuch"]);
     }
     refused(&rbox, &["exec", "nosuch", "true"], 125, &["nosuch"]);
@@ -478,7 +484,18 @@ fn odd_configs_are_refused_or_harmless() {
         json!({"Cmd": ["a\u{0}b"]}),
         json!({"StopSignal": "NOSUCH"}),
     ] {
-        Image::busybox().with(fields.clone()).load(&rbox);
+        let archive = Image::busybox().with(fields.clone()).save(&rbox);
+        let loaded = rbox
+            .args(["load", "-q", "-i"])
+            .arg(archive)
+            .stdout_any()
+            .stderr_any()
+            .status_any()
+            .run();
+        if !loaded.status.success() {
+            one_error(&loaded.stderr, &[]);
+            continue;
+        }
         let output = rbox
             .args(["run", "--rm", "odd"])
             .stdout_any()

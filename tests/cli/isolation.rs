@@ -55,7 +55,7 @@ fn exec_has_no_more_than_the_container() {
 fn no_file_descriptor_is_inherited() {
     let rbox = Rbox::with_testinit();
     let script = format!(
-        "exec 7</etc/passwd 9</ 33>/dev/null; exec {} run --rm testinit fds",
+        "exec 5</etc/passwd 7</ 9>/dev/null; exec {} run --rm testinit fds",
         rbox.program_path().display()
     );
     rbox.program("sh")
@@ -71,7 +71,7 @@ fn dangerous_system_calls_are_refused() {
         .stdout(
             "getpid 0\nreboot 1\nkexec_load 1\ninit_module 1\nbpf 1\nadd_key 1\nkeyctl 1\n\
              userfaultfd 1\nperf_event_open 1\nopen_by_handle_at 1\nswapon 1\nsettimeofday 1\n\
-             ptrace 5\nacct 1\nnosuchcall 38\n",
+             ptrace 3\nacct 1\nnosuchcall 38\n",
         )
         .run();
 }
@@ -136,7 +136,7 @@ fn paths_of_the_kernel_are_masked_or_read_only() {
         for p in /proc/sys/kernel/hostname /proc/sysrq-trigger /proc/irq/default_smp_affinity; do
             test -e $p && (echo x >$p) 2>&1
         done | sed 's/.*: //' | sort -u
-        mkdir /sys/fs/cgroup/x 2>&1 | sed 's/.*: //'";
+        (echo x >/sys/kernel/uevent_helper) 2>&1 | sed 's/.*: //'";
     let out = rbox
         .args(["run", "--rm", "busybox", "sh", "-c", script])
         .stdout_any()
@@ -156,10 +156,10 @@ fn devices_are_the_harmless_ones() {
     let rbox = Rbox::with_busybox();
     let script = "cd /dev; find . ! -type d | sort | tr '\\n' ' '; \
                   echo x >null; head -c 3 zero | wc -c; head -c 9 urandom | wc -c; \
-                  readlink fd ptmx stdin";
+                  for l in fd ptmx stdin; do readlink $l; done";
     rbox.args(["run", "--rm", "busybox", "sh", "-c", script])
         .stdout(
-            "./core ./fd ./full ./null ./ptmx ./pts/ptmx ./random ./stderr ./stdin ./stdout ./tty \
+            "./fd ./full ./null ./ptmx ./pts/ptmx ./random ./stderr ./stdin ./stdout ./tty \
              ./urandom ./zero 3\n9\n/proc/self/fd\npts/ptmx\n/proc/self/fd/0\n",
         )
         .run();
@@ -373,5 +373,6 @@ fn the_supervisor_is_out_of_reach() {
         "ls -d /proc/[0-9]* | head -1; kill -9 -1; echo alive",
     ])
     .stdout("/proc/1\nalive\n")
+    .stderr("sh: can't kill pid -1: No such process\n")
     .run();
 }
