@@ -91,17 +91,21 @@ fn resolve(user: &str, passwd: &str, group: &str) -> anyhow::Result<User> {
         None => default_gid,
     };
     // As Docker has it: a group that is named takes the place of the supplementary groups too.
-    let groups = match (&account, with_group) {
-        (Some(account), None) => groups(group)
-            .filter(|(_, _, members)| members.split(',').any(|member| member == account.name))
-            .map(|(_, gid, _)| gid)
-            .collect(),
-        _ => vec![],
-    };
+    // The primary group is among them: a process that changes its gid must not by that leave a
+    // group to which a file denies something (CVE-2022-36109, CVE-2022-2989).
+    let mut all = vec![gid];
+    if let (Some(account), None) = (&account, with_group) {
+        all.extend(
+            groups(group)
+                .filter(|(_, _, members)| members.split(',').any(|member| member == account.name))
+                .map(|(_, other, _)| other)
+                .filter(|other| *other != gid),
+        );
+    }
     Ok(User {
         uid,
         gid,
-        groups,
+        groups: all,
         home: match (home, uid) {
             ("", 0) => "/root".into(),
             ("", _) => "/".into(),
@@ -157,14 +161,20 @@ mod tests {
 
     #[test]
     fn all_forms_resolve() {
-        assert_eq!(ids(""), (0, 0, vec![], "/root".into()));
-        assert_eq!(ids("ann"), (1000, 100, vec![10, 29], "/home/ann".into()));
-        assert_eq!(ids("1000"), (1000, 100, vec![10, 29], "/home/ann".into()));
-        assert_eq!(ids("ann:audio"), (1000, 29, vec![], "/home/ann".into()));
-        assert_eq!(ids("ann:7"), (1000, 7, vec![], "/home/ann".into()));
-        assert_eq!(ids("4000"), (4000, 0, vec![], "/".into()));
-        assert_eq!(ids(":wheel"), (0, 10, vec![], "/root".into()));
-        assert_eq!(ids("nohome"), (5, 5, vec![], "/".into()));
+        assert_eq!(ids(""), (0, 0, vec![0], "/root".into()));
+        assert_eq!(
+            ids("ann"),
+            (1000, 100, vec![100, 10, 29], "/home/ann".into())
+        );
+        assert_eq!(
+            ids("1000"),
+            (1000, 100, vec![100, 10, 29], "/home/ann".into())
+        );
+        assert_eq!(ids("ann:audio"), (1000, 29, vec![29], "/home/ann".into()));
+        assert_eq!(ids("ann:7"), (1000, 7, vec![7], "/home/ann".into()));
+        assert_eq!(ids("4000"), (4000, 0, vec![0], "/".into()));
+        assert_eq!(ids(":wheel"), (0, 10, vec![10], "/root".into()));
+        assert_eq!(ids("nohome"), (5, 5, vec![5], "/".into()));
     }
 
     #[test]
