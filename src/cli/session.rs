@@ -36,6 +36,9 @@ const PROXIED: [i32; 8] = [
     libc::SIGWINCH,
 ];
 
+/// Bytes read from standard input at once. A ctrl-p held back from the read before may go in front.
+const INPUT: usize = PAYLOAD - 1;
+
 /// What a session joins.
 #[derive(Clone, Copy)]
 pub struct Wishes {
@@ -107,6 +110,7 @@ pub fn serve(connection: &Connection, signals: &OwnedFd, wishes: Wishes) -> anyh
         signals,
         wishes,
         stdin_open: wishes.stdin,
+        input_sent: false,
         detach: raw.is_some().then(DetachKeys::default),
         buffer: vec![0; PACKET],
     };
@@ -119,6 +123,8 @@ struct Session<'a> {
     signals: &'a OwnedFd,
     wishes: Wishes,
     stdin_open: bool,
+    /// The supervisor has not yet said that it took our last input.
+    input_sent: bool,
     detach: Option<DetachKeys>,
     buffer: Vec<u8>,
 }
@@ -130,7 +136,7 @@ impl Session<'_> {
                 [
                     Some(self.connection.socket.as_fd()),
                     Some(self.signals.as_fd()),
-                    self.stdin_open.then_some(stdin),
+                    (self.stdin_open && !self.input_sent).then_some(stdin),
                 ],
                 None,
             )?;
@@ -155,6 +161,7 @@ impl Session<'_> {
         match Reply::decode(&self.buffer[..length]) {
             Some(Reply::Stdout(bytes)) => write_all(std::io::stdout().as_fd(), bytes)?,
             Some(Reply::Stderr(bytes)) => write_all(std::io::stderr().as_fd(), bytes)?,
+            Some(Reply::Taken) => self.input_sent = false,
             Some(Reply::Exit(exit)) => return Ok(Some(End::Exited(exit))),
             _ => {}
         }
@@ -181,7 +188,7 @@ impl Session<'_> {
 
     /// Whether the person detached.
     fn read_input(&mut self, stdin: BorrowedFd<'_>) -> anyhow::Result<bool> {
-        let length = match rustix::io::read(stdin, &mut self.buffer[..PAYLOAD]) {
+        let length = match rustix::io::read(stdin, &mut self.buffer[..INPUT]) {
             Ok(length) => length,
             Err(Errno::INTR | Errno::AGAIN) => return Ok(false),
             // EIO: a background process group's terminal, or one that hung up.
@@ -197,9 +204,10 @@ impl Session<'_> {
             Some(keys) => keys.filter(input),
             None => (input.to_vec(), false),
         };
-        for part in passed.chunks(PAYLOAD) {
+        if !passed.is_empty() {
+            self.input_sent = true;
             // It may have ended just now; its exit is on the way.
-            self.connection.send(&Request::Stdin(part)).ok();
+            self.connection.send(&Request::Stdin(&passed)).ok();
         }
         Ok(detached)
     }

@@ -61,6 +61,16 @@ impl Connection {
         Ok(())
     }
 
+    /// Waits until the supervisor has done what it was asked, or is gone.
+    pub fn finish(self) {
+        let shut = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
+        let mut buffer = vec![0; PACKET];
+        while shut.is_ok()
+            && socket::receive(self.socket.as_fd(), &mut buffer)
+                .is_ok_and(|packet| packet.length > 0)
+        {}
+    }
+
     /// Waits for the exit of the container, at most this long. `Ok(None)`: it still runs.
     pub fn wait_exit(&self, limit: Option<Duration>) -> anyhow::Result<Option<Ended>> {
         let until = limit.map(|limit| Instant::now() + limit);

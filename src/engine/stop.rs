@@ -15,7 +15,9 @@ pub fn kill(container: &Container, signal: i32) -> anyhow::Result<()> {
     let connection = Connection::open_running(container).with_context(cannot)?;
     connection
         .send(&Request::Signal(signal))
-        .with_context(cannot)
+        .with_context(cannot)?;
+    connection.finish();
+    Ok(())
 }
 
 /// Asks the container to end, and kills it when the time is over. One that does not run is

@@ -25,6 +25,10 @@ pub struct Client {
     pub hears: Hears,
     /// The command that started the container: its end of input is the container's.
     pub foreground: bool,
+    /// It has closed the connection, and everything it sent was read.
+    pub gone: bool,
+    /// It has sent input, and sends more when it hears that this was taken.
+    pub awaits_taken: bool,
     queue: VecDeque<Vec<u8>>,
     queued: usize,
 }
@@ -35,6 +39,8 @@ impl Client {
             socket,
             hears,
             foreground,
+            gone: false,
+            awaits_taken: false,
             queue: VecDeque::new(),
             queued: 0,
         }
@@ -53,7 +59,7 @@ impl Client {
         let wanted = match reply {
             Reply::Stdout(_) | Reply::Stderr(_) => self.hears == Hears::Streams,
             Reply::Exit(_) => self.hears != Hears::Nothing,
-            Reply::Started | Reply::Failed(_) => true,
+            Reply::Started | Reply::Failed(_) | Reply::Taken => true,
         };
         if wanted {
             let packet = reply.encode();

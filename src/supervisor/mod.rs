@@ -298,7 +298,20 @@ impl Supervisor<'_> {
                     Source::Client(index) => self.serve(index, events, &mut buffer),
                 }
             }
-            self.drop_gone_clients();
+            self.grant_input();
+            self.clients.retain(|client| !client.gone);
+        }
+    }
+
+    /// Tells the clients whose input was taken that there is room for more.
+    fn grant_input(&mut self) {
+        if !self.streams.takes_input() {
+            return;
+        }
+        for client in self.clients.iter_mut().filter(|client| client.awaits_taken) {
+            client.awaits_taken = false;
+            client.tell(&Reply::Taken);
+            client.flush();
         }
     }
 
@@ -323,8 +336,7 @@ impl Supervisor<'_> {
             fds.push(PollFd::new(fd, PollFlags::OUT));
         }
         for (index, client) in self.clients.iter().enumerate() {
-            let mut events = PollFlags::empty();
-            events.set(PollFlags::IN, self.streams.takes_input());
+            let mut events = PollFlags::IN;
             events.set(PollFlags::OUT, client.has_queue());
             sources.push(Source::Client(index));
             fds.push(PollFd::new(&client.socket, events));
@@ -396,15 +408,16 @@ impl Supervisor<'_> {
             if client.foreground && self.streams.as_terminal().is_none() {
                 self.streams.end_input();
             }
-            self.clients[index].hears = Hears::Nothing;
-            self.clients[index].foreground = false;
-            // Taken out of the list by `drop_gone_clients`: a closed socket polls as hung up.
+            self.clients[index].gone = true;
             return;
         }
         match Request::decode(&buffer[..length]) {
             Some(Request::Attach) => client.hears = Hears::Streams,
             Some(Request::Wait) => client.hears = Hears::Exit,
-            Some(Request::Stdin(bytes)) => self.streams.feed(bytes),
+            Some(Request::Stdin(bytes)) => {
+                client.awaits_taken = true;
+                self.streams.feed(bytes);
+            }
             Some(Request::StdinClosed) => self.streams.end_input(),
             Some(Request::Resize { rows, columns }) => {
                 if let Some(master) = self.streams.as_terminal() {
@@ -416,10 +429,6 @@ impl Supervisor<'_> {
             }
             None => {}
         }
-    }
-
-    fn drop_gone_clients(&mut self) {
-        self.clients.retain(|client| !is_hung_up(client));
     }
 
     /// Records the end, tells it, and lets go of everything.
@@ -448,15 +457,6 @@ impl Supervisor<'_> {
         }
         recorded
     }
-}
-
-fn is_hung_up(client: &Client) -> bool {
-    let mut fds = [PollFd::new(&client.socket, PollFlags::empty())];
-    let now = rustix::event::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    rustix::event::poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
 }
 
 fn record_of(

@@ -7,10 +7,17 @@
 //!                                     failed    it does not: `Told`    } only
 //! attach  ----------------------------------->  from now on the streams
 //! wait    ----------------------------------->  from now on the exit alone
-//! stdin, stdin closed, resize, signal ------->
+//! stdin  ------------------------------------>
+//!         <---------------------  taken        the container's input has room for more
+//! stdin closed, resize, signal -------------->
 //!         <---------------------  stdout, stderr
 //!         <---------------------  exit          and the end of the connection
 //! ```
+//!
+//! A client sends one packet of input and waits for `taken`, so that its signals never stand in
+//! line behind input that the container does not read, and neither side ever blocks in a send.
+//! A client that has nothing more to say shuts down its sending side; the supervisor closes the
+//! connection when it has done all that was asked.
 
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -46,6 +53,7 @@ pub enum Reply<'a> {
     Failed(Told),
     Stdout(&'a [u8]),
     Stderr(&'a [u8]),
+    Taken,
     Exit(Exit),
 }
 
@@ -97,6 +105,7 @@ impl Reply<'_> {
             Reply::Failed(told) => tagged(b'f', &serde_json::to_vec(told).unwrap_or_default()),
             Reply::Stdout(bytes) => tagged(b'o', bytes),
             Reply::Stderr(bytes) => tagged(b'e', bytes),
+            Reply::Taken => b"t".to_vec(),
             Reply::Exit(exit) => {
                 let payload = ExitPayload {
                     status: exit.status,
@@ -114,6 +123,7 @@ impl Reply<'_> {
             b'f' => Reply::Failed(serde_json::from_slice(payload).ok()?),
             b'o' => Reply::Stdout(payload),
             b'e' => Reply::Stderr(payload),
+            b't' => Reply::Taken,
             b'x' => {
                 let exit: ExitPayload = serde_json::from_slice(payload).ok()?;
                 Reply::Exit(Exit {
