@@ -232,7 +232,7 @@ fn networking_that_is_not_there_is_refused() {
         &rbox,
         &["run", "--rm", "-p", "8080:80", "busybox"],
         125,
-        &["-p"],
+        &["\"8080:80\""],
     );
     refused(
         &rbox,

@@ -431,3 +431,42 @@ fn a_long_runtime_directory_is_no_obstacle() {
         .run();
     std::fs::remove_dir_all(&long).unwrap();
 }
+
+/// A program that first writes and then reads, with more of both than all buffers hold.
+#[test]
+fn input_waits_while_output_flows() {
+    let script = "head -c 5000000 /dev/zero | tr '\\0' x; wc -c";
+    let output = Rbox::with_busybox()
+        .args(["run", "--rm", "-i", "busybox", "sh", "-c", script])
+        .stdin(vec![b'y'; 6_000_000])
+        .stdout_any()
+        .run();
+    assert_eq!(output.stdout.len(), 5_000_000 + "6000000\n".len());
+    assert!(output.stdout.ends_with("6000000\n"));
+}
+
+#[test]
+fn signals_pass_input_that_nobody_reads() {
+    let rbox = Rbox::with_testinit();
+    let mut call = rbox
+        .args(["run", "--rm", "-i", "--name", "deaf", "testinit", "trap"])
+        .stdout("ready\nsignal 1\nsignal 10\nlast signal 15\n")
+        .status(7)
+        .spawn();
+    call.wait_for("ready");
+    let mut stdin = call.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || {
+        // Ends with EPIPE when the program ends.
+        std::io::Write::write_all(&mut stdin, &vec![b'x'; 10 << 20]).ok();
+    });
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    call.signal(Signal::HUP);
+    call.wait_for("signal 1\n");
+    rbox.args(["kill", "-s", "USR1", "deaf"])
+        .stdout("deaf\n")
+        .run();
+    call.wait_for("signal 10\n");
+    call.signal(Signal::TERM);
+    call.wait();
+    writer.join().unwrap();
+}

@@ -129,6 +129,8 @@ fn make(dir: &Path) {
         &busybox,
         &format!("docker://{}/zstd/busybox", other.host),
     );
+    // Umoci closes its directories to other users.
+    run("chmod", &["-R".as_ref(), "a+rX".as_ref(), dir.as_os_str()]);
 }
 
 fn copy(options: &[&str], source: &str, target: &str) {
