@@ -152,8 +152,16 @@ impl Archive {
         Ok(Self::Tar { file, files })
     }
 
-    pub fn has(&self, name: &str) -> bool {
-        self.part(name).is_ok()
+    pub fn has(&self, name: &str) -> Result<bool> {
+        match self {
+            Self::Tar { files, .. } => Ok(files.contains_key(name.as_bytes())),
+            Self::Dir(root) => match open_in_root(root.as_fd(), Path::new(name), OFlags::PATH) {
+                Ok(_) => Ok(true),
+                Err(err) if err.errno == rustix::io::Errno::NOENT => Ok(false),
+                Err(err) => Err(io::Error::from(err.errno))
+                    .with_context(|| format!("cannot read {name:?} of the archive")),
+            },
+        }
     }
 
     /// A file of the archive.

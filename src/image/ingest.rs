@@ -84,7 +84,7 @@ pub fn layers(
         let mut work = Vec::new();
         for wanted in &missing {
             if let Some(lock) = Lock::try_exclusive(&lock_path(dirs, &wanted.diff_id))? {
-                held.push(lock);
+                held.push(Making(Some(lock)));
                 work.push(wanted.clone());
             }
         }
@@ -98,7 +98,16 @@ pub fn layers(
         work.retain(|wanted| !matches!(layers::find(dirs, &wanted.diff_id, &ids_tag), Ok(Some(_))));
         let finished = fetch(dirs, work, &ids_tag, source, progress)?;
         layers::commit(dirs, finished)?;
-        for lock in held {
+        drop(held);
+    }
+}
+
+/// Held by who makes a layer; its file goes with it.
+struct Making(Option<Lock>);
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if let Some(lock) = self.0.take() {
             lock.remove();
         }
     }

@@ -62,10 +62,10 @@ pub fn load(dirs: &Dirs, input: Input<'_>, progress: &dyn Progress) -> Result<Ve
 
 fn load_archive(dirs: &Dirs, archive: &Archive, progress: &dyn Progress) -> Result<Vec<Image>> {
     // Docker writes both forms into one archive; the names are whole in its own.
-    if archive.has("manifest.json") {
+    if archive.has("manifest.json")? {
         return load_docker(dirs, archive, progress);
     }
-    if archive.has("index.json") {
+    if archive.has("index.json")? {
         return load_oci(dirs, archive, progress);
     }
     bail!("it is no image archive: it has neither manifest.json nor index.json");
