@@ -28,6 +28,8 @@ pub mod remove;
 pub mod unpack;
 
 mod archive;
+#[cfg(test)]
+mod tests;
 
 pub use names::find;
 pub use names::list;
