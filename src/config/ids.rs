@@ -25,9 +25,17 @@ impl Ids {
         let uid = rustix::process::geteuid().as_raw();
         let gid = rustix::process::getegid().as_raw();
         if uid == 0 && may_map_any_id() {
+            let maps = identity()?;
+            if has_several(&maps.uids) && has_several(&maps.gids) {
+                return Ok(Ids {
+                    maps,
+                    single_because: None,
+                });
+            }
+            // Root of a namespace with one id: there is no more to give, nor for helpers to write.
             return Ok(Ids {
-                maps: identity()?,
-                single_because: None,
+                maps: single(uid, gid),
+                single_because: Some("this user namespace has one id".into()),
             });
         }
         match sub_ids(uid, gid) {
@@ -76,6 +84,10 @@ fn identity_of(map: &str) -> Vec<IdRange> {
             })
         })
         .collect()
+}
+
+fn has_several(ranges: &[IdRange]) -> bool {
+    ranges.len() > 1 || ranges.iter().any(|range| range.count > 1)
 }
 
 fn single(uid: u32, gid: u32) -> IdMaps {

@@ -84,8 +84,14 @@ pub fn wait_for_map(mapped: OwnedFd) -> anyhow::Result<()> {
 /// Takes uid and gid 0 of the namespace. With a single id setgroups(2) is denied, and the
 /// supplementary groups of the user stay (unmapped, as the overflow gid).
 pub fn become_root(single: bool) -> anyhow::Result<()> {
-    process::set_ids(0, 0, if single { None } else { Some(&[]) })?;
+    let denied = single || setgroups_is_denied();
+    process::set_ids(0, 0, if denied { None } else { Some(&[]) })?;
     Ok(())
+}
+
+/// Linux: "deny" is inherited by every namespace below, whatever it maps (user_namespaces(7)).
+fn setgroups_is_denied() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
 }
 
 fn pipe() -> anyhow::Result<(OwnedFd, OwnedFd)> {
