@@ -2,6 +2,7 @@
 
 use std::process::Command;
 use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -104,11 +105,16 @@ pub fn medians(rows: &[Row], rounds: usize) -> Result<Vec<Option<f64>>> {
     Ok(times.into_iter().map(|times| times.map(median)).collect())
 }
 
+/// What a command leaves running for a moment (the kernel's end of namespaces, rbox's removal of the container after
+/// its status is out) must not fall into the next row's time.
+const SETTLE: Duration = Duration::from_millis(20);
+
 fn clear(row: &Row) -> Result<()> {
-    match &row.after {
-        Some(after) => run(after).map(|_| ()),
-        None => Ok(()),
+    if let Some(after) = &row.after {
+        run(after)?;
     }
+    thread::sleep(SETTLE);
+    Ok(())
 }
 
 pub fn median(mut times: Vec<f64>) -> f64 {

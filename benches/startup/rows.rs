@@ -242,43 +242,50 @@ fn rate(place: &Place, _: usize) -> Result<()> {
 
 /// What rbox's own processes take for containers that only sleep.
 fn memory(place: &Place, _: usize) -> Result<()> {
-    let containers = 4;
+    let containers = 10;
     for n in 0..containers {
         let run = format!("run -d --name m{n} --network none busybox sleep 1000");
         once(&place.rbox("store", &run))?;
     }
-    let (mut total, mut processes) = (0, 0);
+    let (mut pss, mut dirty, mut processes) = (0, 0, 0);
     for entry in fs::read_dir("/proc")? {
-        let dir = entry?.path();
-        if let Some(pss) = engine_pss(&dir, &place.rbox) {
-            total += pss;
+        if let Some(rollup) = engine_memory(&entry?.path(), &place.rbox) {
+            pss += field(&rollup, "Pss:");
+            dirty += field(&rollup, "Private_Dirty:");
             processes += 1;
         }
     }
-    println!("\nmemory of {containers} detached containers");
-    let each = f64::from(total) / f64::from(containers) / 1024.0;
-    println!("  {processes} processes of rbox, {each:.2} MiB Pss per container (target <= 0.5)");
+    println!("\nmemory of {containers} detached containers, {processes} processes of rbox");
+    let each = |total: u32| f64::from(total) / f64::from(containers) / 1024.0;
+    println!("  {:.2} MiB Pss per container (target <= 0.5)", each(pss));
+    println!("  {:.2} MiB of that private and dirty", each(dirty));
     for n in 0..containers {
         once(&place.rbox("store", &format!("rm -f m{n}")))?;
     }
     Ok(())
 }
 
-/// Proportional set size in KiB, of a process that runs rbox.
-fn engine_pss(process: &Path, rbox: &str) -> Option<u32> {
+/// The summary of a process's memory, if it runs rbox.
+fn engine_memory(process: &Path, rbox: &str) -> Option<String> {
     let exe = fs::read_link(process.join("exe")).ok()?;
-    if exe.file_name() != Path::new(rbox).file_name() {
+    if exe != Path::new(rbox) {
         return None;
     }
-    let rollup = fs::read_to_string(process.join("smaps_rollup")).ok()?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    line.split_ascii_whitespace().next()?.parse().ok()
+    fs::read_to_string(process.join("smaps_rollup")).ok()
+}
+
+/// A number of KiB in that summary.
+fn field(rollup: &str, name: &str) -> u32 {
+    let value = rollup.lines().find_map(|line| line.strip_prefix(name));
+    let number = value.and_then(|value| value.split_ascii_whitespace().next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Leaves nothing behind that root would have to unmount or kill. What failed before may be left to clear, so errors
 /// do not matter here: the caller removes the directories, and says so when it cannot.
 fn clear(place: &Place) {
-    for name in ["bench", "exec", "m0", "m1", "m2", "m3"] {
+    let memory = (0..10).map(|n| format!("m{n}"));
+    for name in memory.chain(["bench".to_owned(), "exec".to_owned()]) {
         let rm = place.rbox("store", &format!("rm -f {name}"));
         command(&rm).output().ok();
     }
