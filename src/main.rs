@@ -1,4 +1,62 @@
 //! rbox: a daemonless, rootless container engine in one static binary.
+//!
+//! # Processes
+//!
+//! One binary; `main` picks the role before anything else happens.
+//!
+//! | process | lives | does |
+//! |---|---|---|
+//! | command (`rbox run …`) | one command | parses, reads and writes records, starts a supervisor, stays with its streams |
+//! | supervisor (`rbox: NAME`) | as long as its container | makes the container; streams, log, control socket, exit; a fork of the command |
+//! | init, joiner | milliseconds | a fork of the supervisor (`run`) or the command (`exec`) that becomes the container's process |
+//! | trampoline (`rbox-exec`) | microseconds | executes the container's command, from a read-only clone of this binary |
+//! | helper (`rbox unpack …`) | one layer or one tree | unpacks and removes files of other ids, confined |
+//!
+//! Namespaces are made and joined by single-threaded processes only. Threads exist while layers
+//! are fetched, and have ended before anything forks. The user's `newuidmap` and `newgidmap` are
+//! the only other programs that are ever executed, and rbox works without them.
+//!
+//! # Rows
+//!
+//! Imports point down only, and not sideways; `tests/tidy.rs` checks it.
+//!
+//! | row | modules | knows |
+//! |---|---|---|
+//! | 1 | `cli` | the command line, the terminal, what is printed |
+//! | 2 | `engine` | the verbs across images, containers and the runtime |
+//! | 3 | `supervisor` | the process beside one container |
+//! | 4 | `container`, `image`, `runtime` | their own state and kernel objects, not each other |
+//! | 5 | `store` | records, locks, blobs, directories |
+//! | 6 | `oci`, `config` | plain types; what this user and machine allow |
+//! | 7 | `sys` | the kernel, and all `unsafe` |
+//! | 8 | `error`, `text` | errors with hints; text in and out |
+//!
+//! An option has three forms: flag (`cli::flags`), `container::config::Config` on disk, OCI runtime
+//! specification (`container::spec`).
+//!
+//! # Files
+//!
+//! ```text
+//! DATA = $XDG_DATA_HOME/rbox   (root: /var/lib/rbox)
+//!   containers/ names/                  see container/mod.rs
+//!   images/ blobs/ layers/ tmp/         see image/mod.rs
+//!   lock                                shared: references are being made; exclusive: collection
+//! RUN = $XDG_RUNTIME_DIR/rbox  (root: /run/rbox)
+//!   containers/<id>/                    gone after a reboot, which is the truth
+//! ```
+//!
+//! A record is one JSON file: temp, fsync, rename, fsync of the directory. What must vanish with a
+//! process is tied to it by the kernel: locks to open files, mounts to a mount namespace, the
+//! container to its supervisor. What is left after a crash is files that nothing refers to.
+//!
+//! # Choices
+//!
+//! * Even for root a container has a user namespace of its own, with the ids as they are: its root has
+//!   no capability over the host.
+//! * The supervisor and init are forks, not new programs: no start-up of a program (0.7 ms each), and
+//!   their memory belongs to the host's user namespace, out of reach for a container.
+//! * Position-dependent static code: nothing is relocated at start, and supervisors share all of it.
+
 mod cli;
 mod config;
 mod container;

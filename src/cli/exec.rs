@@ -10,6 +10,7 @@ use anyhow::Context;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
+use crate::cli::complete;
 use crate::cli::flags;
 use crate::cli::session;
 use crate::cli::session::write_all;
@@ -57,7 +58,7 @@ pub struct Args {
 
     /// The container, and the command with its arguments
     #[arg(required = true, num_args = 2.., trailing_var_arg = true, allow_hyphen_values = true,
-        value_names = ["CONTAINER", "COMMAND"])]
+        value_names = ["CONTAINER", "COMMAND"], add = complete::running())]
     container_and_command: Vec<String>,
 }
 

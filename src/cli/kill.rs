@@ -1,5 +1,6 @@
 //! `rbox kill`.
 
+use crate::cli::complete;
 use crate::cli::output;
 use crate::container::record::Container;
 use crate::engine::Engine;
@@ -14,7 +15,7 @@ pub struct Args {
     signal: i32,
 
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required = true, value_name = "CONTAINER", add = complete::running())]
     containers: Vec<String>,
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::Timestamp;
 
+use crate::cli::complete;
 use crate::cli::session::write_all;
 use crate::container::log_file;
 use crate::container::log_file::Record;
@@ -44,7 +45,7 @@ pub struct Args {
     timestamps: bool,
 
     /// Name or id
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = complete::containers())]
     container: String,
 }
 

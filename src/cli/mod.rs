@@ -1,5 +1,6 @@
 //! The command line: one command a file, flags to typed arguments, results to text.
 
+mod attach;
 pub mod complete;
 mod create;
 pub mod docs;
@@ -62,6 +63,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Attach(attach::Args),
     Create(create::Args),
     Doctor(doctor::Doctor),
     Exec(exec::Args),
@@ -110,6 +112,7 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
 
 fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
     match verb {
+        Verb::Attach(args) => attach::run(engine, args),
         Verb::Create(args) => create::run(engine, args),
         Verb::Doctor(_) | Verb::GenerateDocs(_) | Verb::Hello(_) | Verb::Version(_) => Ok(0),
         Verb::Exec(args) => exec::run(engine, args),
@@ -168,5 +171,27 @@ fn usage(err: &clap::Error) -> anyhow::Result<u8> {
             Ok(125)
         }
         _ => Err(flags::explain(err)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        command().debug_assert();
+        assert_eq!(docs::faults(&Cli::command()), [""; 0]);
+    }
+
+    #[test]
+    fn switches_take_values_and_bundle() {
+        let parse = |args: &[&str]| command().try_get_matches_from(args).is_ok();
+        assert!(parse(&[
+            "rbox", "run", "-it", "--rm", "image", "sh", "-c", "--rm=x"
+        ]));
+        assert!(parse(&["rbox", "run", "--rm=false", "-d=true", "image"]));
+        assert!(!parse(&["rbox", "run", "--rm=perhaps", "image"]));
     }
 }

@@ -1,5 +1,6 @@
 //! `rbox rm`.
 
+use crate::cli::complete;
 use crate::cli::output;
 use crate::container::record::Container;
 use crate::engine::Engine;
@@ -15,7 +16,7 @@ pub struct Args {
     force: bool,
 
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required = true, value_name = "CONTAINER", add = complete::containers())]
     containers: Vec<String>,
 }
 

@@ -1,5 +1,6 @@
 //! `rbox rmi`.
 
+use crate::cli::complete;
 use crate::cli::output;
 use crate::engine::Engine;
 use crate::engine::images;
@@ -14,7 +15,7 @@ pub struct Args {
     force: bool,
 
     /// Names or ids
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", add = complete::images())]
     images: Vec<String>,
 }
 

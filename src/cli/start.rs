@@ -1,5 +1,6 @@
 //! `rbox start`.
 
+use crate::cli::complete;
 use crate::cli::output;
 use crate::cli::run;
 use crate::container::record::Container;
@@ -19,7 +20,7 @@ pub struct Args {
     interactive: bool,
 
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required = true, value_name = "CONTAINER", add = complete::stopped())]
     containers: Vec<String>,
 }
 

@@ -1,5 +1,6 @@
 //! `rbox tag`.
 
+use crate::cli::complete;
 use crate::cli::output;
 use crate::engine::Engine;
 use crate::image;
@@ -8,7 +9,7 @@ use crate::image;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", add = complete::images())]
     image: String,
 
     /// New names; without a registry they are of localhost

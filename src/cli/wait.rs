@@ -1,5 +1,6 @@
 //! `rbox wait`.
 
+use crate::cli::complete;
 use crate::cli::output;
 use crate::container::record::Container;
 use crate::engine::Engine;
@@ -9,7 +10,7 @@ use crate::engine::connect;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required = true, value_name = "CONTAINER", add = complete::containers())]
     containers: Vec<String>,
 }
 

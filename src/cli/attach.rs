@@ -1,0 +1,33 @@
+//! `rbox attach`.
+
+use crate::cli::complete;
+use crate::cli::run;
+use crate::cli::session;
+use crate::container::record::Container;
+use crate::engine::Engine;
+use crate::engine::connect::Connection;
+use crate::supervisor::protocol::Request;
+
+/// Stay with a running container: its output, signals, exit status
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Leave a container with a terminal by ctrl-p ctrl-q; it goes on without you."
+)]
+pub struct Args {
+    /// Do not pass standard input to the container
+    #[arg(long)]
+    no_stdin: bool,
+
+    /// Name or id
+    #[arg(value_name = "CONTAINER", add = complete::running())]
+    container: String,
+}
+
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    let container = Container::find(&engine.dirs, &args.container)?;
+    let signals = session::catch_signals()?;
+    let connection = Connection::open_running(&container)?;
+    connection.send(&Request::Attach)?;
+    let stdin = container.config.interactive && !args.no_stdin;
+    run::attached(&container, &connection, &signals, stdin)
+}
