@@ -1,7 +1,6 @@
 //! Flags that `run` and `create` share, the forms of their values, and what is said of wrong ones.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,12 +9,14 @@ use crate::cli::complete;
 use crate::cli::pull::Policy;
 use crate::cli::pull::RegistryFlags;
 use crate::container::config::Network;
+use crate::container::config::Seccomp;
 use crate::container::config::Volume;
 use crate::engine::create::Request;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::text::signal;
+use crate::text::size;
 
 #[derive(Clone, Debug, Args)]
 pub struct ContainerFlags {
@@ -62,6 +63,14 @@ pub struct ContainerFlags {
     /// Remove the container when its command ends
     #[arg(long)]
     rm: bool,
+
+    /// Set a security option: no-new-privileges, seccomp=unconfined, or seccomp=FILE with an OCI profile
+    #[arg(long, value_name = "OPTION", value_parser = security_option)]
+    security_opt: Vec<SecurityOption>,
+
+    /// Set the size of /dev/shm [default: 64m]
+    #[arg(long, value_name = "BYTES", value_parser = size::parse)]
+    shm_size: Option<u64>,
 
     /// Stop the container by this signal instead of the image's
     #[arg(long, value_name = "SIGNAL", value_parser = signal::parse)]
@@ -111,6 +120,8 @@ impl ContainerFlags {
             pull: _,
             read_only,
             rm,
+            security_opt,
+            shm_size,
             stop_signal,
             stop_timeout,
             tty,
@@ -126,6 +137,14 @@ impl ContainerFlags {
                 format!("cannot publish port \"{port}\": there is no user-mode network yet"),
             )
             .hint("use `--network host`; the container then listens on the host itself"));
+        }
+        let mut seccomp = Seccomp::Default;
+        let mut no_new_privileges = false;
+        for option in security_opt {
+            match option {
+                SecurityOption::NoNewPrivileges(on) => no_new_privileges = on,
+                SecurityOption::Seccomp(profile) => seccomp = profile,
+            }
         }
         let mut words = image_and_command.into_iter();
         Ok(Request {
@@ -144,6 +163,9 @@ impl ContainerFlags {
             interactive,
             remove: rm,
             read_only,
+            seccomp,
+            shm_size,
+            no_new_privileges,
             stop_signal,
             stop_timeout,
         })
@@ -200,6 +222,29 @@ fn entrypoint(text: &str) -> Result<Entrypoint, String> {
     } else {
         vec![text.to_owned()]
     }))
+}
+
+#[derive(Clone, Debug)]
+enum SecurityOption {
+    NoNewPrivileges(bool),
+    Seccomp(Seccomp),
+}
+
+fn security_option(text: &str) -> Result<SecurityOption, String> {
+    match text.split_once(['=', ':']).unwrap_or((text, "")) {
+        ("no-new-privileges", "" | "true") => Ok(SecurityOption::NoNewPrivileges(true)),
+        ("no-new-privileges", "false") => Ok(SecurityOption::NoNewPrivileges(false)),
+        ("seccomp", "unconfined") => Ok(SecurityOption::Seccomp(Seccomp::Unconfined)),
+        ("seccomp", path) => {
+            let text = std::fs::read_to_string(path).map_err(|err| err.to_string())?;
+            let profile = serde_json::from_str(&text)
+                .map_err(|err| format!("expected an OCI seccomp profile: {err}"))?;
+            Ok(SecurityOption::Seccomp(Seccomp::Profile(Box::new(profile))))
+        }
+        _ => Err(
+            "not supported yet: use no-new-privileges, seccomp=unconfined or seccomp=FILE".into(),
+        ),
+    }
 }
 
 fn network(text: &str) -> Result<Network, String> {
@@ -267,11 +312,6 @@ fn volume(text: &str) -> Result<Volume, String> {
         destination: PathBuf::from(destination),
         read_only,
     })
-}
-
-/// Whether standard input is a terminal.
-pub fn stdin_is_terminal() -> bool {
-    std::io::stdin().is_terminal()
 }
 
 /// clap's report of a wrong command line as one line of ours.

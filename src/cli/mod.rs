@@ -50,7 +50,7 @@ const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"));
 #[derive(Debug, Parser)]
 #[command(
     name = "rbox",
-    version,
+    version = VERSION,
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,

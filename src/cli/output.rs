@@ -4,17 +4,25 @@
     reason = "errors and warnings are printed here and nowhere else"
 )]
 
+use std::io::IsTerminal;
 use std::io::Write;
 
 use crate::error;
+use crate::text::escape;
 
 /// Writes to stdout. A reader that has gone away ends the program quietly.
+///
+/// Names and labels come from images and registries: what would steer a terminal is shown, not sent.
 pub fn print(text: &str) -> anyhow::Result<()> {
-    write(text.as_bytes())
+    if std::io::stdout().is_terminal() {
+        write(escape::lines(text).as_bytes())
+    } else {
+        write(text.as_bytes())
+    }
 }
 
 pub fn print_line(text: &str) -> anyhow::Result<()> {
-    write(format!("{text}\n").as_bytes())
+    print(&format!("{text}\n"))
 }
 
 fn write(bytes: &[u8]) -> anyhow::Result<()> {
@@ -43,7 +51,7 @@ impl Write for Stdout {
 
 /// An error on stderr: one line, and a hint where there is one.
 pub fn print_error(err: &anyhow::Error) {
-    eprintln!("Error: {}", crate::text::escape::line(&error::message(err)));
+    eprintln!("Error: {}", escape::line(&error::message(err)));
     if let Some(hint) = error::hint(err) {
         eprintln!("Hint: {hint}");
     }

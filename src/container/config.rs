@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use oci_spec::runtime::LinuxSeccomp;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -44,6 +45,10 @@ pub struct Config {
     /// `--rm`: the container goes when its command ends.
     pub remove: bool,
     pub read_only: bool,
+    pub seccomp: Seccomp,
+    /// Bytes of /dev/shm.
+    pub shm_size: u64,
+    pub no_new_privileges: bool,
     pub stop_signal: i32,
     /// Seconds between the stop signal and SIGKILL.
     pub stop_timeout: u32,
@@ -83,6 +88,16 @@ impl Network {
             Network::Host => "host",
         }
     }
+}
+
+/// Which system calls the container may make.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seccomp {
+    /// As Docker's and Podman's profiles allow.
+    Default,
+    Unconfined,
+    Profile(Box<LinuxSeccomp>),
 }
 
 /// A directory or file of the host in the container.

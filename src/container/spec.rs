@@ -10,7 +10,6 @@ use oci_spec::runtime::LinuxCapabilitiesBuilder;
 use oci_spec::runtime::LinuxNamespace;
 use oci_spec::runtime::LinuxNamespaceBuilder;
 use oci_spec::runtime::LinuxNamespaceType;
-use oci_spec::runtime::LinuxSeccomp;
 use oci_spec::runtime::Mount;
 use oci_spec::runtime::MountBuilder;
 use oci_spec::runtime::ProcessBuilder;
@@ -20,6 +19,7 @@ use oci_spec::runtime::SpecBuilder;
 
 use crate::container::config::Config;
 use crate::container::config::Network;
+use crate::container::config::Seccomp;
 
 /// What Docker and Podman leave to a container's root.
 pub const DEFAULT_CAPABILITIES: [Capability; 14] = [
@@ -73,7 +73,6 @@ pub struct Host {
     pub unified_cgroup: bool,
     /// Files made for this start, and where the container sees them.
     pub files: Vec<(PathBuf, &'static str)>,
-    pub seccomp: LinuxSeccomp,
     /// Rows and columns of the terminal that asks.
     pub size: Option<(u16, u16)>,
 }
@@ -98,7 +97,7 @@ pub fn of(config: &Config, host: Host) -> anyhow::Result<Spec> {
             &config.workdir
         }))
         .capabilities(capabilities)
-        .no_new_privileges(false);
+        .no_new_privileges(config.no_new_privileges);
     if let (true, Some((rows, columns))) = (config.terminal, host.size) {
         let size = oci_spec::runtime::BoxBuilder::default()
             .height(u64::from(rows))
@@ -110,12 +109,14 @@ pub fn of(config: &Config, host: Host) -> anyhow::Result<Spec> {
     process.set_rlimits(None);
     let owned =
         |paths: &[&str]| -> Vec<String> { paths.iter().map(|path| (*path).to_owned()).collect() };
-    let linux = LinuxBuilder::default()
+    let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(config.network)?)
         .masked_paths(owned(&MASKED))
-        .readonly_paths(owned(&READ_ONLY))
-        .seccomp(host.seccomp.clone())
-        .build()?;
+        .readonly_paths(owned(&READ_ONLY));
+    if let Seccomp::Profile(profile) = &config.seccomp {
+        linux = linux.seccomp(profile.as_ref().clone());
+    }
+    let linux = linux.build()?;
     let root = RootBuilder::default()
         .path("rootfs")
         .readonly(config.read_only)
@@ -179,6 +180,7 @@ fn namespaces(network: Network) -> anyhow::Result<Vec<LinuxNamespace>> {
 }
 
 fn mounts(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
+    let shm_size = format!("size={}", config.shm_size);
     let mut mounts = vec![
         mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"])?,
         mount(
@@ -198,7 +200,7 @@ fn mounts(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
             "tmpfs",
             "shm",
             "/dev/shm",
-            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+            &["nosuid", "noexec", "nodev", "mode=1777", &shm_size],
         )?,
         // Linux: sysfs shows a network namespace, and only its owner may mount it.
         match config.network {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::container::config::Config;
 use crate::container::config::Network;
+use crate::container::config::Seccomp;
 use crate::container::config::Volume;
 use crate::container::name;
 use crate::container::record::Container;
@@ -40,9 +41,15 @@ pub struct Request {
     pub interactive: bool,
     pub remove: bool,
     pub read_only: bool,
+    pub seccomp: Seccomp,
+    pub shm_size: Option<u64>,
+    pub no_new_privileges: bool,
     pub stop_signal: Option<i32>,
     pub stop_timeout: Option<u32>,
 }
+
+/// Bytes of /dev/shm, as in Docker and Podman.
+const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 
 /// Creates a container of an image that is in the store.
 pub fn create(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Container> {
@@ -150,6 +157,9 @@ fn config(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Co
         interactive: request.interactive,
         remove: request.remove,
         read_only: request.read_only,
+        seccomp: request.seccomp,
+        shm_size: request.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
+        no_new_privileges: request.no_new_privileges,
         stop_signal,
         stop_timeout: request.stop_timeout.unwrap_or(10),
         id,

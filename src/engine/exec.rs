@@ -14,6 +14,7 @@ use crate::container::record::State;
 use crate::container::record::Status;
 use crate::engine::Engine;
 use crate::engine::connect::not_running;
+use crate::engine::start;
 use crate::runtime::Program;
 use crate::runtime::Stdio;
 use crate::runtime::exec;
@@ -49,7 +50,7 @@ pub fn exec(
     let spec = Spec::load(container.spec_file())
         .with_context(|| format!("cannot read {}", container.spec_file().display()))?;
     let process = process_of(&spec, request).with_context(cannot)?;
-    let linux = spec.linux().as_ref();
+    let filter = start::filter(&container.config)?;
     let join = Join {
         pidfd: pidfd.as_fd(),
         namespaces: namespaces(&spec),
@@ -57,7 +58,7 @@ pub fn exec(
         program: Program {
             process: &process,
             user: Some(request.user.as_deref().unwrap_or(&container.config.user)),
-            seccomp: linux.and_then(|linux| linux.seccomp().as_ref()),
+            filter: filter.as_ref(),
         },
     };
     exec::exec(&join, stdio).with_context(cannot)

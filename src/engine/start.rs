@@ -9,7 +9,9 @@ use anyhow::Context;
 use anyhow::bail;
 use oci_spec::runtime::Spec;
 
+use crate::container::config::Config;
 use crate::container::config::Network;
+use crate::container::config::Seccomp;
 use crate::container::record::Container;
 use crate::container::record::RunLock;
 use crate::container::record::Status;
@@ -22,9 +24,9 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::runtime::Bundle;
+use crate::runtime::Filter;
 use crate::runtime::Overlay;
 use crate::runtime::Rootfs;
-use crate::runtime::seccomp;
 use crate::supervisor;
 use crate::supervisor::Order;
 use crate::supervisor::protocol::PACKET;
@@ -75,6 +77,18 @@ struct Prepared {
     spec: Spec,
     rootfs: Rootfs,
     ids: IdMaps,
+    filter: Option<Filter>,
+}
+
+/// The seccomp filter of a container.
+pub fn filter(config: &Config) -> anyhow::Result<Option<Filter>> {
+    Ok(match &config.seccomp {
+        Seccomp::Default => Some(Filter::standard(&spec::DEFAULT_CAPABILITIES.into())),
+        Seccomp::Unconfined => None,
+        Seccomp::Profile(profile) => {
+            Some(Filter::of_profile(profile).context("cannot compile the seccomp profile")?)
+        }
+    })
 }
 
 impl Prepared {
@@ -85,7 +99,6 @@ impl Prepared {
             single_id: ids.is_single(),
             unified_cgroup: is_cgroup2(Path::new("/sys/fs/cgroup")),
             files,
-            seccomp: seccomp::default_profile(&spec::DEFAULT_CAPABILITIES.into()),
             size: options.size,
         };
         let spec = spec::of(&container.config, host)?;
@@ -93,7 +106,12 @@ impl Prepared {
         std::fs::write(container.spec_file(), bytes)
             .with_context(|| format!("cannot write {}", container.spec_file().display()))?;
         let rootfs = rootfs(engine, container, &ids)?;
-        Ok(Prepared { spec, rootfs, ids })
+        Ok(Prepared {
+            spec,
+            rootfs,
+            ids,
+            filter: filter(&container.config)?,
+        })
     }
 }
 
@@ -185,6 +203,7 @@ fn fork_supervisor(
                 rootfs: &prepared.rootfs,
                 ids: &prepared.ids,
                 user: Some(&container.config.user),
+                filter: prepared.filter.as_ref(),
             },
             lock,
             starter,

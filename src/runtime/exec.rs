@@ -24,7 +24,6 @@ use crate::runtime::process::become_program;
 use crate::runtime::report;
 use crate::runtime::report::Received;
 use crate::runtime::trampoline;
-use crate::sys;
 use crate::sys::process;
 use crate::sys::process::Child;
 use crate::sys::process::Side;
@@ -140,6 +139,6 @@ fn open_terminal(join: &Join<'_>, socket: &OwnedFd) -> anyhow::Result<()> {
         )?;
     }
     report::send_descriptor(socket.as_fd(), pty.master.as_fd(), 0)?;
-    sys::terminal::set_controlling(pty.slave.as_fd())?;
+    terminal::set_controlling(pty.slave.as_fd())?;
     Stdio::of_terminal(&pty.slave)?.install()
 }

@@ -36,11 +36,7 @@ fn run(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, 
                     .as_ref()
                     .expect("set_up has looked at it"),
                 user: bundle.user,
-                seccomp: bundle
-                    .spec
-                    .linux()
-                    .as_ref()
-                    .and_then(|linux| linux.seccomp().as_ref()),
+                filter: bundle.filter,
             };
             process::become_program(&program, bundle.ids.is_single(), &executable, socket)
         }

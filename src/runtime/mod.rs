@@ -49,12 +49,12 @@ mod user;
 
 use std::path::PathBuf;
 
-use oci_spec::runtime::LinuxSeccomp;
 use oci_spec::runtime::Process;
 use oci_spec::runtime::Spec;
 
 use crate::sys::idmap::IdMaps;
 
+pub use seccomp::Filter;
 pub use spawn::Running;
 pub use spawn::Stdio;
 pub use spawn::create;
@@ -67,13 +67,13 @@ pub struct Bundle<'a> {
     /// The user as an image names it (`name`, `uid:gid`…), looked up inside the root file system;
     /// it takes the place of `process.user`.
     pub user: Option<&'a str>,
+    /// The filter of system calls, compiled.
+    pub filter: Option<&'a Filter>,
 }
 
 /// Where the root file system comes from.
 #[derive(Debug)]
 pub enum Rootfs {
-    /// A writable directory, used as it is.
-    Directory(PathBuf),
     /// Layers below a writable directory, joined by overlayfs.
     Overlay(Overlay),
     /// The same layers, copied into `merged` at the first start.
@@ -98,5 +98,5 @@ pub struct Overlay {
 pub struct Program<'a> {
     pub process: &'a Process,
     pub user: Option<&'a str>,
-    pub seccomp: Option<&'a LinuxSeccomp>,
+    pub filter: Option<&'a Filter>,
 }

@@ -18,7 +18,6 @@ use crate::error::fail;
 use crate::runtime::Program;
 use crate::runtime::caps;
 use crate::runtime::caps::Sets;
-use crate::runtime::seccomp;
 use crate::runtime::trampoline;
 use crate::runtime::user;
 use crate::runtime::user::User;
@@ -239,11 +238,10 @@ fn usable(path: &Path) -> Result<(), Errno> {
 }
 
 fn install_filter(program: &Program<'_>) -> anyhow::Result<()> {
-    let Some(profile) = program.seccomp else {
-        return Ok(());
-    };
-    let filter = seccomp::compile(profile).context("cannot compile the seccomp profile")?;
-    sys::seccomp::install(&filter, seccomp::flags(profile))
-        .context("cannot install the seccomp filter")?;
-    Ok(())
+    match program.filter {
+        Some(filter) => filter
+            .install()
+            .context("cannot install the seccomp filter"),
+        None => Ok(()),
+    }
 }

@@ -53,7 +53,7 @@ pub struct Prepared {
 /// Must: run in a mount namespace of our own, with the host's files.
 pub fn prepare(spec: &Spec) -> anyhow::Result<Prepared> {
     // Nothing that happens here may propagate to the host.
-    sys::mount::set_propagation(
+    mount::set_propagation(
         Path::new("/"),
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )?;
@@ -85,7 +85,6 @@ impl Prepared {
             // Linux: overlay checks as the mounter's ids whether it may write to the upper
             // directory, which before they are mapped it may not (EACCES).
             Rootfs::Overlay(overlay) => mount_overlay(overlay)?,
-            Rootfs::Directory(directory) => mount_directory(directory)?,
             Rootfs::Copy(overlay) => {
                 flatten::copy(overlay)?;
                 mount_directory(&overlay.merged)?

@@ -123,10 +123,6 @@ impl Streams {
         }
     }
 
-    pub fn has_output(&self) -> bool {
-        self.stdout.is_some() || self.stderr.is_some()
-    }
-
     /// Takes input of a client; dropped when the container's input is closed.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.stdin.is_some() && !self.close_stdin {

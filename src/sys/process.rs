@@ -262,11 +262,6 @@ pub fn set_keep_caps(keep: bool) -> Result<()> {
     prctl("PR_SET_KEEPCAPS", libc::PR_SET_KEEPCAPS, keep.into())
 }
 
-/// Orphans of our descendants become our children instead of init's.
-pub fn set_child_subreaper() -> Result<()> {
-    prctl("PR_SET_CHILD_SUBREAPER", libc::PR_SET_CHILD_SUBREAPER, 1)
-}
-
 /// Sets all three uids and gids and the supplementary groups of this (single-threaded) process.
 pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
     if let Some(groups) = groups {

@@ -89,9 +89,3 @@ pub fn send(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
         format!("pidfd_send_signal({}, {signal})", pidfd.as_raw_fd())
     })
 }
-
-/// The program ends when it writes to a closed pipe, as every command does that is not a server.
-pub fn restore_sigpipe() {
-    // SAFETY: SIG_DFL is a valid disposition.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-}

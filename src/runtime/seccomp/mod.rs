@@ -48,6 +48,34 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
+/// A program of classic BPF, ready to be installed.
+pub struct Filter {
+    program: Vec<Instruction>,
+    flags: u32,
+}
+
+impl Filter {
+    pub fn of_profile(profile: &LinuxSeccomp) -> Result<Filter> {
+        Ok(Filter {
+            program: compile(profile)?,
+            flags: flags(profile),
+        })
+    }
+
+    /// The default for a container that is left these capabilities.
+    pub fn standard(capabilities: &HashSet<Capability>) -> Filter {
+        Filter {
+            program: default_program(capabilities),
+            flags: 0,
+        }
+    }
+
+    /// Installs it for this process and what it executes.
+    pub fn install(&self) -> crate::sys::Result<()> {
+        crate::sys::seccomp::install(&self.program, self.flags)
+    }
+}
+
 /// Turns a profile into a program for `sys::seccomp::install`.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>> {
     let program = assemble(&Rules::new(profile)?);
