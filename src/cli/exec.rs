@@ -74,23 +74,23 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         size: session::size(),
     };
     if args.detach {
-        return detached(engine, &container, &request);
+        return detached(&container, &request);
     }
     let signals = session::catch_signals()?;
     let (streams, theirs) = Streams::new(args.interactive, args.tty)?;
-    let joined = engine::exec::exec(engine, &container, &request, theirs)?;
+    let joined = engine::exec::exec(&container, &request, theirs)?;
     let status = Session::new(joined, streams, args.interactive)?.run(&signals)?;
     Ok(u8::try_from(status).unwrap_or(255))
 }
 
 /// Starts the command in a process of its own, which waits for it and is its parent.
-fn detached(engine: &Engine, container: &Container, request: &Request) -> anyhow::Result<u8> {
+fn detached(container: &Container, request: &Request) -> anyhow::Result<u8> {
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
     let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
     let stdio = (!request.terminal)
         .then(|| Stdio::of_terminal(&null))
         .transpose()?;
-    let joined = engine::exec::exec(engine, container, request, stdio)?;
+    let joined = engine::exec::exec(container, request, stdio)?;
     // Its parent is this process; when that ends, the command is left to the next reaper. With
     // a terminal somebody has to hold the master, or the command is hung up.
     if let Some(master) = joined.terminal {
@@ -219,7 +219,7 @@ impl Session {
                 self.pass_signal(signals);
             }
             if input {
-                self.pass_input(stdin)?;
+                self.pass_input(stdin);
             }
             if stdout {
                 pass(
@@ -277,9 +277,9 @@ impl Session {
         }
     }
 
-    fn pass_input(&mut self, stdin: BorrowedFd<'_>) -> anyhow::Result<()> {
+    fn pass_input(&mut self, stdin: BorrowedFd<'_>) {
         let length = match rustix::io::read(stdin, &mut self.buffer) {
-            Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
+            Err(Errno::INTR | Errno::AGAIN) => return,
             result => result.unwrap_or(0),
         };
         if length == 0 {
@@ -287,7 +287,7 @@ impl Session {
             if !self.terminal {
                 self.streams.stdin = None;
             }
-            return Ok(());
+            return;
         }
         let written = match &self.streams.stdin {
             Some(to) => write_all(to.as_fd(), &self.buffer[..length]),
@@ -298,7 +298,6 @@ impl Session {
             self.streams.stdin = None;
             self.reads_stdin = false;
         }
-        Ok(())
     }
 }
 

@@ -68,7 +68,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         return Ok(0);
     }
     if args.format.as_deref() == Some("json") {
-        let values: Vec<Value> = images.iter().map(|image| summary(image)).collect();
+        let values: Vec<Value> = images.iter().map(summary).collect();
         output::print_line(&serde_json::to_string_pretty(&values)?)?;
         return Ok(0);
     }

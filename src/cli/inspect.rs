@@ -1,5 +1,6 @@
 //! `rbox inspect`.
 
+use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 
@@ -13,6 +14,7 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::text::signal;
 use crate::text::template::Template;
+use crate::text::time;
 
 /// Print all that is known of containers or images
 #[derive(Debug, clap::Args)]
@@ -90,12 +92,12 @@ fn describe(container: &Container) -> anyhow::Result<Value> {
     let zero = "0001-01-01T00:00:00Z".to_owned();
     let (pid, exit_code, started, finished, error) = match &status {
         Status::Created => (0, 0, zero.clone(), zero, String::new()),
-        Status::Running(state) => (state.pid, 0, state.started.to_string(), zero, String::new()),
+        Status::Running(state) => (state.pid, 0, go_time(state.started), zero, String::new()),
         Status::Exited(exit) => (
             0,
             exit.status,
-            exit.started.to_string(),
-            exit.finished.to_string(),
+            go_time(exit.started),
+            go_time(exit.finished),
             exit.error.clone().unwrap_or_default(),
         ),
     };
@@ -116,7 +118,7 @@ fn describe(container: &Container) -> anyhow::Result<Value> {
         .collect();
     Ok(json!({
         "Id": config.id,
-        "Created": config.created.to_string(),
+        "Created": go_time(config.created),
         "Path": args.first(),
         "Args": args.get(1..).unwrap_or_default(),
         "State": {
@@ -167,4 +169,8 @@ fn describe(container: &Container) -> anyhow::Result<Value> {
         },
         "NetworkSettings": { "Ports": {}, "Networks": { config.network.name(): {} } },
     }))
+}
+
+fn go_time(moment: Timestamp) -> String {
+    time::rfc3339_nano(moment, &time::local_zone())
 }

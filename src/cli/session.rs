@@ -143,7 +143,7 @@ impl Session<'_> {
             if signal {
                 self.pass_signal();
             }
-            if input && self.read_input(stdin)? {
+            if input && self.read_input(stdin) {
                 return Ok(End::Detached);
             }
             if heard && let Some(end) = self.hear()? {
@@ -187,17 +187,17 @@ impl Session<'_> {
     }
 
     /// Whether the person detached.
-    fn read_input(&mut self, stdin: BorrowedFd<'_>) -> anyhow::Result<bool> {
+    fn read_input(&mut self, stdin: BorrowedFd<'_>) -> bool {
         let length = match rustix::io::read(stdin, &mut self.buffer[..INPUT]) {
             Ok(length) => length,
-            Err(Errno::INTR | Errno::AGAIN) => return Ok(false),
+            Err(Errno::INTR | Errno::AGAIN) => return false,
             // EIO: a background process group's terminal, or one that hung up.
             Err(_) => 0,
         };
         if length == 0 {
             self.stdin_open = false;
             self.connection.send(&Request::StdinClosed).ok();
-            return Ok(false);
+            return false;
         }
         let input = &self.buffer[..length];
         let (passed, detached) = match &mut self.detach {
@@ -209,7 +209,7 @@ impl Session<'_> {
             // It may have ended just now; its exit is on the way.
             self.connection.send(&Request::Stdin(&passed)).ok();
         }
-        Ok(detached)
+        detached
     }
 }
 

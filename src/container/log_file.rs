@@ -197,7 +197,10 @@ mod tests {
 
     #[test]
     fn a_long_line_is_written_in_parts() {
-        let records = written(&[(Stream::Stdout, &[b'x'; 40_000]), (Stream::Stdout, b"\n")]);
+        let records = written(&[
+            (Stream::Stdout, &vec![b'x'; 40_000]),
+            (Stream::Stdout, b"\n"),
+        ]);
         let lengths: Vec<(bool, usize)> = records
             .iter()
             .map(|(_, whole, text)| (*whole, text.len()))

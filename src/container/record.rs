@@ -279,7 +279,7 @@ impl Container {
                 // Its directories are made at the first start, and no end of it was recorded: the
                 // machine went down under it.
                 None if self.data.join("upper").exists() && !self.is_locked()? => {
-                    Status::Exited(self.lost(self.config.created))
+                    Status::Exited(lost(self.config.created))
                 }
                 None => Status::Created,
             });
@@ -287,23 +287,24 @@ impl Container {
         match exit {
             Some(exit) if exit.started >= state.started => Ok(Status::Exited(exit)),
             _ if self.is_locked().with_context(cannot)? => Ok(Status::Running(state)),
-            // The supervisor was killed, and the container with it.
-            _ => Ok(match record::load_if_present(&self.exit_file())? {
-                Some(exit) => Status::Exited(exit),
-                None => Status::Exited(self.lost(state.started)),
-            }),
+            // It has ended since the first look, or its supervisor was killed, and it with that.
+            _ => {
+                let exit: Option<Exit> = record::load_if_present(&self.exit_file())?;
+                let seen = exit.filter(|exit| exit.started >= state.started);
+                Ok(Status::Exited(seen.unwrap_or_else(|| lost(state.started))))
+            }
         }
     }
+}
 
-    /// How a container counts whose end nobody saw: as killed.
-    fn lost(&self, started: Timestamp) -> Exit {
-        Exit {
-            status: 137,
-            signal: Some(9),
-            started,
-            finished: started,
-            error: Some("the end of it was not seen: its supervisor was killed".into()),
-        }
+/// How a container counts whose end nobody saw: as killed.
+fn lost(started: Timestamp) -> Exit {
+    Exit {
+        status: 137,
+        signal: Some(9),
+        started,
+        finished: started,
+        error: Some("the end of it was not seen: its supervisor was killed".into()),
     }
 }
 

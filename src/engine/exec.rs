@@ -9,10 +9,10 @@ use oci_spec::runtime::Spec;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 
+use crate::config::ids::Ids;
 use crate::container::record::Container;
 use crate::container::record::State;
 use crate::container::record::Status;
-use crate::engine::Engine;
 use crate::engine::connect::not_running;
 use crate::engine::start;
 use crate::runtime::Program;
@@ -37,7 +37,6 @@ pub struct Request {
 ///
 /// Must: be called by a single-threaded process.
 pub fn exec(
-    engine: &Engine,
     container: &Container,
     request: &Request,
     stdio: Option<Stdio>,
@@ -54,7 +53,7 @@ pub fn exec(
     let join = Join {
         pidfd: pidfd.as_fd(),
         namespaces: namespaces(&spec),
-        single_id: engine.ids()?.maps.is_single(),
+        single_id: Ids::detect()?.maps.is_single(),
         program: Program {
             process: &process,
             user: Some(request.user.as_deref().unwrap_or(&container.config.user)),

@@ -215,7 +215,12 @@ fn store(dirs: &Dirs) -> Store {
         graph_driver_name: "overlay",
         graph_root: dirs.data.display().to_string(),
         image_store: Images {
-            number: entries(&dirs.image_ids(), |name| name.ends_with(".json")).len(),
+            number: entries(&dirs.image_ids(), |name| {
+                Path::new(name)
+                    .extension()
+                    .is_some_and(|kind| kind == "json")
+            })
+            .len(),
         },
         run_root: dirs.run.display().to_string(),
     }

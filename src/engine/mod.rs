@@ -14,7 +14,6 @@ pub mod remove;
 pub mod start;
 pub mod stop;
 
-use crate::config::ids::Ids;
 use crate::store::dirs::Dirs;
 
 /// What every verb needs.
@@ -27,10 +26,5 @@ impl Engine {
         Ok(Engine {
             dirs: Dirs::open()?,
         })
-    }
-
-    /// The ids that containers of this user get; looked up when asked, since many verbs do not.
-    pub fn ids(&self) -> anyhow::Result<Ids> {
-        Ids::detect()
     }
 }

@@ -9,6 +9,7 @@ use anyhow::Context;
 use anyhow::bail;
 use oci_spec::runtime::Spec;
 
+use crate::config::ids::Ids;
 use crate::container::config::Config;
 use crate::container::config::Network;
 use crate::container::config::Seccomp;
@@ -93,7 +94,7 @@ pub fn filter(config: &Config) -> anyhow::Result<Option<Filter>> {
 
 impl Prepared {
     fn new(engine: &Engine, container: &Container, options: Options) -> anyhow::Result<Prepared> {
-        let ids = engine.ids()?.maps;
+        let ids = Ids::detect()?.maps;
         let files = write_files(container)?;
         let host = Host {
             single_id: ids.is_single(),

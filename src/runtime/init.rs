@@ -85,7 +85,7 @@ fn set_up(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow
     if spec
         .root()
         .as_ref()
-        .and_then(|root| root.readonly())
+        .and_then(oci_spec::runtime::Root::readonly)
         .unwrap_or(false)
     {
         let read_only = sys::mount::Attributes::MOUNT_ATTR_RDONLY;

@@ -138,7 +138,7 @@ fn namespace_flags(bundle: &Bundle<'_>) -> anyhow::Result<i32> {
             LinuxNamespaceType::User => libc::CLONE_NEWUSER,
             LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
             LinuxNamespaceType::Network => libc::CLONE_NEWNET,
-            other => bail!("cannot make a {other} namespace: not supported"),
+            LinuxNamespaceType::Time => bail!("cannot make a time namespace: not supported"),
         };
     }
     Ok(flags)

@@ -38,6 +38,7 @@ impl Lock {
     }
 
     /// `None` where somebody holds the lock exclusively.
+    #[cfg(test)]
     pub fn try_shared(path: &Path) -> Result<Option<Self>> {
         Self::take(path, FlockOperation::NonBlockingLockShared)
     }

@@ -349,6 +349,7 @@ fn overwrite_arguments(title: &str) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
     fn an_exit_status_is_the_code_or_128_plus_the_signal() {
@@ -360,7 +361,6 @@ mod tests {
             let pid = Pid::from_child(&child);
             let pidfd =
                 rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
-            use std::os::fd::AsFd;
             let exit = wait(pidfd.as_fd()).unwrap();
             child.wait().ok();
             exit

@@ -1,7 +1,6 @@
 //! Durations: Go's form (`1h30m`, `500ms`) in and out, and Docker's words for people
 //! (`About a minute`, `3 hours`).
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -71,43 +70,6 @@ fn parse_part(text: &str) -> Option<(u64, &str)> {
     Some((nanos, rest))
 }
 
-/// Go's form: `1h30m0s`, `1.5s`, `500ms`, `0s`.
-pub fn format(duration: Duration) -> String {
-    let nanos = duration.as_nanos();
-    if nanos == 0 {
-        return "0s".to_owned();
-    }
-    if nanos < 1_000_000_000 {
-        let (unit, name) = match nanos {
-            0..1_000 => (1, "ns"),
-            1_000..1_000_000 => (1_000, "µs"),
-            _ => (1_000_000, "ms"),
-        };
-        return decimal(nanos, unit, name);
-    }
-    let mut text = String::new();
-    let seconds = duration.as_secs();
-    // Writing to a String cannot fail.
-    if seconds >= 3600 {
-        write!(text, "{}h", seconds / 3600).ok();
-    }
-    if seconds >= 60 {
-        write!(text, "{}m", seconds / 60 % 60).ok();
-    }
-    text + &decimal(nanos % 60_000_000_000, 1_000_000_000, "s")
-}
-
-fn decimal(nanos: u128, unit: u128, name: &str) -> String {
-    let width = unit.ilog10() as usize;
-    let fraction = format!("{:0width$}", nanos % unit);
-    let fraction = fraction.trim_end_matches('0');
-    let whole = nanos / unit;
-    if fraction.is_empty() {
-        return format!("{whole}{name}");
-    }
-    format!("{whole}.{fraction}{name}")
-}
-
 /// Docker's words: `Less than a second`, `12 seconds`, `About a minute`, `2 hours`, `5 days`.
 pub fn human(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -141,29 +103,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_durations_are_parsed_and_printed() {
+    fn go_durations_are_parsed() {
         let table = [
-            ("0", 0, "0s"),
-            ("0s", 0, "0s"),
-            ("5s", 5_000_000_000, "5s"),
-            ("+5s", 5_000_000_000, "5s"),
-            ("1h30m", 5_400_000_000_000, "1h30m0s"),
-            ("90m", 5_400_000_000_000, "1h30m0s"),
-            ("500ms", 500_000_000, "500ms"),
-            ("1.5s", 1_500_000_000, "1.5s"),
-            (".5s", 500_000_000, "500ms"),
-            ("1.s", 1_000_000_000, "1s"),
-            ("3us", 3_000, "3µs"),
-            ("3µs", 3_000, "3µs"),
-            ("1500ns", 1_500, "1.5µs"),
-            ("1h", 3_600_000_000_000, "1h0m0s"),
-            ("1m0.000000001s", 60_000_000_001, "1m0.000000001s"),
-            ("100h", 360_000_000_000_000, "100h0m0s"),
+            ("0", 0),
+            ("0s", 0),
+            ("5s", 5_000_000_000),
+            ("+5s", 5_000_000_000),
+            ("1h30m", 5_400_000_000_000),
+            ("90m", 5_400_000_000_000),
+            ("500ms", 500_000_000),
+            ("1.5s", 1_500_000_000),
+            (".5s", 500_000_000),
+            ("1.s", 1_000_000_000),
+            ("3us", 3_000),
+            ("3µs", 3_000),
+            ("1500ns", 1_500),
+            ("1h", 3_600_000_000_000),
+            ("1m0.000000001s", 60_000_000_001),
+            ("100h", 360_000_000_000_000),
         ];
-        for (text, nanos, printed) in table {
+        for (text, nanos) in table {
             let duration = parse(text).unwrap();
             assert_eq!(duration.as_nanos(), nanos, "{text}");
-            assert_eq!(format(duration), printed, "{text}");
         }
     }
 

@@ -15,19 +15,6 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\n' || c == '\t')
 }
 
-/// Bytes that ought to be text, on one line; what is no UTF-8 becomes `\xNN`.
-pub fn bytes(text: &[u8]) -> String {
-    let mut out = String::with_capacity(text.len());
-    for chunk in text.utf8_chunks() {
-        out.push_str(&line(chunk.valid()));
-        for byte in chunk.invalid() {
-            // Writing to a String cannot fail.
-            write!(out, "\\x{byte:02x}").ok();
-        }
-    }
-    out
-}
-
 fn escape(text: &str, keep: fn(char) -> bool) -> Cow<'_, str> {
     let bad = |c: char| is_dangerous(c) && !keep(c);
     if !text.contains(bad) {
@@ -79,6 +66,5 @@ mod tests {
         }
         assert!(matches!(line("plain"), Cow::Borrowed(_)));
         assert_eq!(lines("a\n\tb\x1b\r"), "a\n\tb\\x1b\\r");
-        assert_eq!(bytes(b"a\xff\x1bb"), "a\\xff\\x1bb");
     }
 }

@@ -115,6 +115,7 @@ static CAPABILITY_TABLES: [Table; CAPABILITIES] = {
 };
 
 /// The profile for a container that keeps these capabilities.
+#[cfg(test)]
 pub fn default_profile(capabilities: &HashSet<Capability>) -> LinuxSeccomp {
     let mut names = words(ALWAYS);
     names.extend(words(NESTED));

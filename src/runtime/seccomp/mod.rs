@@ -28,7 +28,8 @@ use oci_spec::runtime::Capability;
 use oci_spec::runtime::LinuxSeccomp;
 use oci_spec::runtime::LinuxSeccompFilterFlag;
 
-pub use crate::runtime::seccomp::default::default_profile;
+#[cfg(test)]
+use crate::runtime::seccomp::default::default_profile;
 
 use crate::runtime::seccomp::assembler::Assembler;
 use crate::runtime::seccomp::assembler::Label;

@@ -140,10 +140,6 @@ impl Template {
         })
     }
 
-    pub fn is_table(&self) -> bool {
-        self.table
-    }
-
     /// Executes the template for one value. No newline is added.
     pub fn execute(&self, data: &Value) -> Result<String> {
         exec::execute(&self.nodes, data).map_err(|fault| to_error(&self.source, fault))
