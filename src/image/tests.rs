@@ -112,6 +112,7 @@ fn names_in(dir: &std::path::Path) -> Vec<String> {
         .collect()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "callers may fail")]
 fn nothing_in_use() -> anyhow::Result<HashSet<Digest>> {
     Ok(HashSet::new())
 }
@@ -313,10 +314,10 @@ fn serve(mut stream: TcpStream, answer: &impl Fn(&str, &str) -> Answer, log: &Mu
     let (status, headers, body) = answer(&path, &head);
     let mut text = format!("HTTP/1.1 {status} X\r\nConnection: close\r\n");
     for (name, value) in headers {
-        text += &format!("{name}: {value}\r\n");
+        text.push_str(&[name, ": ", &value, "\r\n"].concat());
     }
     if !text.contains("Content-Length") {
-        text += &format!("Content-Length: {}\r\n", body.len());
+        text.push_str(&["Content-Length: ", &body.len().to_string(), "\r\n"].concat());
     }
     stream.write_all(format!("{text}\r\n").as_bytes()).ok();
     stream.write_all(&body).ok();
@@ -378,10 +379,12 @@ fn a_broken_download_is_taken_up_where_it_broke() {
     }
 }
 
+/// Changes an honest answer.
+type Lie = fn(&Made, &str, Answer) -> Answer;
+
 #[test]
 fn registries_that_lie_are_refused_and_leave_nothing() {
     let (_base, dirs) = store("pull-lies");
-    type Lie = fn(&Made, &str, Answer) -> Answer;
     let lies: [(Lie, &str); 6] = [
         (
             |made, path, mut answer| {

@@ -2,7 +2,6 @@
 //! hashed and counted as they are read.
 
 use std::io;
-use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
 use std::sync::mpsc::Receiver;
@@ -171,11 +170,6 @@ fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(count)
-}
-
-/// Whether an input has nothing more to give.
-pub fn at_end(input: &mut impl BufRead) -> io::Result<bool> {
-    Ok(input.fill_buf()?.is_empty())
 }
 
 #[cfg(test)]
