@@ -31,6 +31,7 @@ mod wait;
 
 use std::ffi::OsString;
 
+use anyhow::Context;
 use clap::ArgAction;
 use clap::Command;
 use clap::CommandFactory;
@@ -111,6 +112,9 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
 }
 
 fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
+    if let Verb::Create(_) | Verb::Load(_) | Verb::Pull(_) | Verb::Run(_) = verb {
+        tell_single_id(engine)?;
+    }
     match verb {
         Verb::Attach(args) => attach::run(engine, args),
         Verb::Create(args) => create::run(engine, args),
@@ -132,6 +136,21 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Tag(args) => tag::run(engine, args),
         Verb::Wait(args) => wait::run(engine, args),
     }
+}
+
+/// Says once to each user what containers with one id cannot do.
+fn tell_single_id(engine: &Engine) -> anyhow::Result<()> {
+    let told = engine.dirs.told_single_id();
+    if let Some(reason) = &engine.ids()?.single_because
+        && !told.exists()
+    {
+        output::print_warning(&format!(
+            "{reason}: containers have one id; files of other owners count as yours there, and programs cannot change users"
+        ));
+        output::print_hint("`rbox doctor` shows how to get more ids (this is said once)");
+        std::fs::write(&told, "").with_context(|| format!("cannot write {}", told.display()))?;
+    }
+    Ok(())
 }
 
 /// The command line as it is parsed: every switch also takes `=true` and `=false`, as those of

@@ -53,8 +53,12 @@ impl Write for Stdout {
 pub fn print_error(err: &anyhow::Error) {
     eprintln!("Error: {}", escape::line(&error::message(err)));
     if let Some(hint) = error::hint(err) {
-        eprintln!("Hint: {hint}");
+        print_hint(hint);
     }
+}
+
+pub fn print_hint(hint: &str) {
+    eprintln!("Hint: {hint}");
 }
 
 /// Something that went wrong and was passed over.

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use anyhow::Context;
 use jiff::Timestamp;
 
-use crate::config::ids::Ids;
 use crate::container::config::Config;
 use crate::container::config::Network;
 use crate::container::config::Seccomp;
@@ -84,7 +83,7 @@ pub fn create(engine: &Engine, image: &Image, request: Request) -> anyhow::Resul
 }
 
 fn config(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Config> {
-    let ids = Ids::detect()?;
+    let ids = engine.ids()?;
     let tag = ids.maps.tag();
     // Also says so where a layer has been unpacked for other ids.
     let lower = image::layers::lowerdirs(&engine.dirs, image, &tag)?;

@@ -14,17 +14,33 @@ pub mod remove;
 pub mod start;
 pub mod stop;
 
+use std::cell::OnceCell;
+
+use crate::config::ids::Ids;
 use crate::store::dirs::Dirs;
 
 /// What every verb needs.
 pub struct Engine {
     pub dirs: Dirs,
+    ids: OnceCell<Ids>,
 }
 
 impl Engine {
     pub fn open() -> anyhow::Result<Engine> {
         Ok(Engine {
             dirs: Dirs::open()?,
+            ids: OnceCell::new(),
         })
+    }
+
+    /// The ids that containers of this user get; looked up once, when first asked.
+    pub fn ids(&self) -> anyhow::Result<&Ids> {
+        match self.ids.get() {
+            Some(ids) => Ok(ids),
+            None => {
+                let ids = Ids::detect()?;
+                Ok(self.ids.get_or_init(|| ids))
+            }
+        }
     }
 }

@@ -9,7 +9,6 @@ use anyhow::Context;
 use anyhow::bail;
 use oci_spec::runtime::Spec;
 
-use crate::config::ids::Ids;
 use crate::container::config::Config;
 use crate::container::config::Network;
 use crate::container::config::Seccomp;
@@ -94,7 +93,7 @@ pub fn filter(config: &Config) -> anyhow::Result<Option<Filter>> {
 
 impl Prepared {
     fn new(engine: &Engine, container: &Container, options: Options) -> anyhow::Result<Prepared> {
-        let ids = Ids::detect()?.maps;
+        let ids = engine.ids()?.maps.clone();
         let files = write_files(container)?;
         let host = Host {
             single_id: ids.is_single(),

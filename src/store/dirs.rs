@@ -146,6 +146,11 @@ impl Dirs {
         self.run.join("no-overlay")
     }
 
+    /// Exists once the user has been told that containers have one id only.
+    pub fn told_single_id(&self) -> PathBuf {
+        self.data.join("told-single-id")
+    }
+
     pub fn run_containers(&self) -> PathBuf {
         self.run.join("containers")
     }

@@ -114,6 +114,7 @@ fn supervise(order: Order<'_>) -> anyhow::Result<()> {
     } else {
         drop(starter);
     }
+    process::trim_heap();
     let exit = supervisor.run()?;
     supervisor.finish(&order.lock, exit)
 }

@@ -190,9 +190,11 @@ pub(super) fn overlay(dirs: &Dirs, probes: &[Probe]) -> Finding {
     }
     let said = found(OVERLAY).map_or("not tried", |probe| probe.message.as_str());
     let place = dirs.data.display();
-    Finding::fail(
+    Finding::warn(
         OVERLAY,
-        format!("cannot be mounted with userxattr in {place} ({kind}): {said}"),
+        format!(
+            "cannot be mounted with userxattr in {place} ({kind}): {said}; each container gets a copy of its image"
+        ),
         Some("export XDG_DATA_HOME=/a/directory/on/ext4-xfs-or-btrfs".to_owned()),
     )
 }
