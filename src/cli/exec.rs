@@ -64,6 +64,7 @@ pub struct Args {
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let mut words = args.container_and_command.into_iter();
+    flags::refuse_flag(words.as_slice())?;
     let container = Container::find(&engine.dirs, &words.next().unwrap_or_default())?;
     let request = Request {
         command: words.collect(),

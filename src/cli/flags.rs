@@ -147,6 +147,7 @@ impl ContainerFlags {
             }
         }
         let mut words = image_and_command.into_iter();
+        refuse_flag(words.as_slice())?;
         Ok(Request {
             image: words.next().unwrap_or_default(),
             command: words.collect(),
@@ -169,6 +170,19 @@ impl ContainerFlags {
             stop_signal,
             stop_timeout,
         })
+    }
+}
+
+/// The first word of a command line that goes on with a container's own may not be a flag: clap takes
+/// an unknown one for it.
+pub fn refuse_flag(words: &[String]) -> anyhow::Result<()> {
+    match words.first() {
+        Some(word) if word.starts_with('-') => Err(fail(
+            Kind::Usage,
+            format!("unknown flag {}", word.split('=').next().unwrap_or(word)),
+        )
+        .hint("`rbox COMMAND --help` tells what there is")),
+        _ => Ok(()),
     }
 }
 

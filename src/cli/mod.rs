@@ -52,7 +52,6 @@ const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"));
 #[command(
     name = "rbox",
     version = VERSION,
-    disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100

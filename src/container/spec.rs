@@ -121,23 +121,14 @@ pub fn of(config: &Config, host: Host) -> anyhow::Result<Spec> {
         .path("rootfs")
         .readonly(config.read_only)
         .build()?;
-    let mut spec = SpecBuilder::default()
+    Ok(SpecBuilder::default()
         .version("1.2.0")
         .root(root)
+        .hostname(config.hostname.clone())
         .mounts(mounts(config, &host)?)
         .process(process)
-        .linux(linux);
-    if config.network != Network::Host || config.hostname != host_name() {
-        spec = spec.hostname(config.hostname.clone());
-    }
-    Ok(spec.build()?)
-}
-
-fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
+        .linux(linux)
+        .build()?)
 }
 
 /// The image's and the user's variables, with what a container has in any case.
