@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -20,6 +21,9 @@ use crate::store::dirs::Dirs;
 use crate::store::record;
 use crate::store::record::Record;
 use crate::sys::lock;
+
+/// The file of the run lock.
+const LOCK: &str = "lock";
 
 /// A container that exists.
 #[derive(Clone, Debug)]
@@ -236,7 +240,7 @@ impl Container {
     }
 
     fn lock_file(&self) -> PathBuf {
-        self.run.join("lock")
+        self.run.join(LOCK)
     }
 
     /// Takes the run lock. `None`: the container runs, or somebody is starting or removing it.
@@ -261,7 +265,12 @@ impl Container {
     }
 
     fn is_locked(&self) -> anyhow::Result<bool> {
-        match std::fs::File::open(self.lock_file()) {
+        Container::is_locked_at(&self.run)
+    }
+
+    /// Whether somebody holds the run lock in this runtime directory of a container.
+    pub fn is_locked_at(run: &Path) -> anyhow::Result<bool> {
+        match std::fs::File::open(run.join(LOCK)) {
             Ok(file) => Ok(lock::is_held(file.as_fd())?),
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(err) => Err(err.into()),

@@ -14,6 +14,7 @@ use crate::container::config::Volume;
 use crate::container::name;
 use crate::container::record::Container;
 use crate::engine::Engine;
+use crate::engine::sweep;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -65,6 +66,7 @@ pub fn create(engine: &Engine, image: &Image, request: Request) -> anyhow::Resul
     } else {
         Durability::Durable
     };
+    sweep::sweep(engine)?;
     let _references = Lock::shared(&dirs.lock_file())?;
     let config = config(engine, image, request).context(cannot.clone())?;
     if let Some(name) = given_name {

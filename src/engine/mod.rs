@@ -13,6 +13,7 @@ pub mod info;
 pub mod remove;
 pub mod start;
 pub mod stop;
+pub mod sweep;
 
 use std::cell::OnceCell;
 

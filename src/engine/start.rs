@@ -20,6 +20,7 @@ use crate::container::spec::Host;
 use crate::engine::Engine;
 use crate::engine::connect::Connection;
 use crate::engine::create::overlay_dirs;
+use crate::engine::sweep;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -64,6 +65,7 @@ pub fn start(
             container.name
         );
     }
+    sweep::end_leftover(container).with_context(cannot)?;
     let prepared = Prepared::new(engine, container, options).with_context(cannot)?;
     let (ours, theirs) = socket::pair()?;
     fork_supervisor(engine, container, &prepared, lock, theirs, options)?;

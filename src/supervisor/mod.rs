@@ -9,9 +9,9 @@
 //! parent-death signal, kills the container; the records then say what was last known.
 //!
 //! At the end, in this order: what the streams still hold is read; `exit.json` is written, or with
-//! `--rm` the name is freed, which is when the container is gone; the lock is released; clients
-//! hear the exit status; files of a removed container are deleted. A client that has heard the
-//! status finds records that agree with it.
+//! `--rm` the name is freed, which is when the container is gone; the lock is released, or with `--rm`
+//! kept to the end; clients hear the exit status; files of a removed container are deleted. A client
+//! that has heard the status finds records that agree with it.
 //!
 //! Clients that read slowly make the container wait, like a full pipe does; nothing is dropped.
 
@@ -166,7 +166,7 @@ fn start<'a>(
         started,
         pid,
         supervisor: rustix::process::getpid().as_raw_pid(),
-        start_ticks: start_ticks(pid).unwrap_or(0),
+        start_ticks: process::start_ticks(pid).unwrap_or(0),
     };
     // The runtime directory is gone after a power cut, and so is what the record tells of.
     record::save(&container.state_file(), &state, Durability::Volatile)?;
@@ -258,13 +258,6 @@ fn open_userns(pid: i32) -> anyhow::Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/user");
     rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("cannot open {path}"))
-}
-
-/// Field 22 of /proc/PID/stat (proc(5)).
-fn start_ticks(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(19)?.parse().ok()
 }
 
 /// What a descriptor of the poll set is.
@@ -436,7 +429,9 @@ impl Supervisor<'_> {
     fn finish(mut self, lock: &RunLock, exit: Exit) -> anyhow::Result<()> {
         let record = record_of(self.started, &exit, None);
         let recorded = record_end(self.dirs, self.container, &record, Some(&self.userns));
-        lock.release()?;
+        if !self.container.config.remove {
+            lock.release()?;
+        }
         for client in &mut self.clients {
             client.tell(&Reply::Exit(exit));
         }
@@ -493,11 +488,11 @@ fn record_end(
 }
 
 /// Deletes the files of a container whose name is free already. What fails here is collected by
-/// the next `rbox rm` or `system prune`.
+/// the next command that creates a container (`engine::sweep`).
 fn remove_files(container: &Container, userns: &OwnedFd) {
     let remove = || -> anyhow::Result<()> {
-        remove::remove_tree(&container.run)?;
-        remove_as_root_of(userns, &container.data)
+        remove_as_root_of(userns, &container.data)?;
+        remove::remove_tree(&container.run)
     };
     remove().ok();
 }

@@ -324,6 +324,14 @@ pub(super) fn check(result: libc::c_long, call: impl FnOnce() -> String) -> Resu
     })
 }
 
+/// When a process was started, in clock ticks since boot: field 22 of /proc/PID/stat (proc(5)). With
+/// the pid it names one process for ever.
+pub fn start_ticks(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(19)?.parse().ok()
+}
+
 /// What `ps` shows for this process: its name (15 bytes) and, as far as the room that
 /// exec left for the arguments goes, its command line.
 pub fn set_title(title: &str) {
