@@ -14,7 +14,6 @@ use crate::container::config::Network;
 use crate::container::config::Seccomp;
 use crate::container::record::Container;
 use crate::container::record::RunLock;
-use crate::container::record::Status;
 use crate::container::spec;
 use crate::container::spec::Host;
 use crate::engine::Engine;
@@ -59,12 +58,6 @@ pub fn start(
         return Err(fail(Kind::Conflict, "it runs already, or is being removed"))
             .with_context(cannot);
     };
-    if let Status::Running(_) = container.status()? {
-        bail!(
-            "container \"{}\" has the status of one that runs",
-            container.name
-        );
-    }
     sweep::end_leftover(container).with_context(cannot)?;
     let prepared = Prepared::new(engine, container, options).with_context(cannot)?;
     let (ours, theirs) = socket::pair()?;
