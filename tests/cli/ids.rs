@@ -1,6 +1,7 @@
 //! Users and groups inside and outside: whole ranges, one id, the identity of root.
 use crate::support::Rbox;
 use crate::support::account;
+use crate::support::images;
 use crate::support::skip;
 
 const MAPS: &str = "cat /proc/self/uid_map | tr -s ' ' | sed 's/^ //'";
@@ -95,7 +96,7 @@ fn layers_of_many_owners_unpack_with_one_id() {
     let Some(rbox) = Rbox::without_subids() else {
         return;
     };
-    let archive = crate::support::images::get("debian").docker_archive;
+    let archive = images::get("debian").docker_archive;
     rbox.args(["load", "-q", "-i"])
         .arg(archive)
         .stdout_any()
@@ -134,15 +135,18 @@ fn without_the_helpers_one_id_is_mapped() {
     if !account::is_root() {
         return skip::skip("only root can hide programs");
     }
-    let rbox = Rbox::with_busybox();
+    let rbox = Rbox::new();
     let account = rbox.account();
+    let archive = images::get("busybox").docker_archive;
     let script = format!(
         "mount --make-rprivate /
         for helper in newuidmap newgidmap; do mount --bind /dev/null /usr/bin/$helper; done
-        exec setpriv --reuid {} --regid {} --clear-groups {} run --rm busybox sh -c \"$0\"",
+        setpriv --reuid {0} --regid {1} --clear-groups {2} load -q -i {3} >/dev/null
+        setpriv --reuid {0} --regid {1} --clear-groups {2} run --rm busybox sh -c \"$0\"",
         account.uid,
         account.gid,
-        rbox.program_path().display()
+        rbox.program_path().display(),
+        archive.display()
     );
     let output = std::process::Command::new("unshare")
         .args(["--mount", "sh", "-ec", &script, MAPS])

@@ -43,7 +43,7 @@ fn exec_has_no_more_than_the_container() {
         .stdout(identity("4321 4321 4321 4321", NONE))
         .run();
     rbox.args(["exec", "c", "/init", "fds"])
-        .stdout("0 pipe\n1 pipe\n2 pipe\n")
+        .stdout("0 /dev/null\n1 pipe\n2 pipe\n")
         .run();
     rbox.args(["exec", "c", "/init", "write", "/proc/1/exe"])
         .stdout("Text file busy (os error 26)\n")
@@ -208,13 +208,11 @@ fn cve_2019_5736_the_program_cannot_be_overwritten() {
     // A program that waits for others to enter and opens what they execute.
     let script = "
         ln -s /proc/self/exe /tmp/enter
-        i=0
-        while [ $i -lt 3000 ]; do
+        while :; do
             for p in /proc/[0-9]*; do
                 case $p in /proc/1|/proc/$$) continue;; esac
                 (: >>$p/exe) 2>/dev/null && readlink $p/exe
             done
-            i=$((i+1))
         done";
     rbox.args(["run", "-d", "--name", "trap", "odd", "sh", "-c", script])
         .stdout_any()

@@ -204,7 +204,7 @@ fn user_of_image_and_flag() {
     for (flag, expected) in [
         (
             None,
-            "uid=1000(alice) gid=1000(alice) groups=1000(alice),10(wheel)\n",
+            "uid=1000(alice) gid=1000(alice) groups=10(wheel),1000(alice)\n",
         ),
         (Some("root"), "uid=0(root) gid=0(root) groups=0(root)\n"),
         (Some("0:10"), "uid=0(root) gid=10(wheel) groups=10(wheel)\n"),

@@ -142,9 +142,9 @@ fn ctrl_c_ends_a_container_without_terminal() {
     tmux.line("rbox run --rm testinit trap");
     tmux.wait_line("ready");
     tmux.keys(&["C-c"]);
-    tmux.wait_line("signal 2");
+    tmux.wait("signal 2");
     tmux.keys(&["C-\\"]);
-    tmux.wait_line("last signal 3");
+    tmux.wait("last signal 3");
     tmux.wait_until("host prompt", |screen| screen.ends_with("host>"));
 }
 
