@@ -199,19 +199,20 @@ fn malformed_names_and_references() {
 #[test]
 fn malformed_flags() {
     let rbox = Rbox::with_busybox();
+    // With --rm, as a container that could not start is kept otherwise.
     for args in [
         &["run"][..],
         &["run", "--nosuchflag", "busybox"],
         &["run", "--network", "brigde", "busybox"],
-        &["run", "-v", "relative/../x", "busybox"],
-        &["run", "-v", "/a:relative", "busybox"],
-        &["run", "-v", "/a:/b:nosuch", "busybox"],
-        &["run", "-v", "/nosuch/dir:/b", "busybox"],
-        &["run", "-e", "=x", "busybox"],
-        &["run", "-u", "nosuch", "busybox"],
-        &["run", "-u", "-1", "busybox"],
-        &["run", "-u", "99999999999", "busybox"],
-        &["run", "-w", "relative", "busybox"],
+        &["run", "--rm", "-v", "relative/../x", "busybox"],
+        &["run", "--rm", "-v", "/a:relative", "busybox"],
+        &["run", "--rm", "-v", "/a:/b:nosuch", "busybox"],
+        &["run", "--rm", "-v", "/nosuch/dir:/b", "busybox"],
+        &["run", "--rm", "-e", "=x", "busybox"],
+        &["run", "--rm", "-u", "nosuch", "busybox"],
+        &["run", "--rm", "-u", "-1", "busybox"],
+        &["run", "--rm", "-u", "99999999999", "busybox"],
+        &["run", "--rm", "-w", "relative", "busybox"],
         &["stop", "-t", "soon", "x"],
         &["kill", "-s", "NOSUCH", "x"],
         &["logs", "--tail", "many", "x"],

@@ -12,7 +12,7 @@ fn pull_and_run_over_http() {
     let rbox = Rbox::new();
     let image = registry::http().reference("busybox");
     rbox.args(["pull", "-q", INSECURE, &image])
-        .stdout("sha256:[ID]\n")
+        .stdout("[ID]\n")
         .run();
     rbox.args(["run", "--rm", &image, "echo", "pulled"])
         .stdout("pulled\n")
@@ -23,9 +23,7 @@ fn pull_and_run_over_http() {
 fn loopback_registries_may_speak_http() {
     let rbox = Rbox::new();
     let image = registry::http().reference("busybox");
-    rbox.args(["pull", "-q", &image])
-        .stdout("sha256:[ID]\n")
-        .run();
+    rbox.args(["pull", "-q", &image]).stdout("[ID]\n").run();
 }
 
 #[test]
@@ -48,7 +46,7 @@ fn pull_over_https_with_an_authority_of_ones_own() {
     let image = registry::https().reference("busybox");
     rbox.args(["pull", "-q", &image])
         .env("SSL_CERT_FILE", registry::authority())
-        .stdout("sha256:[ID]\n")
+        .stdout("[ID]\n")
         .run();
     rbox.args(["run", "--rm", &image, "echo", "secure"])
         .stdout("secure\n")
@@ -65,7 +63,7 @@ fn an_unknown_authority_is_refused() {
         .status(125)
         .run();
     rbox.args(["pull", "-q", INSECURE, &image])
-        .stdout("sha256:[ID]\n")
+        .stdout("[ID]\n")
         .run();
 }
 
@@ -81,7 +79,7 @@ fn tags_digests_and_other_formats() {
         "busybox",
     ] {
         rbox.args(["pull", "-q", INSECURE, &format!("{host}/{name}")])
-            .stdout("sha256:[ID]\n")
+            .stdout("[ID]\n")
             .run();
     }
     for name in ["busybox:schema2", "zstd/busybox"] {
@@ -98,7 +96,7 @@ fn tags_digests_and_other_formats() {
         .stdout;
     let by_digest = format!("{host}/busybox@{}", digest.trim());
     rbox.args(["pull", "-q", INSECURE, &by_digest])
-        .stdout("sha256:[ID]\n")
+        .stdout("[ID]\n")
         .run();
     rbox.args(["run", "--rm", &by_digest, "id", "-un"])
         .stdout("alice\n")
@@ -110,7 +108,7 @@ fn many_layers_of_a_real_debian() {
     let rbox = Rbox::new();
     let image = registry::http().reference("debian");
     rbox.args(["pull", "-q", INSECURE, &image])
-        .stdout("sha256:[ID]\n")
+        .stdout("[ID]\n")
         .run();
     rbox.args([
         "run",
@@ -131,7 +129,7 @@ fn pulls_at_once_of_the_same_image() {
     let calls: Vec<_> = (0..6)
         .map(|_| {
             rbox.args(["pull", "-q", INSECURE, &image])
-                .stdout("sha256:[ID]\n")
+                .stdout("[ID]\n")
                 .spawn()
         })
         .collect();

@@ -1,7 +1,13 @@
 //! `-t` through a real terminal: job control, resize, detaching, and the terminal given
 //! back as it was.
+use std::time::Duration;
+use std::time::Instant;
+
 use crate::support::Rbox;
 use crate::support::tmux::Tmux;
+
+/// A command that says when it is in the foreground.
+const BUSY: &str = "sh -c 'echo begun; sleep 1000'";
 
 /// A shell in a container with the prompt `box> `.
 fn shell<'a>(rbox: &'a Rbox, flags: &str) -> Tmux<'a> {
@@ -32,31 +38,34 @@ fn an_interactive_shell_has_a_terminal_of_its_own() {
 fn job_control_works() {
     let rbox = Rbox::with_busybox();
     let tmux = shell(&rbox, "--rm");
-    tmux.line("sleep 1000");
+    tmux.line(BUSY);
+    tmux.wait_line("begun");
     tmux.keys(&["C-z"]);
     tmux.wait("Stopped");
     tmux.line("jobs");
     tmux.wait("[1]+  Stopped");
     tmux.line("fg");
+    // The shell gives the terminal away a moment after it has printed the command.
+    std::thread::sleep(Duration::from_millis(300));
     tmux.keys(&["C-c"]);
-    tmux.line("echo after=$?");
-    tmux.wait_line("after=130");
+    tmux.wait_until("the end", |screen| screen.ends_with("box>"));
     tmux.keys(&["C-d"]);
     tmux.wait_until("host prompt", |screen| screen.ends_with("host>"));
 }
 
 #[test]
 fn the_window_size_follows() {
-    let rbox = Rbox::with_busybox();
-    let tmux = shell(&rbox, "--rm");
-    tmux.line("trap 'stty size' WINCH");
+    let rbox = Rbox::with_testinit();
+    let tmux = Tmux::start(&rbox);
+    tmux.line("rbox run --rm -it testinit trap");
+    tmux.wait_line("ready");
     tmux.resize(100, 30);
-    tmux.line("true");
-    tmux.wait_line("30 100");
+    tmux.wait_line("size 30 100");
     tmux.resize(61, 17);
-    tmux.line("true");
-    tmux.wait_line("17 61");
-    tmux.line("exit");
+    tmux.wait_line("size 17 61");
+    // The key of SIGQUIT, which only a terminal with signal keys turns into the signal.
+    tmux.keys(&["C-\\"]);
+    tmux.wait("last signal 3");
     tmux.wait_until("host prompt", |screen| screen.ends_with("host>"));
 }
 
@@ -101,12 +110,12 @@ fn the_terminal_is_given_back_as_it_was() {
     );
     tmux.wait_line("same-again");
     tmux.line("rbox run --rm -it --name victim busybox sleep 1000");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while rbox.args(["ps", "-q"]).stdout_any().run().stdout.is_empty() {
-        assert!(std::time::Instant::now() < deadline);
+        assert!(Instant::now() < deadline);
     }
     rbox.remove(&["victim"]);
-    tmux.wait("host>");
+    tmux.wait_until("host prompt", |screen| screen.ends_with("host>"));
     tmux.line("stty -g >after; cmp before after && echo same-still");
     tmux.wait_line("same-still");
 }
@@ -124,8 +133,10 @@ fn exec_t_has_a_terminal_too() {
     tmux.resize(90, 20);
     tmux.line("stty size");
     tmux.wait_line("20 90");
-    tmux.line("sleep 1000");
+    tmux.line(BUSY);
+    tmux.wait_line("begun");
     tmux.keys(&["C-c"]);
+    tmux.wait_until("the end", |screen| screen.ends_with("box>"));
     tmux.line("echo after=$?");
     tmux.wait_line("after=130");
     tmux.line("exit 3");
