@@ -57,6 +57,7 @@ pub fn exec(
         program: Program {
             process: &process,
             user: Some(request.user.as_deref().unwrap_or(&container.config.user)),
+            make_workdir: false,
             filter: filter.as_ref(),
         },
     };

@@ -36,6 +36,7 @@ fn run(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, 
                     .as_ref()
                     .expect("set_up has looked at it"),
                 user: bundle.user,
+                make_workdir: true,
                 filter: bundle.filter,
             };
             process::become_program(&program, bundle.ids.is_single(), &executable, socket)

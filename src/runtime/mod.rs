@@ -98,5 +98,8 @@ pub struct Overlay {
 pub struct Program<'a> {
     pub process: &'a Process,
     pub user: Option<&'a str>,
+    /// A working directory that is missing is made, as Docker does at the start of a container;
+    /// for `exec` it is an error.
+    pub make_workdir: bool,
     pub filter: Option<&'a Filter>,
 }

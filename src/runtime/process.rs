@@ -77,7 +77,7 @@ fn prepare(
             .with_context(|| format!("cannot set the OOM score to {score}"))?;
     }
     own_streams(&user);
-    enter_directory(root.as_fd(), process.cwd())?;
+    enter_directory(root.as_fd(), process.cwd(), program.make_workdir)?;
     keep_only([executable.as_fd(), report.as_fd()])?;
 
     let sets = Sets::of(process.capabilities().as_ref());
@@ -150,11 +150,16 @@ fn own_streams(user: &User) {
     }
 }
 
-/// Enters the working directory, which is made if it is missing, as Docker does.
-fn enter_directory(root: BorrowedFd<'_>, directory: &Path) -> anyhow::Result<()> {
+/// Enters the working directory.
+fn enter_directory(root: BorrowedFd<'_>, directory: &Path, make: bool) -> anyhow::Result<()> {
     let cannot = || format!("cannot enter working directory \"{}\"", directory.display());
     // A magic link such as /proc/self/fd/7 would lead out of the root (CVE-2024-21626), and is refused.
-    let fd = path::open_or_create(root, directory, path::Target::Directory).with_context(cannot)?;
+    let fd = if make {
+        path::open_or_create(root, directory, path::Target::Directory)
+    } else {
+        path::open_in_root(root, directory, OFlags::PATH | OFlags::DIRECTORY)
+    }
+    .with_context(cannot)?;
     rustix::process::fchdir(&fd).with_context(cannot)?;
     Ok(())
 }
