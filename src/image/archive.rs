@@ -120,11 +120,14 @@ impl Archive {
         let mut files = HashMap::new();
         let not_tar = "it is no image archive: neither a tar nor a directory";
         for entry in archive.entries_with_seek().context(not_tar)? {
-            let entry = entry.context(if files.is_empty() {
-                not_tar
-            } else {
-                "cannot read the archive"
-            })?;
+            // What the library says of a bad header is about its blocks, not about the archive.
+            let Ok(entry) = entry else {
+                bail!(if files.is_empty() {
+                    not_tar
+                } else {
+                    "the archive is damaged or truncated"
+                });
+            };
             let place = match entry.header().entry_type() {
                 tar::EntryType::Regular | tar::EntryType::Continuous => Place::Data {
                     offset: entry.raw_file_position(),
