@@ -20,3 +20,18 @@ pub fn rows(values: &[Value], format: &str, headers: &[(&str, &str)]) -> Result<
     }
     Template::parse(format)?.render(values, headers)
 }
+
+/// A list as a command prints it: its own table, or another form. `headers` is of its own table.
+pub fn list(
+    values: &[Value],
+    format: Option<&str>,
+    table: &str,
+    headers: &[(&str, &str)],
+    heading: bool,
+) -> Result<String> {
+    match format {
+        Some(format) if heading => rows(values, format, headers),
+        _ if heading => rows(values, table, headers),
+        format => Template::parse(format.unwrap_or(table))?.render_without_heading(values),
+    }
+}

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::cli::format;
 use crate::cli::output;
 use crate::engine::Engine;
 use crate::image;
@@ -11,7 +12,6 @@ use crate::image::Image;
 use crate::oci::reference::Reference;
 use crate::text::escape;
 use crate::text::size;
-use crate::text::template::Template;
 use crate::text::time;
 
 /// List images
@@ -76,14 +76,15 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         .iter()
         .flat_map(|image| rows(image, args.no_trunc))
         .collect();
-    let default = if args.digests { WITH_DIGESTS } else { DEFAULT };
-    let template = Template::parse(args.format.as_deref().unwrap_or(default))?;
-    let text = if args.noheading {
-        template.render_without_heading(&rows)?
-    } else {
-        template.render(&rows, &HEADERS)?
-    };
-    output::print(&text)?;
+    let table = if args.digests { WITH_DIGESTS } else { DEFAULT };
+    let format = args.format.as_deref();
+    output::print(&format::list(
+        &rows,
+        format,
+        table,
+        &HEADERS,
+        !args.noheading,
+    )?)?;
     Ok(0)
 }
 

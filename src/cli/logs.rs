@@ -37,7 +37,7 @@ pub struct Args {
     until: Option<String>,
 
     /// Only the last lines: a number, or all
-    #[arg(short = 'n', long, value_name = "LINES", default_value = "all", value_parser = tail)]
+    #[arg(long, value_name = "LINES", default_value = "all", value_parser = tail)]
     tail: Tail,
 
     /// Print the time of each line

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::cli::format;
 use crate::cli::output;
 use crate::container::record::Container;
 use crate::container::record::Status;
 use crate::engine::Engine;
 use crate::error;
-use crate::text::template::Template;
 use crate::text::time;
 
 /// List containers
@@ -28,7 +28,7 @@ pub struct Args {
     no_trunc: bool,
 
     /// Print no heading
-    #[arg(short = 'n', long)]
+    #[arg(long)]
     noheading: bool,
 
     /// Print ids alone
@@ -69,17 +69,14 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         .iter()
         .map(|(container, status)| row(container, status, args.no_trunc))
         .collect();
-    if args.format.as_deref() == Some("json") {
-        output::print_line(&serde_json::to_string_pretty(&values)?)?;
-        return Ok(0);
-    }
-    let template = Template::parse(args.format.as_deref().unwrap_or(DEFAULT))?;
-    let text = if args.noheading {
-        template.render_without_heading(&values)?
-    } else {
-        template.render(&values, &HEADERS)?
-    };
-    output::print(&text)?;
+    let format = args.format.as_deref();
+    output::print(&format::list(
+        &values,
+        format,
+        DEFAULT,
+        &HEADERS,
+        !args.noheading,
+    )?)?;
     Ok(0)
 }
 

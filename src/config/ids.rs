@@ -90,7 +90,8 @@ fn has_several(ranges: &[IdRange]) -> bool {
     ranges.len() > 1 || ranges.iter().any(|range| range.count > 1)
 }
 
-fn single(uid: u32, gid: u32) -> IdMaps {
+/// The map that needs no help: uid 0 is the user.
+pub fn single(uid: u32, gid: u32) -> IdMaps {
     let one = |outside| {
         vec![IdRange {
             inside: 0,

@@ -21,6 +21,8 @@ use rustix::process::Pid;
 use crate::runtime::Program;
 use crate::runtime::Stdio;
 use crate::runtime::process::become_program;
+use crate::runtime::process::open_terminal as open_pty;
+use crate::runtime::process::take_terminal;
 use crate::runtime::report;
 use crate::runtime::report::Received;
 use crate::runtime::trampoline;
@@ -28,7 +30,6 @@ use crate::sys::process;
 use crate::sys::process::Child;
 use crate::sys::process::Side;
 use crate::sys::socket;
-use crate::sys::terminal;
 use crate::sys::userns;
 
 /// A command that runs in a container.
@@ -129,16 +130,7 @@ fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Re
 fn open_terminal(join: &Join<'_>, socket: &OwnedFd) -> anyhow::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty())?;
-    let pty = terminal::open_pty(root.as_fd()).context("cannot open a terminal")?;
-    if let Some(size) = join.program.process.console_size() {
-        let cells = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
-        terminal::set_size(
-            pty.master.as_fd(),
-            cells(size.height()),
-            cells(size.width()),
-        )?;
-    }
-    report::send_descriptor(socket.as_fd(), pty.master.as_fd(), 0)?;
-    terminal::set_controlling(pty.slave.as_fd())?;
-    Stdio::of_terminal(&pty.slave)?.install()
+    let size = join.program.process.console_size();
+    let pty = open_pty(root.as_fd(), size.as_ref())?;
+    take_terminal(&pty, socket)
 }

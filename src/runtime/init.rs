@@ -16,7 +16,6 @@ use crate::runtime::spawn::Stdio;
 use crate::runtime::trampoline;
 use crate::sys;
 use crate::sys::socket;
-use crate::sys::terminal;
 use crate::sys::userns;
 
 /// Runs in the new process; never returns.
@@ -120,17 +119,7 @@ fn open_terminal(
     socket: &OwnedFd,
     size: Option<&oci_spec::runtime::Box>,
 ) -> anyhow::Result<()> {
-    let pty = terminal::open_pty(root.as_fd()).context("cannot open a terminal")?;
-    if let Some(size) = size {
-        let cells = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
-        terminal::set_size(
-            pty.master.as_fd(),
-            cells(size.height()),
-            cells(size.width()),
-        )?;
-    }
+    let pty = process::open_terminal(root.as_fd(), size)?;
     rootfs::make_console(root.as_fd(), &pty)?;
-    report::send_descriptor(socket.as_fd(), pty.master.as_fd(), 0)?;
-    terminal::set_controlling(pty.slave.as_fd())?;
-    Stdio::of_terminal(&pty.slave)?.install()
+    process::take_terminal(&pty, socket)
 }

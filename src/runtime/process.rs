@@ -16,17 +16,42 @@ use rustix::io::Errno;
 use crate::error::Kind;
 use crate::error::fail;
 use crate::runtime::Program;
+use crate::runtime::Stdio;
 use crate::runtime::caps;
 use crate::runtime::caps::Sets;
+use crate::runtime::report;
 use crate::runtime::trampoline;
 use crate::runtime::user;
 use crate::runtime::user::User;
 use crate::sys;
 use crate::sys::path;
 use crate::sys::process;
+use crate::sys::terminal;
+use crate::sys::terminal::Pty;
 
 /// Where a command is looked for when its environment has no PATH.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A terminal of the devpts of the root file system, of the size that the specification asks for.
+pub fn open_terminal(
+    root: BorrowedFd<'_>,
+    size: Option<&oci_spec::runtime::Box>,
+) -> anyhow::Result<Pty> {
+    let pty = terminal::open_pty(root).context("cannot open a terminal")?;
+    if let Some(size) = size {
+        let cells = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
+        let (rows, columns) = (cells(size.height()), cells(size.width()));
+        terminal::set_size(pty.master.as_fd(), rows, columns)?;
+    }
+    Ok(pty)
+}
+
+/// Makes it this process's terminal, and gives its other end to who made this process.
+pub fn take_terminal(pty: &Pty, socket: &OwnedFd) -> anyhow::Result<()> {
+    report::send_descriptor(socket.as_fd(), pty.master.as_fd(), 0)?;
+    terminal::set_controlling(pty.slave.as_fd())?;
+    Stdio::of_terminal(&pty.slave)?.install()
+}
 
 /// Becomes the program; returns only the error when that fails.
 ///

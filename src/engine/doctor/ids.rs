@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::Finding;
 use super::read;
+use crate::config::ids;
 use crate::config::ids::Ids;
 use crate::config::ids::user_name;
 use crate::error;
@@ -26,18 +27,8 @@ pub(super) fn try_maps(ids: &Ids) -> Result<()> {
 
 /// The map that needs no help: root is the caller.
 pub(super) fn single() -> IdMaps {
-    let one = |outside| {
-        vec![IdRange {
-            inside: 0,
-            outside,
-            count: 1,
-        }]
-    };
-    IdMaps {
-        writer: Writer::Single,
-        uids: one(rustix::process::geteuid().as_raw()),
-        gids: one(rustix::process::getegid().as_raw()),
-    }
+    let uid = rustix::process::geteuid().as_raw();
+    ids::single(uid, rustix::process::getegid().as_raw())
 }
 
 pub(super) fn finding(ids: &Ids, mapping: Option<Result<()>>) -> Finding {
