@@ -309,7 +309,14 @@ fn pass(from: &mut Option<OwnedFd>, to: BorrowedFd<'_>, buffer: &mut [u8]) -> an
     };
     match rustix::io::read(&*fd, &mut *buffer) {
         Err(Errno::INTR | Errno::AGAIN) => Ok(()),
-        Ok(length) if length > 0 => write_all(to, &buffer[..length]),
+        Ok(length) if length > 0 => match write_all(to, &buffer[..length]) {
+            // The reader has gone away: the command finds its own pipe closed.
+            Err(Errno::PIPE) => {
+                *from = None;
+                Ok(())
+            }
+            result => result.context("cannot write the command's output"),
+        },
         // Linux: a master gives EIO when the last slave is closed (pty(7)).
         _ => {
             *from = None;

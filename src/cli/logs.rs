@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use rustix::io::Errno;
 
 use crate::cli::complete;
 use crate::cli::session::write_all;
@@ -19,6 +20,7 @@ use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::error::Kind;
 use crate::error::fail;
+use crate::sys::process;
 use crate::text::time;
 
 /// Print what a container has written
@@ -182,9 +184,14 @@ impl Printer {
         if record.whole {
             out.push(b'\n');
         }
-        match record.stream {
+        let written = match record.stream {
             Stream::Stdout => write_all(std::io::stdout().as_fd(), &out),
             Stream::Stderr => write_all(std::io::stderr().as_fd(), &out),
+        };
+        match written {
+            // The reader has seen enough.
+            Err(Errno::PIPE) => process::exit_now(0),
+            result => result.context("cannot write the log"),
         }
     }
 }

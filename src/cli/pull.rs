@@ -8,6 +8,7 @@ use crate::cli::complete;
 use crate::cli::output;
 use crate::cli::progress::Bars;
 use crate::engine::Engine;
+use crate::engine::images;
 use crate::error;
 use crate::error::Kind;
 use crate::error::WithHint;
@@ -115,7 +116,7 @@ pub fn for_container(
                 .any(|name| name.to_string() == image::hello::REFERENCE)
         });
         if !other {
-            return image::hello::ensure(&engine.dirs, &image::progress::Silent);
+            return images::built_in(engine);
         }
     }
     let found = match image::find(&engine.dirs, name) {

@@ -11,6 +11,7 @@ use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
+use crate::container::log_file::Stream;
 use crate::engine::connect::Connection;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::PAYLOAD;
@@ -159,13 +160,27 @@ impl Session<'_> {
             return Ok(Some(End::Lost));
         }
         match Reply::decode(&self.buffer[..length]) {
-            Some(Reply::Stdout(bytes)) => write_all(std::io::stdout().as_fd(), bytes)?,
-            Some(Reply::Stderr(bytes)) => write_all(std::io::stderr().as_fd(), bytes)?,
+            Some(Reply::Stdout(bytes)) => {
+                let written = write_all(std::io::stdout().as_fd(), bytes);
+                self.written(Stream::Stdout, written)?;
+            }
+            Some(Reply::Stderr(bytes)) => {
+                let written = write_all(std::io::stderr().as_fd(), bytes);
+                self.written(Stream::Stderr, written)?;
+            }
             Some(Reply::Taken) => self.input_sent = false,
             Some(Reply::Exit(exit)) => return Ok(Some(End::Exited(exit))),
             _ => {}
         }
         Ok(None)
+    }
+
+    /// A reader that has gone away is the container's affair: it finds its own pipe closed.
+    fn written(&self, stream: Stream, result: rustix::io::Result<()>) -> anyhow::Result<()> {
+        match result {
+            Err(Errno::PIPE) => self.connection.send(&Request::OutputClosed(stream)),
+            result => result.context("cannot write the container's output"),
+        }
     }
 
     fn pass_signal(&mut self) {
@@ -213,8 +228,8 @@ impl Session<'_> {
     }
 }
 
-/// Writes all of it. A reader that has gone away ends the program, as SIGPIPE would.
-pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> anyhow::Result<()> {
+/// Writes all of it.
+pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(fd, bytes) {
             Ok(length) => bytes = &bytes[length..],
@@ -223,7 +238,7 @@ pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> anyhow::Result<()> {
                 let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
                 process::retry(|| rustix::event::poll(&mut fds, None))?;
             }
-            Err(errno) => return Err(errno).context("cannot write the container's output"),
+            Err(errno) => return Err(errno),
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::image;
+use crate::image::Image;
 use crate::image::remove::Removed;
 use crate::oci::digest::Digest;
 
@@ -40,6 +41,20 @@ pub fn remove(engine: &Engine, name: &str, force: bool) -> anyhow::Result<Remove
         remove::remove(engine, &container, true).with_context(cannot)?;
     }
     image::remove::remove(&engine.dirs, name, force, &|| layers_in_use(engine))
+}
+
+/// The image that rbox brings along. One of an older rbox goes when nothing uses it any more.
+pub fn built_in(engine: &Engine) -> anyhow::Result<Image> {
+    let before = image::find(&engine.dirs, image::hello::REFERENCE).ok();
+    let image = image::hello::ensure(&engine.dirs, &image::progress::Silent)?;
+    if let Some(before) = before
+        && before.id != image.id
+        && image::names::of(&engine.dirs, &before.id)?.is_empty()
+    {
+        // It stays where a container uses it.
+        remove(engine, &before.id.to_string(), false).ok();
+    }
+    Ok(image)
 }
 
 /// The layers that containers stand on.

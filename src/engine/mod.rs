@@ -36,12 +36,10 @@ impl Engine {
 
     /// The ids that containers of this user get; looked up once, when first asked.
     pub fn ids(&self) -> anyhow::Result<&Ids> {
-        match self.ids.get() {
-            Some(ids) => Ok(ids),
-            None => {
-                let ids = Ids::detect()?;
-                Ok(self.ids.get_or_init(|| ids))
-            }
+        if let Some(ids) = self.ids.get() {
+            return Ok(ids);
         }
+        let ids = Ids::detect()?;
+        Ok(self.ids.get_or_init(|| ids))
     }
 }

@@ -421,7 +421,11 @@ impl Supervisor<'_> {
             Some(Request::Signal(number)) => {
                 signal::send(self.running.init.pidfd.as_fd(), number).ok();
             }
-            None => {}
+            // The container finds its pipe closed, and ends as a program in a pipeline does.
+            Some(Request::OutputClosed(stream)) if client.foreground => {
+                self.streams.close_output(stream);
+            }
+            Some(Request::OutputClosed(_)) | None => {}
         }
     }
 

@@ -9,7 +9,8 @@
 //! wait    ----------------------------------->  from now on the exit alone
 //! stdin  ------------------------------------>
 //!         <---------------------  taken        the container's input has room for more
-//! stdin closed, resize, signal -------------->
+//! stdin closed, resize, signal,
+//! output closed ----------------------------->
 //!         <---------------------  stdout, stderr
 //!         <---------------------  exit          and the end of the connection
 //! ```
@@ -25,6 +26,7 @@ use std::os::fd::OwnedFd;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::container::log_file::Stream;
 use crate::error::Told;
 use crate::sys::process::Exit;
 use crate::sys::socket;
@@ -42,8 +44,13 @@ pub enum Request<'a> {
     Wait,
     Stdin(&'a [u8]),
     StdinClosed,
-    Resize { rows: u16, columns: u16 },
+    Resize {
+        rows: u16,
+        columns: u16,
+    },
     Signal(i32),
+    /// Nobody reads this stream any more, as at the end of a shell's pipeline.
+    OutputClosed(Stream),
 }
 
 /// From the supervisor.
@@ -74,6 +81,8 @@ impl Request<'_> {
                 tagged(b'r', &[rows.to_le_bytes(), columns.to_le_bytes()].concat())
             }
             Request::Signal(number) => tagged(b'k', &number.to_le_bytes()),
+            Request::OutputClosed(Stream::Stdout) => b"1".to_vec(),
+            Request::OutputClosed(Stream::Stderr) => b"2".to_vec(),
         }
     }
 
@@ -92,6 +101,8 @@ impl Request<'_> {
                     columns: u16::from_le_bytes([cells[2], cells[3]]),
                 }
             }
+            b'1' => Request::OutputClosed(Stream::Stdout),
+            b'2' => Request::OutputClosed(Stream::Stderr),
             b'k' => Request::Signal(i32::from_le_bytes(payload.try_into().ok()?)),
             _ => return None,
         })
@@ -167,6 +178,7 @@ mod tests {
                 columns: 300,
             },
             Request::Signal(15),
+            Request::OutputClosed(Stream::Stderr),
         ] {
             let packet = request.encode();
             assert_eq!(Request::decode(&packet), Some(request));

@@ -123,6 +123,15 @@ impl Streams {
         }
     }
 
+    /// Closes our end of a pipe; a terminal stays.
+    pub fn close_output(&mut self, stream: Stream) {
+        match stream {
+            _ if self.terminal => {}
+            Stream::Stdout => self.stdout = None,
+            Stream::Stderr => self.stderr = None,
+        }
+    }
+
     /// Takes input of a client; dropped when the container's input is closed.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.stdin.is_some() && !self.close_stdin {
