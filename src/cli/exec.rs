@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
@@ -146,6 +147,7 @@ impl Streams {
         let (stderr, their_stderr) = pipe()?;
         let (their_stdin, stdin) = if interactive {
             let (theirs, ours) = pipe()?;
+            rustix::io::ioctl_fionbio(&ours, true)?;
             (theirs, Some(ours))
         } else {
             let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
@@ -174,6 +176,8 @@ struct Session {
     streams: Streams,
     terminal: bool,
     reads_stdin: bool,
+    /// Input that the command has not taken yet; no more is read until it has.
+    pending: Vec<u8>,
     buffer: Vec<u8>,
 }
 
@@ -181,6 +185,7 @@ impl Session {
     fn new(joined: Joined, mut streams: Streams, interactive: bool) -> anyhow::Result<Session> {
         let terminal = joined.terminal.is_some();
         if let Some(master) = joined.terminal {
+            rustix::io::ioctl_fionbio(&master, true)?;
             streams.stdin = Some(master.try_clone()?);
             streams.stdout = Some(master);
         }
@@ -189,6 +194,7 @@ impl Session {
             streams,
             terminal,
             reads_stdin: interactive,
+            pending: vec![],
             buffer: vec![0; 64 * 1024],
         })
     }
@@ -206,21 +212,15 @@ impl Session {
     /// Serves until the command has ended and what it wrote has been read.
     fn serve(&mut self, stdin: BorrowedFd<'_>, signals: &OwnedFd) -> anyhow::Result<i32> {
         loop {
-            let [signal, input, stdout, stderr, ended] = poll::readable(
-                [
-                    Some(signals.as_fd()),
-                    self.reads_stdin.then_some(stdin),
-                    self.streams.stdout.as_ref().map(AsFd::as_fd),
-                    self.streams.stderr.as_ref().map(AsFd::as_fd),
-                    Some(self.command.pidfd.as_fd()),
-                ],
-                None,
-            )?;
+            let [signal, input, room, stdout, stderr, ended] = self.wait(stdin, signals)?;
             if signal {
                 self.pass_signal(signals);
             }
             if input {
-                self.pass_input(stdin);
+                self.read_input(stdin);
+            }
+            if room {
+                self.write_pending();
             }
             if stdout {
                 pass(
@@ -242,6 +242,23 @@ impl Session {
                 return Ok(exit.status);
             }
         }
+    }
+
+    /// Waits for a signal, our input, room in the command's, its two outputs, or its end.
+    fn wait(&self, stdin: BorrowedFd<'_>, signals: &OwnedFd) -> anyhow::Result<[bool; 6]> {
+        let read = |fd| (fd, PollFlags::IN);
+        let streams = &self.streams;
+        let idle = self.pending.is_empty();
+        let room = streams.stdin.as_ref().filter(|_| !idle);
+        let fds = [
+            Some(read(signals.as_fd())),
+            (self.reads_stdin && idle).then_some(read(stdin)),
+            room.map(|fd| (fd.as_fd(), PollFlags::OUT)),
+            streams.stdout.as_ref().map(|fd| read(fd.as_fd())),
+            streams.stderr.as_ref().map(|fd| read(fd.as_fd())),
+            Some(read(self.command.pidfd.as_fd())),
+        ];
+        Ok(poll::ready(fds, None)?)
     }
 
     /// Passes on what the command wrote before it ended. A process that it left behind may hold
@@ -278,7 +295,7 @@ impl Session {
         }
     }
 
-    fn pass_input(&mut self, stdin: BorrowedFd<'_>) {
+    fn read_input(&mut self, stdin: BorrowedFd<'_>) {
         let length = match rustix::io::read(stdin, &mut self.buffer) {
             Err(Errno::INTR | Errno::AGAIN) => return,
             result => result.unwrap_or(0),
@@ -290,14 +307,26 @@ impl Session {
             }
             return;
         }
-        let written = match &self.streams.stdin {
-            Some(to) => write_all(to.as_fd(), &self.buffer[..length]),
-            None => Ok(()),
-        };
-        if written.is_err() {
-            // The command has closed its input.
-            self.streams.stdin = None;
-            self.reads_stdin = false;
+        self.pending.extend_from_slice(&self.buffer[..length]);
+        self.write_pending();
+    }
+
+    /// Never blocks: the command may be waiting for us to take its output first.
+    fn write_pending(&mut self) {
+        while let (Some(to), false) = (&self.streams.stdin, self.pending.is_empty()) {
+            match rustix::io::write(to, &self.pending) {
+                Ok(length) => drop(self.pending.drain(..length)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                // EPIPE, EIO: the command has closed its input.
+                Err(_) => {
+                    self.pending.clear();
+                    self.reads_stdin = false;
+                    if !self.terminal {
+                        self.streams.stdin = None;
+                    }
+                }
+            }
         }
     }
 }

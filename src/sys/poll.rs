@@ -1,4 +1,4 @@
-//! Waiting for one of a few descriptors to become readable.
+//! Waiting for one of a few descriptors to become readable or writable.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -17,6 +17,14 @@ pub fn readable<const N: usize>(
     fds: [Option<BorrowedFd<'_>>; N],
     limit: Option<Duration>,
 ) -> Result<[bool; N]> {
+    ready(fds.map(|fd| fd.map(|fd| (fd, PollFlags::IN))), limit)
+}
+
+/// The same, with the events to wait for beside each descriptor.
+pub fn ready<const N: usize>(
+    fds: [Option<(BorrowedFd<'_>, PollFlags)>; N],
+    limit: Option<Duration>,
+) -> Result<[bool; N]> {
     let limit = limit.map(|limit| Timespec {
         tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: limit.subsec_nanos().into(),
@@ -24,7 +32,7 @@ pub fn readable<const N: usize>(
     let mut set: Vec<PollFd<'_>> = fds
         .iter()
         .flatten()
-        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+        .map(|(fd, events)| PollFd::from_borrowed_fd(*fd, *events))
         .collect();
     match rustix::event::poll(&mut set, limit.as_ref()) {
         Err(Errno::INTR) => return Ok([false; N]),
