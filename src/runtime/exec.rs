@@ -107,6 +107,7 @@ fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Re
     // mount namespace that belongs to the container's user namespace.
     process::unshare(libc::CLONE_NEWNS)?;
     let executable = trampoline::open_own_executable()?;
+    let stdio = stdio.map(Stdio::guarded).transpose()?;
     process::setns(join.pidfd, join.namespaces).context("cannot join the container")?;
     // Linux: a pid namespace that is joined counts for children only (setns(2)).
     match process::clone(libc::CLONE_PARENT)? {

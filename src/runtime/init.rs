@@ -57,6 +57,7 @@ fn set_up(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow
 
     // Before the ids are mapped: this runs beside newuidmap and newgidmap.
     let executable = trampoline::open_own_executable()?;
+    let stdio = stdio.map(Stdio::guarded).transpose()?;
     let prepared = rootfs::prepare(spec)?;
     if has_namespace(bundle, LinuxNamespaceType::Network) {
         sys::loopback::up()?;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use oci_spec::runtime::PosixRlimit;
+use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -158,20 +159,24 @@ fn set_limit(limit: &PosixRlimit) -> anyhow::Result<()> {
     sys::limits::set(&limit.typ().to_string(), limit.soft(), limit.hard())
 }
 
-/// Gives the standard streams to the container's user, who may open /dev/stdout again.
+/// Gives the standard streams to the container's user, who may open /dev/stdout again: pipes, and
+/// the container's terminal. What else is there belongs to somebody, as the host's /dev/null does.
 fn own_streams(user: &User) {
+    let (uid, gid) = (
+        rustix::fs::Uid::from_raw(user.uid),
+        rustix::fs::Gid::from_raw(user.gid),
+    );
     for stream in [
         rustix::stdio::stdin(),
         rustix::stdio::stdout(),
         rustix::stdio::stderr(),
     ] {
-        let (uid, gid) = (
-            rustix::fs::Uid::from_raw(user.uid),
-            rustix::fs::Gid::from_raw(user.gid),
-        );
-        // Linux: EINVAL where the owner is not mapped, EPERM and EROFS for what is not ours, such as
-        // /dev/null; the stream itself works all the same.
-        rustix::fs::fchown(stream, Some(uid), Some(gid)).ok();
+        let is_pipe = rustix::fs::fstat(stream)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        if is_pipe || rustix::termios::isatty(stream) {
+            // Linux: EINVAL where the owner is not mapped; the stream itself works all the same.
+            rustix::fs::fchown(stream, Some(uid), Some(gid)).ok();
+        }
     }
 }
 

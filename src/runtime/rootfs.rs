@@ -291,7 +291,11 @@ fn attach_mount(
     Ok(())
 }
 
-fn clone_device(name: &str) -> anyhow::Result<OwnedFd> {
+/// A device of the host as a mount that shows it and lets nobody change it.
+///
+/// Linux: a read-only mount refuses chmod, chown and utimes of a device but not to write to it. Root of
+/// a container that root started is the owner of the host's /dev/null in all but name.
+pub fn clone_device(name: &str) -> anyhow::Result<OwnedFd> {
     let path = std::ffi::CString::new(format!("/dev/{name}"))?;
     let tree = mount::clone_tree(rustix::fs::CWD, &path, false)
         .with_context(|| format!("cannot use the host's /dev/{name}"))?;
@@ -300,6 +304,7 @@ fn clone_device(name: &str) -> anyhow::Result<OwnedFd> {
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice,
         "/dev/{name} of the host is not a device"
     );
+    mount::set_attributes(tree.as_fd(), Attributes::MOUNT_ATTR_RDONLY, false)?;
     Ok(tree)
 }
 

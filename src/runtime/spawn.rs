@@ -1,11 +1,15 @@
 //! The parent's side of making a container: clone, id maps, and waiting until the command runs.
 
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 
 use anyhow::Context;
 use anyhow::bail;
 use oci_spec::runtime::LinuxNamespaceType;
+use rustix::fs::FileType;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
 
 use crate::error::Kind;
 use crate::error::WithHint;
@@ -14,10 +18,14 @@ use crate::runtime::Bundle;
 use crate::runtime::init;
 use crate::runtime::report;
 use crate::runtime::report::Received;
+use crate::runtime::rootfs;
 use crate::sys::process;
 use crate::sys::process::Child;
 use crate::sys::process::Side;
 use crate::sys::socket;
+
+/// Linux: /dev/null is character device 1:3 (devices.txt).
+const NULL_DEVICE: u64 = 0x103;
 
 /// The three standard streams of a command.
 pub struct Stdio {
@@ -35,6 +43,18 @@ impl Stdio {
         })
     }
 
+    /// The same streams, with a read-only mount's /dev/null in place of the host's, whose mode and
+    /// owner the container's root could change through its descriptor if it has the ids for it.
+    ///
+    /// Must: run in a mount namespace of our own that still has the host's files.
+    pub fn guarded(self) -> anyhow::Result<Stdio> {
+        Ok(Stdio {
+            stdin: guard_null(self.stdin)?,
+            stdout: guard_null(self.stdout)?,
+            stderr: guard_null(self.stderr)?,
+        })
+    }
+
     /// Makes them descriptors 0, 1 and 2 of this process.
     pub fn install(self) -> anyhow::Result<()> {
         rustix::stdio::dup2_stdin(&self.stdin)?;
@@ -42,6 +62,19 @@ impl Stdio {
         rustix::stdio::dup2_stderr(&self.stderr)?;
         Ok(())
     }
+}
+
+fn guard_null(stream: OwnedFd) -> anyhow::Result<OwnedFd> {
+    let stat = rustix::fs::fstat(&stream)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
+        || stat.st_rdev != NULL_DEVICE
+    {
+        return Ok(stream);
+    }
+    let null = rootfs::clone_device("null")?;
+    let access = rustix::fs::fcntl_getfl(&stream)? & OFlags::RWMODE;
+    let link = format!("/proc/self/fd/{}", null.as_raw_fd());
+    rustix::fs::open(link, access | OFlags::CLOEXEC, Mode::empty()).context("cannot open /dev/null")
 }
 
 /// A container whose command runs.
