@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -21,6 +22,12 @@ use crate::store::dirs::Dirs;
 use crate::store::record;
 use crate::store::record::Record;
 use crate::sys::lock;
+use crate::sys::poll;
+use crate::sys::process;
+use crate::sys::signal;
+
+/// The time in which the kernel ends a container that was killed, were it never so large.
+const END: Duration = Duration::from_secs(10);
 
 /// The file of the run lock.
 const LOCK: &str = "lock";
@@ -277,7 +284,20 @@ impl Container {
         }
     }
 
-    /// What the container does now. Takes no lock.
+    /// Forgets the processes of an earlier run, once they are gone.
+    ///
+    /// Must: be called with the run lock held, which says that their supervisor is not there.
+    pub fn clear_state(&self) -> anyhow::Result<()> {
+        let state: Option<State> = record::load_if_present(&self.state_file())?;
+        if let Some(state) = state {
+            end_orphan(&state);
+            std::fs::remove_file(self.state_file())
+                .with_context(|| format!("cannot remove {}", self.state_file().display()))?;
+        }
+        Ok(())
+    }
+
+    /// What the container does now. Takes no lock. One whose supervisor was killed is ended.
     pub fn status(&self) -> anyhow::Result<Status> {
         let cannot = || format!("cannot tell the status of container \"{}\"", self.name);
         let exit: Option<Exit> = record::load_if_present(&self.exit_file())?;
@@ -300,9 +320,23 @@ impl Container {
             _ => {
                 let exit: Option<Exit> = record::load_if_present(&self.exit_file())?;
                 let seen = exit.filter(|exit| exit.started >= state.started);
+                if seen.is_none() {
+                    end_orphan(&state);
+                }
                 Ok(Status::Exited(seen.unwrap_or_else(|| lost(state.started))))
             }
         }
+    }
+}
+
+/// Kills a container that has outlived its supervisor, and waits until it is gone.
+///
+/// Linux: a change of credentials clears the parent-death signal (prctl(2)), as entrypoints make
+/// one that go on as another user.
+fn end_orphan(state: &State) {
+    if let Some(init) = process::open_started(state.pid, state.start_ticks) {
+        signal::send(init.as_fd(), libc::SIGKILL).ok();
+        poll::readable([Some(init.as_fd())], Some(END)).ok();
     }
 }
 

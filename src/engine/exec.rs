@@ -6,8 +6,6 @@ use std::os::fd::OwnedFd;
 use anyhow::Context;
 use oci_spec::runtime::LinuxNamespaceType;
 use oci_spec::runtime::Spec;
-use rustix::process::Pid;
-use rustix::process::PidfdFlags;
 
 use crate::config::ids::Ids;
 use crate::container::record::Container;
@@ -20,6 +18,7 @@ use crate::runtime::Stdio;
 use crate::runtime::exec;
 use crate::runtime::exec::Join;
 use crate::runtime::exec::Joined;
+use crate::sys::process;
 
 /// What to execute, and as whom. Absent is what the container has.
 #[derive(Clone, Debug)]
@@ -55,6 +54,8 @@ pub fn exec(
         namespaces: namespaces(&spec),
         single_id: Ids::detect()?.maps.is_single(),
         program: Program {
+            // The container's init is the one that is tied to somebody.
+            dies_with_parent: false,
             process: &process,
             user: Some(request.user.as_deref().unwrap_or(&container.config.user)),
             make_workdir: false,
@@ -66,15 +67,7 @@ pub fn exec(
 
 /// A pidfd of the container's init, and never of a process that got the same pid later.
 fn open_init(container: &Container, state: &State) -> anyhow::Result<OwnedFd> {
-    let pid = Pid::from_raw(state.pid).context("the record has no pid")?;
-    let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
-        return Err(not_running(container));
-    };
-    // While the run lock is held after the pidfd was opened, init has not been reaped in between.
-    match container.status()? {
-        Status::Running(now) if now.start_ticks == state.start_ticks => Ok(pidfd),
-        _ => Err(not_running(container)),
-    }
+    process::open_started(state.pid, state.start_ticks).ok_or_else(|| not_running(container))
 }
 
 fn namespaces(spec: &Spec) -> i32 {

@@ -5,7 +5,6 @@ use anyhow::Context;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::stop;
-use crate::engine::sweep;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -35,7 +34,7 @@ pub fn remove(engine: &Engine, container: &Container, force: bool) -> anyhow::Re
             return Ok(());
         }
     };
-    sweep::end_leftover(container).with_context(cannot)?;
+    container.clear_state().with_context(cannot)?;
     container.free_name(&engine.dirs).with_context(cannot)?;
     remove_tree(&container.data).with_context(cannot)?;
     remove_tree(&container.run).with_context(cannot)?;

@@ -19,7 +19,6 @@ use crate::container::spec::Host;
 use crate::engine::Engine;
 use crate::engine::connect::Connection;
 use crate::engine::create::overlay_dirs;
-use crate::engine::sweep;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -58,7 +57,7 @@ pub fn start(
         return Err(fail(Kind::Conflict, "it runs already, or is being removed"))
             .with_context(cannot);
     };
-    sweep::end_leftover(container).with_context(cannot)?;
+    container.clear_state().with_context(cannot)?;
     let prepared = Prepared::new(engine, container, options).with_context(cannot)?;
     let (ours, theirs) = socket::pair()?;
     fork_supervisor(engine, container, &prepared, lock, theirs, options)?;

@@ -1,23 +1,11 @@
-//! What a crash or a power cut leaves of containers: directories that no name points to, and
-//! a process whose supervisor was killed.
+//! What a crash or a power cut leaves of containers: directories that no name points to.
 
 use std::collections::HashSet;
-use std::os::fd::AsFd;
-use std::time::Duration;
-
-use anyhow::Context;
-use rustix::process::Pid;
-use rustix::process::PidfdFlags;
 
 use crate::container::record::Container;
-use crate::container::record::State;
 use crate::engine::Engine;
 use crate::store::lock::Lock;
-use crate::store::record;
 use crate::store::remove::remove_tree;
-use crate::sys::poll;
-use crate::sys::process;
-use crate::sys::signal;
 
 /// Removes directories of containers that do not exist. Does nothing, at the price of two directory
 /// listings, where there are none, and leaves them to the next time where somebody makes a container.
@@ -48,28 +36,5 @@ pub fn sweep(engine: &Engine) -> anyhow::Result<()> {
         remove_tree(&data)?;
         remove_tree(&run)?;
     }
-    Ok(())
-}
-
-/// Ends the process of a container whose supervisor was killed. The kernel has done so already, by
-/// the parent-death signal, unless the process has given that up (prctl(2)).
-///
-/// Must: be called with the container's run lock held, which says that no supervisor lives.
-pub fn end_leftover(container: &Container) -> anyhow::Result<()> {
-    let Some(state) = record::load_if_present::<State>(&container.state_file())? else {
-        return Ok(());
-    };
-    let Some(pid) = Pid::from_raw(state.pid) else {
-        return Ok(());
-    };
-    let Ok(pidfd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
-        return Ok(());
-    };
-    // The pid may be another process's by now.
-    if process::start_ticks(state.pid) != Some(state.start_ticks) {
-        return Ok(());
-    }
-    signal::send(pidfd.as_fd(), libc::SIGKILL).context("cannot end what is left of it")?;
-    poll::readable([Some(pidfd.as_fd())], Some(Duration::from_secs(10)))?;
     Ok(())
 }

@@ -29,6 +29,7 @@ fn run(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, 
     match set_up(bundle, stdio, &socket) {
         Ok(executable) => {
             let program = Program {
+                dies_with_parent: true,
                 process: bundle
                     .spec
                     .process()

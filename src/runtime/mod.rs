@@ -96,6 +96,8 @@ pub struct Overlay {
 
 /// The process to become: shared by a container's first process and by those that join it.
 pub struct Program<'a> {
+    /// It is killed when its parent ends.
+    pub dies_with_parent: bool,
     pub process: &'a Process,
     pub user: Option<&'a str>,
     /// A working directory that is missing is made, as Docker does at the start of a container;

@@ -6,8 +6,10 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
+use anyhow::ensure;
 use oci_spec::runtime::PosixRlimit;
 use rustix::fs::FileType;
 use rustix::fs::Mode;
@@ -109,6 +111,9 @@ fn prepare(
     let sets = Sets::of(process.capabilities().as_ref());
     sets.bound()?;
     take_ids(&user, single_id)?;
+    if program.dies_with_parent {
+        tie_to_parent(report)?;
+    }
     rustix::process::umask(Mode::from_bits_truncate(
         process.user().umask().unwrap_or(0o022),
     ));
@@ -219,6 +224,15 @@ fn take_ids(user: &User, single_id: bool) -> anyhow::Result<()> {
     })?;
     process::set_keep_caps(false)?;
     caps::raise_permitted()?;
+    Ok(())
+}
+
+/// Linux: a change of credentials clears the parent-death signal (prctl(2)), and it is not sent for a
+/// parent that is dead already; of that the socket tells.
+fn tie_to_parent(report: &OwnedFd) -> anyhow::Result<()> {
+    process::set_parent_death_signal(libc::SIGKILL)?;
+    let [gone] = sys::poll::readable([Some(report.as_fd())], Some(Duration::ZERO))?;
+    ensure!(!gone, "the supervisor died");
     Ok(())
 }
 

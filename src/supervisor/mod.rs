@@ -166,7 +166,7 @@ fn start<'a>(
         started,
         pid,
         supervisor: rustix::process::getpid().as_raw_pid(),
-        start_ticks: process::start_ticks(pid).unwrap_or(0),
+        start_ticks: process::start_ticks(running.init.pid).unwrap_or(0),
     };
     // The runtime directory is gone after a power cut, and so is what the record tells of.
     record::save(&container.state_file(), &state, Durability::Volatile)?;

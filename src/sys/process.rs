@@ -137,6 +137,22 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> Result<Exit> {
     })
 }
 
+/// When a process was started, in clock ticks since boot: with the pid, it names one process for
+/// ever. Field 22 of /proc/PID/stat (proc(5)).
+pub fn start_ticks(pid: Pid) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(19)?.parse().ok()
+}
+
+/// A pidfd of the process that was started at this time, if it is still there.
+pub fn open_started(pid: i32, ticks: u64) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(pid)?;
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    // Read after the pidfd was opened: what is there now was there then.
+    (start_ticks(pid) == Some(ticks)).then_some(pidfd)
+}
+
 /// Repeats a call that a signal interrupted.
 pub fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     loop {
@@ -324,14 +340,6 @@ pub(super) fn check(result: libc::c_long, call: impl FnOnce() -> String) -> Resu
     })
 }
 
-/// When a process was started, in clock ticks since boot: field 22 of /proc/PID/stat (proc(5)). With
-/// the pid it names one process for ever.
-pub fn start_ticks(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(19)?.parse().ok()
-}
-
 /// What `ps` shows for this process: its name (15 bytes) and, as far as the room that
 /// exec left for the arguments goes, its command line.
 pub fn set_title(title: &str) {
@@ -365,6 +373,15 @@ fn overwrite_arguments(title: &str) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn a_process_is_known_by_its_pid_and_its_start() {
+        let ours = rustix::process::getpid();
+        let ticks = start_ticks(ours).unwrap();
+        assert!(open_started(ours.as_raw_pid(), ticks).is_some());
+        assert!(open_started(ours.as_raw_pid(), ticks + 1).is_none());
+        assert!(open_started(0, ticks).is_none());
+    }
 
     #[test]
     fn an_exit_status_is_the_code_or_128_plus_the_signal() {
