@@ -1,5 +1,6 @@
 //! The records of a container, found by name or id, and its status.
 
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde::Deserialize;
 use serde::Serialize;
@@ -133,7 +135,7 @@ impl Container {
                 Err(Errno::EXIST) => match Container::by_name(dirs, &self.name)? {
                     Some(other) => return Err(name_taken(&other)),
                     // It was removed meanwhile, or points to nothing after a power cut.
-                    None => self.free_name(dirs)?,
+                    None => self.free_lost_name(dirs)?,
                 },
                 Err(errno) => {
                     let err = anyhow::Error::from(errno);
@@ -148,17 +150,51 @@ impl Container {
         Ok(())
     }
 
+    /// Frees the name if it points to no container.
+    fn free_lost_name(&self, dirs: &Dirs) -> anyhow::Result<()> {
+        let names = std::fs::File::open(dirs.names()).context("cannot open the names")?;
+        // Another creator could otherwise free it too, and take it, between our look and our call.
+        process::retry(|| rustix::fs::flock(&names, FlockOperation::LockExclusive))
+            .context("cannot lock the names")?;
+        match Container::by_name(dirs, &self.name)? {
+            Some(_) => Ok(()),
+            None => self.unlink_name(dirs),
+        }
+    }
+
     /// Removes the name: from then on the container does not exist, and only files are left of it.
+    /// A name that belongs to another container by now stays.
     ///
-    /// A name that points to nothing may be freed too: its target is written before the name is
-    /// taken, so it is never one that somebody has just made.
+    /// Must: be called with the run lock held, so that nobody else frees this name meanwhile.
     pub fn free_name(&self, dirs: &Dirs) -> anyhow::Result<()> {
+        match std::fs::read_link(dirs.names().join(&self.name)) {
+            Ok(link) if link.file_name() == Some(OsStr::new(&self.config.id)) => {
+                self.unlink_name(dirs)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unlink_name(&self, dirs: &Dirs) -> anyhow::Result<()> {
         match std::fs::remove_file(dirs.names().join(&self.name)) {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
                 Err(err).with_context(|| format!("cannot free the name \"{}\"", self.name))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether its name is still its own. Of a container that was removed since it was looked
+    /// up, the runtime directory goes again that `try_lock` has made.
+    ///
+    /// Must: be called with the run lock held.
+    pub fn still_exists(&self, dirs: &Dirs) -> anyhow::Result<bool> {
+        let found = Container::by_name(dirs, &self.name)?;
+        if found.is_some_and(|found| found.config.id == self.config.id) {
+            return Ok(true);
+        }
+        std::fs::remove_dir_all(&self.run).ok();
+        Ok(false)
     }
 
     /// The container of this very name, if there is one.
@@ -203,13 +239,7 @@ impl Container {
         {
             return Ok(container);
         }
-        let missing = || {
-            fail(
-                Kind::NotFound,
-                format!("no container with name or id \"{given}\""),
-            )
-            .hint("`rbox ps -a` lists the containers there are")
-        };
+        let missing = || missing(given);
         if given.is_empty() || !given.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(missing());
         }
@@ -368,6 +398,15 @@ impl RunLock {
     }
 }
 
+/// The error for a name or id that no container has.
+pub fn missing(given: &str) -> anyhow::Error {
+    fail(
+        Kind::NotFound,
+        format!("no container with name or id \"{given}\""),
+    )
+    .hint("`rbox ps -a` lists the containers there are")
+}
+
 fn name_taken(other: &Container) -> anyhow::Error {
     let status = other.status().map_or("unknown", |status| status.name());
     let text = format!(
@@ -379,4 +418,60 @@ fn name_taken(other: &Container) -> anyhow::Error {
         "remove it with `rbox rm -f {}`, or choose another --name",
         other.name
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::temp::tests::scratch;
+
+    fn container(dirs: &Dirs, name: &str) -> Container {
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "id": crate::container::name::random_id().unwrap(), "created": "2026-01-01T00:00:00Z",
+            "image": "i", "image_id": "i", "layers": [], "lower": [], "ids": "single",
+            "entrypoint": [], "command": ["true"], "env": [], "workdir": "/", "user": "",
+            "hostname": "h", "labels": {}, "network": "none", "volumes": [], "terminal": false,
+            "interactive": false, "remove": false, "read_only": false, "stop_signal": 15,
+            "stop_timeout": 10, "seccomp": "default", "shm_size": 65536,
+            "no_new_privileges": false,
+        }))
+        .unwrap();
+        Container::at(dirs, name.to_owned(), config)
+    }
+
+    #[test]
+    fn a_name_is_freed_by_its_own_container_alone() {
+        let base = scratch("names");
+        let dirs = Dirs::at(base.path()).unwrap();
+        let first = container(&dirs, "web");
+        first.create(&dirs, Durability::Volatile).unwrap();
+        assert!(first.still_exists(&dirs).unwrap());
+        first.free_name(&dirs).unwrap();
+        let second = container(&dirs, "web");
+        second.create(&dirs, Durability::Volatile).unwrap();
+        // Somebody who looked the first one up before it was removed goes on with removing it.
+        let lock = first.try_lock().unwrap().unwrap();
+        assert!(!first.still_exists(&dirs).unwrap());
+        assert!(!first.run.exists());
+        first.free_name(&dirs).unwrap();
+        drop(lock);
+        assert!(second.still_exists(&dirs).unwrap());
+    }
+
+    #[test]
+    fn a_name_that_points_to_nothing_is_free() {
+        let base = scratch("lost-name");
+        let dirs = Dirs::at(base.path()).unwrap();
+        let first = container(&dirs, "web");
+        first.create(&dirs, Durability::Volatile).unwrap();
+        std::fs::remove_dir_all(&first.data).unwrap();
+        let second = container(&dirs, "web");
+        second.create(&dirs, Durability::Volatile).unwrap();
+        let third = container(&dirs, "web").create(&dirs, Durability::Volatile);
+        assert_eq!(
+            crate::error::kind(&third.unwrap_err()),
+            Some(Kind::Conflict)
+        );
+        assert!(!first.data.exists() && second.still_exists(&dirs).unwrap());
+    }
 }

@@ -1,7 +1,10 @@
 //! `rm`.
 
+use std::time::Duration;
+
 use anyhow::Context;
 
+use crate::container::record;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::stop;
@@ -9,6 +12,9 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::store::remove::remove_tree;
+
+/// Between two looks at a container that is neither running nor free.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Removes a container; one that runs only by force. First its name, then its files: killed in
 /// between, the files belong to nobody and the next collection takes them.
@@ -33,7 +39,17 @@ pub fn remove(engine: &Engine, container: &Container, force: bool) -> anyhow::Re
             // With --rm its own supervisor has removed it.
             return Ok(());
         }
+        // It is being started, or removed by somebody else.
+        std::thread::sleep(PAUSE);
     };
+    if !container.still_exists(&engine.dirs)? {
+        // Somebody else was faster.
+        return if force {
+            Ok(())
+        } else {
+            Err(record::missing(&container.name)).with_context(cannot)
+        };
+    }
     container.clear_state().with_context(cannot)?;
     container.free_name(&engine.dirs).with_context(cannot)?;
     remove_tree(&container.data).with_context(cannot)?;

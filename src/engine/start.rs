@@ -12,6 +12,7 @@ use oci_spec::runtime::Spec;
 use crate::container::config::Config;
 use crate::container::config::Network;
 use crate::container::config::Seccomp;
+use crate::container::record;
 use crate::container::record::Container;
 use crate::container::record::RunLock;
 use crate::container::spec;
@@ -57,6 +58,9 @@ pub fn start(
         return Err(fail(Kind::Conflict, "it runs already, or is being removed"))
             .with_context(cannot);
     };
+    if !container.still_exists(&engine.dirs)? {
+        return Err(record::missing(&container.name)).with_context(cannot);
+    }
     container.clear_state().with_context(cannot)?;
     let prepared = Prepared::new(engine, container, options).with_context(cannot)?;
     let (ours, theirs) = socket::pair()?;

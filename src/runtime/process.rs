@@ -275,7 +275,7 @@ fn find_command(name: &str, env: &[String]) -> anyhow::Result<PathBuf> {
 
 fn usable(path: &Path) -> Result<(), Errno> {
     let stat = rustix::fs::stat(path)?;
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Errno::ACCESS);
     }
     rustix::fs::accessat(
