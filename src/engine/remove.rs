@@ -39,6 +39,9 @@ pub fn remove(engine: &Engine, container: &Container, force: bool) -> anyhow::Re
             // With --rm its own supervisor has removed it.
             return Ok(());
         }
+        if let Some(lock) = container.try_lock().with_context(cannot)? {
+            break lock;
+        }
         // It is being started, or removed by somebody else.
         std::thread::sleep(PAUSE);
     };
