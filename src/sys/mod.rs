@@ -12,6 +12,7 @@ pub mod limits;
 pub mod lock;
 pub mod loopback;
 pub mod mount;
+mod name_service;
 pub mod path;
 pub mod poll;
 pub mod process;
