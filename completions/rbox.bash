@@ -1,34 +1,35 @@
+# Completion of rbox for bash 4.4 or newer; needs no other package.
 
-_clap_complete_rbox() {
-    local IFS=$'\013'
-    local _CLAP_COMPLETE_INDEX=${COMP_CWORD}
-    local _CLAP_COMPLETE_COMP_TYPE=${COMP_TYPE}
-    if compopt +o nospace 2> /dev/null; then
-        local _CLAP_COMPLETE_SPACE=false
-    else
-        local _CLAP_COMPLETE_SPACE=true
+_rbox() {
+    # Bash parts words at colons too: what has no blank between is put together again.
+    local rest=${COMP_LINE:0:COMP_POINT} gap line i
+    local -a words=()
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        gap=${rest%%[![:space:]]*}
+        rest=${rest#"$gap"}
+        if [[ $i == 0 || $gap ]]; then
+            words+=('')
+        fi
+        if ((i < COMP_CWORD)); then
+            words[-1]+=${COMP_WORDS[i]}
+            rest=${rest#"${COMP_WORDS[i]}"}
+        else
+            words[-1]+=$rest
+        fi
+    done
+    words[-1]=${words[-1]#[\"\']}
+    words[0]=${words[0]/#'~/'/"$HOME/"}
+
+    COMPREPLY=()
+    if ! line=$("${words[0]}" __complete "${words[@]:1}" 2>/dev/null); then
+        compopt -o bashdefault -o default 2>/dev/null
+        return
     fi
-    local words=("${COMP_WORDS[@]}")
-    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-        words[COMP_CWORD]="$2"
-    fi
-    COMPREPLY=( $( \
-        _CLAP_IFS="$IFS" \
-        _CLAP_COMPLETE_INDEX="$_CLAP_COMPLETE_INDEX" \
-        _CLAP_COMPLETE_COMP_TYPE="$_CLAP_COMPLETE_COMP_TYPE" \
-        _CLAP_COMPLETE_SPACE="$_CLAP_COMPLETE_SPACE" \
-        RBOX_COMPLETE="bash" \
-        "rbox" -- "${words[@]}" \
-    ) )
-    if [[ $? != 0 ]]; then
-        unset COMPREPLY
-    elif [[ $_CLAP_COMPLETE_SPACE == false ]] && [[ "${COMPREPLY-}" =~ [=/:]$ ]]; then
-        compopt -o nospace
-    fi
+    # Bash puts the answer in place of the last part only, which is $2.
+    local before=${words[-1]%"$2"}
+    while IFS=$'\t' read -r line _; do
+        [[ $line ]] && COMPREPLY+=("${line#"$before"}")
+    done <<<"$line"
 }
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -o nospace -o bashdefault -o nosort -F _clap_complete_rbox rbox
-else
-    complete -o nospace -o bashdefault -F _clap_complete_rbox rbox
-fi
 
+complete -F _rbox rbox

@@ -1,6 +1,5 @@
 //! `rbox attach`.
 
-use crate::cli::complete;
 use crate::cli::run;
 use crate::cli::session;
 use crate::container::record::Container;
@@ -19,7 +18,7 @@ pub struct Args {
     no_stdin: bool,
 
     /// Name or id
-    #[arg(value_name = "CONTAINER", add = complete::running())]
+    #[arg(value_name = "CONTAINER")]
     container: String,
 }
 

@@ -1,5 +1,5 @@
-//! The hidden command `generate-docs`: man pages and completion scripts, from the same
-//! definitions that parse the command line. What it writes is committed.
+//! The hidden command `generate-docs`: man pages, from the same definitions that parse the
+//! command line, and completion scripts. What it writes is committed.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -7,10 +7,6 @@ use std::path::PathBuf;
 use anyhow::Context;
 use anyhow::Result;
 use clap::Args;
-use clap_complete::env::Bash;
-use clap_complete::env::EnvCompleter;
-use clap_complete::env::Fish;
-use clap_complete::env::Zsh;
 
 use crate::cli::complete;
 
@@ -31,11 +27,7 @@ pub fn run(args: &GenerateDocs, command: clap::Command) -> Result<()> {
         .with_context(|| format!("cannot write man pages to {}", man.display()))?;
     let completions = args.dir.join("completions");
     make(&completions)?;
-    let scripts: [(&str, &dyn EnvCompleter); 3] =
-        [("rbox.bash", &Bash), ("_rbox", &Zsh), ("rbox.fish", &Fish)];
-    for (name, shell) in scripts {
-        let mut script = Vec::new();
-        shell.write_registration(complete::VARIABLE, "rbox", "rbox", "rbox", &mut script)?;
+    for (name, script) in complete::SCRIPTS {
         let path = completions.join(name);
         std::fs::write(&path, script)
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -118,7 +110,7 @@ fn look_at(
 /// Docker's and Podman's own inconsistencies, which are kept for compatibility. All but the
 /// first meaning of the letter that is met are listed.
 #[cfg(test)]
-const SHORTS_OF_TWO_MEANINGS: [(char, &str); 22] = [
+const SHORTS_OF_TWO_MEANINGS: [(char, &str); 24] = [
     ('a', "all"),
     ('a', "attach"),
     ('d', "detach"),
@@ -137,7 +129,9 @@ const SHORTS_OF_TWO_MEANINGS: [(char, &str); 22] = [
     ('s', "signal"),
     ('s', "size"),
     ('t', "time"),
+    ('t', "timestamps"),
     ('t', "tty"),
+    ('t', "type"),
     ('v', "version"),
     ('v', "volume"),
     ('v', "volumes"),
@@ -194,6 +188,6 @@ mod tests {
         pages.sort();
         assert_eq!(pages, ["other.txt", "rbox-ps.1", "rbox.1"]);
         let script = std::fs::read_to_string(base.path().join("completions/rbox.bash")).unwrap();
-        assert!(script.contains("RBOX_COMPLETE=\"bash\""), "{script}");
+        assert!(script.contains("complete -F _rbox rbox\n"), "{script}");
     }
 }

@@ -11,7 +11,6 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
-use crate::cli::complete;
 use crate::cli::flags;
 use crate::cli::session;
 use crate::cli::session::write_all;
@@ -59,7 +58,7 @@ pub struct Args {
 
     /// The container, and the command with its arguments
     #[arg(required = true, num_args = 2.., trailing_var_arg = true, allow_hyphen_values = true,
-        value_names = ["CONTAINER", "COMMAND"], add = complete::running())]
+        value_names = ["CONTAINER", "COMMAND"])]
     container_and_command: Vec<String>,
 }
 

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::complete;
 use crate::cli::pull::Policy;
 use crate::cli::pull::RegistryFlags;
 use crate::container::config::Network;
@@ -101,7 +100,7 @@ pub struct ContainerFlags {
 
     /// The image, and the command with its arguments instead of the image's own
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true,
-        value_names = ["IMAGE", "COMMAND"], add = complete::images())]
+        value_names = ["IMAGE", "COMMAND"])]
     image_and_command: Vec<String>,
 }
 

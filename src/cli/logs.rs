@@ -11,7 +11,6 @@ use anyhow::Context;
 use jiff::Timestamp;
 use rustix::io::Errno;
 
-use crate::cli::complete;
 use crate::cli::session::write_all;
 use crate::container::log_file;
 use crate::container::log_file::Record;
@@ -47,7 +46,7 @@ pub struct Args {
     timestamps: bool,
 
     /// Name or id
-    #[arg(value_name = "CONTAINER", add = complete::containers())]
+    #[arg(value_name = "CONTAINER")]
     container: String,
 }
 

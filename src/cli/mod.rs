@@ -92,8 +92,8 @@ enum Verb {
 
 /// Parses and runs a command line; returns the exit status.
 pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
-    if complete::answer(command)? {
-        return Ok(0);
+    if args.get(1).is_some_and(|role| role == complete::ROLE) {
+        return Ok(complete::answer(command(), &args[2..]));
     }
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,

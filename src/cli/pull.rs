@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use crate::cli::complete;
 use crate::cli::output;
 use crate::cli::progress::Bars;
 use crate::engine::Engine;
@@ -37,7 +36,7 @@ pub struct Args {
     registry: RegistryFlags,
 
     /// References, such as debian:12 or registry.lan:5000/app@sha256:…
-    #[arg(required = true, value_name = "IMAGE", add = complete::images())]
+    #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
 

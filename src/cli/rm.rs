@@ -1,6 +1,5 @@
 //! `rbox rm`.
 
-use crate::cli::complete;
 use crate::cli::output;
 use crate::container::record::Container;
 use crate::engine::Engine;
@@ -16,7 +15,7 @@ pub struct Args {
     force: bool,
 
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER", add = complete::containers())]
+    #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 

@@ -1,6 +1,5 @@
 //! `rbox rmi`.
 
-use crate::cli::complete;
 use crate::cli::output;
 use crate::engine::Engine;
 use crate::engine::images;
@@ -15,7 +14,7 @@ pub struct Args {
     force: bool,
 
     /// Names or ids
-    #[arg(required = true, value_name = "IMAGE", add = complete::images())]
+    #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
 

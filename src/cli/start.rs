@@ -1,6 +1,5 @@
 //! `rbox start`.
 
-use crate::cli::complete;
 use crate::cli::output;
 use crate::cli::run;
 use crate::container::record::Container;
@@ -20,7 +19,7 @@ pub struct Args {
     interactive: bool,
 
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER", add = complete::stopped())]
+    #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 

@@ -1,6 +1,5 @@
 //! `rbox stop`.
 
-use crate::cli::complete;
 use crate::cli::output;
 use crate::container::record::Container;
 use crate::engine::Engine;
@@ -14,7 +13,7 @@ pub struct Args {
     time: Option<u32>,
 
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER", add = complete::running())]
+    #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 

@@ -1,6 +1,5 @@
 //! `rbox tag`.
 
-use crate::cli::complete;
 use crate::cli::output;
 use crate::engine::Engine;
 use crate::image;
@@ -9,7 +8,7 @@ use crate::image;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The image
-    #[arg(value_name = "IMAGE", add = complete::images())]
+    #[arg(value_name = "IMAGE")]
     image: String,
 
     /// New names; without a registry they are of localhost

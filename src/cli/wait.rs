@@ -1,6 +1,5 @@
 //! `rbox wait`.
 
-use crate::cli::complete;
 use crate::cli::output;
 use crate::container::record::Container;
 use crate::engine::Engine;
@@ -10,7 +9,7 @@ use crate::engine::connect;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER", add = complete::containers())]
+    #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 

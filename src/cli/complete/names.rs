@@ -1,90 +1,56 @@
-//! Completion of names in the shell. The shell calls rbox with RBOX_COMPLETE set; rbox
-//! reads the directories of the store, takes no lock, writes nothing and never fails.
-//!
-//! Arguments name their completer: `#[arg(add = complete::containers())]`.
+//! Names for the shell, read from the directories of the store: no lock, no writing, and
+//! what cannot be read is left out.
 
-use std::ffi::OsStr;
 use std::os::fd::AsFd;
-
-use anyhow::Result;
-use clap_complete::CompleteEnv;
-use clap_complete::engine::ArgValueCompleter;
-use clap_complete::engine::CompletionCandidate;
+use std::path::Path;
 
 use crate::container::name;
 use crate::oci::reference::Reference;
 use crate::store::dirs::Dirs;
 use crate::sys;
 
-/// Set by the completion scripts to the name of the shell.
-pub const VARIABLE: &str = "RBOX_COMPLETE";
+/// Which containers an argument takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    All,
+    Running,
+    Stopped,
+}
 
-/// Answers the shell, if this is a call for completion; `false` if it is not.
-pub fn answer(command: impl Fn() -> clap::Command) -> Result<bool> {
-    if std::env::var_os(VARIABLE).is_none() {
-        return Ok(false);
+impl Which {
+    fn takes(self, runs: impl FnOnce() -> bool) -> bool {
+        match self {
+            Which::All => true,
+            Which::Running => runs(),
+            Which::Stopped => !runs(),
+        }
     }
-    let complete = CompleteEnv::with_factory(command)
-        .var(VARIABLE)
-        .bin("rbox")
-        .completer("rbox");
-    let directory = std::env::current_dir().ok();
-    Ok(complete.try_complete(std::env::args_os(), directory.as_deref())?)
 }
 
-/// Names of all containers, and ids where one is begun.
-pub fn containers() -> ArgValueCompleter {
-    ArgValueCompleter::new(|begun: &OsStr| container_names(begun, |_| true))
-}
-
-/// Names of containers that run.
-pub fn running() -> ArgValueCompleter {
-    ArgValueCompleter::new(|begun: &OsStr| container_names(begun, |runs| runs))
-}
-
-/// Names of containers that do not run.
-pub fn stopped() -> ArgValueCompleter {
-    ArgValueCompleter::new(|begun: &OsStr| container_names(begun, |runs| !runs))
-}
-
-/// References of images in the store, as they are usually typed.
-pub fn images() -> ArgValueCompleter {
-    ArgValueCompleter::new(|begun: &OsStr| {
-        let names = Dirs::locate().map(|dirs| image_names(&dirs, begun));
-        candidates(names.unwrap_or_default())
-    })
-}
-
-fn candidates(mut names: Vec<String>) -> Vec<CompletionCandidate> {
-    names.sort();
-    names.into_iter().map(CompletionCandidate::new).collect()
-}
-
-fn container_names(begun: &OsStr, wanted: fn(bool) -> bool) -> Vec<CompletionCandidate> {
-    let names = Dirs::locate().map(|dirs| names_and_ids(&dirs, begun, wanted));
-    candidates(names.unwrap_or_default())
-}
-
-fn names_and_ids(dirs: &Dirs, begun: &OsStr, wanted: fn(bool) -> bool) -> Vec<String> {
-    let begun = begun.to_string_lossy();
+/// Names of containers, and their ids where one is begun.
+pub fn containers(dirs: &Dirs, begun: &str, which: Which) -> Vec<String> {
     let mut found = Vec::new();
     for entry in entries(&dirs.names()) {
+        if !entry.starts_with(begun) {
+            continue;
+        }
         // names/web is a link to ../containers/ID.
         let target = std::fs::read_link(dirs.names().join(&entry)).unwrap_or_default();
         let id = target.file_name().unwrap_or_default().to_string_lossy();
-        if entry.starts_with(&*begun) && wanted(runs(dirs, &id)) {
+        if which.takes(|| runs(dirs, &id)) {
             found.push(entry);
         }
     }
-    if name::is_id_prefix(&begun) {
+    if name::is_id_prefix(begun) {
         let ids = entries(&dirs.containers()).into_iter();
-        let ids = ids.filter(|id| id.starts_with(&*begun) && name::is_id(id));
+        let ids = ids.filter(|id| id.starts_with(begun) && name::is_id(id));
         // Who has typed more than a short id gets the whole one.
         let shown = |id: &str| match begun.len() {
             0..=name::SHORT_ID => name::short(id).to_owned(),
             _ => id.to_owned(),
         };
-        found.extend(ids.filter(|id| wanted(runs(dirs, id))).map(|id| shown(&id)));
+        let ids = ids.filter(|id| which.takes(|| runs(dirs, id)));
+        found.extend(ids.map(|id| shown(&id)));
     }
     found
 }
@@ -95,8 +61,8 @@ fn runs(dirs: &Dirs, id: &str) -> bool {
     lock.is_ok_and(|file| sys::lock::is_held(file.as_fd()).unwrap_or(false))
 }
 
-fn image_names(dirs: &Dirs, begun: &OsStr) -> Vec<String> {
-    let begun = begun.to_string_lossy();
+/// References of images, as they are usually typed.
+pub fn images(dirs: &Dirs, begun: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in entries(&dirs.image_refs()) {
         // A reference that is too long for a file name is only in its record.
@@ -108,12 +74,12 @@ fn image_names(dirs: &Dirs, begun: &OsStr) -> Vec<String> {
             .parse::<Reference>()
             .map(|reference| reference.familiar());
         let familiar = familiar.unwrap_or_else(|_| full.clone());
-        // A colon parts words in bash, so `:latest`, which need not be typed, is left out.
+        // `:latest` need not be typed, nor `localhost/`.
         let short = familiar.strip_suffix(":latest").unwrap_or(&familiar);
         let local = short.strip_prefix("localhost/").unwrap_or(short);
         let fits = [short, &familiar, &full, local]
             .into_iter()
-            .find(|name| name.starts_with(&*begun));
+            .find(|name| name.starts_with(begun));
         found.extend(fits.map(str::to_owned));
     }
     found
@@ -139,7 +105,7 @@ fn percent_decoded(name: &str) -> String {
 }
 
 /// Names in a directory of the store; unfinished ones begin with a dot.
-fn entries(dir: &std::path::Path) -> Vec<String> {
+fn entries(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().into_string().ok())
@@ -168,17 +134,14 @@ mod tests {
             let target = format!("../containers/{id}");
             std::os::unix::fs::symlink(target, dirs.names().join(name)).unwrap();
         }
-        let all = |begun: &str| sorted(names_and_ids(&dirs, OsStr::new(begun), |_| true));
+        let all = |begun: &str| sorted(containers(&dirs, begun, Which::All));
         assert_eq!(all(""), ["abc", "web", "wiki"]);
         assert_eq!(all("w"), ["web", "wiki"]);
         assert_eq!(all("ab"), ["ab1200000000", "abc"]);
         assert_eq!(all(&id[..20]), [id.as_str()]);
         assert_eq!(all("x"), [""; 0]);
-        assert_eq!(names_and_ids(&dirs, OsStr::new("w"), |runs| runs), [""; 0]);
-        assert_eq!(
-            names_and_ids(&dirs, OsStr::new("we"), |runs| !runs),
-            ["web"]
-        );
+        assert_eq!(containers(&dirs, "w", Which::Running), [""; 0]);
+        assert_eq!(containers(&dirs, "we", Which::Stopped), ["web"]);
     }
 
     #[test]
@@ -207,7 +170,7 @@ mod tests {
         ] {
             std::fs::write(dirs.image_refs().join(name), "").unwrap();
         }
-        let found = |begun: &str| sorted(image_names(&dirs, OsStr::new(begun)));
+        let found = |begun: &str| sorted(images(&dirs, begun));
         assert_eq!(
             found(""),
             [
