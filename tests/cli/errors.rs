@@ -93,6 +93,7 @@ fn command_that_cannot_execute_is_126() {
     );
 }
 
+/// It counts as ended, with the status that the command returned.
 #[test]
 fn a_failed_start_leaves_a_container_without_rm() {
     let rbox = Rbox::with_busybox();
@@ -103,7 +104,7 @@ fn a_failed_start_leaves_a_container_without_rm() {
         &["nosuch"],
     );
     rbox.args(["ps", "-a", "--format", "{{.Names}} {{.State}}"])
-        .stdout("f created\n")
+        .stdout("f exited\n")
         .run();
     rbox.remove(&["f"]);
 }

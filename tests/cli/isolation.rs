@@ -207,7 +207,7 @@ fn cve_2019_5736_the_program_cannot_be_overwritten() {
     }
     // A program that waits for others to enter and opens what they execute.
     let script = "
-        ln -s /proc/self/exe /tmp/enter
+        mkdir -p /tmp; ln -s /proc/self/exe /tmp/enter
         while :; do
             for p in /proc/[0-9]*; do
                 case $p in /proc/1|/proc/$$) continue;; esac

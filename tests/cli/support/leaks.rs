@@ -134,7 +134,7 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
     found
 }
 
-/// The digests that image records name: of layers, and of anything.
+/// The digests that the records of images and references name: of layers, and of anything.
 fn referenced(data: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
     let mut layers = BTreeSet::new();
     let mut blobs = BTreeSet::new();
@@ -144,6 +144,11 @@ fn referenced(data: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
         collect(&record["layers"], &mut layers);
         collect(&record, &mut blobs);
         blobs.insert(name(&path).trim_end_matches(".json").to_owned());
+    }
+    for path in entries(&data.join("images/refs")) {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let record: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        collect(&record, &mut blobs);
     }
     (layers, blobs)
 }
