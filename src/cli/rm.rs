@@ -22,6 +22,9 @@ pub struct Args {
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     output::each(&args.containers, |name| {
         let container = match Container::find(&engine.dirs, name) {
+            Err(_) if args.force && remove::remove_unreadable(engine, name)? => {
+                return output::print_line(name);
+            }
             Err(err) if args.force && error::kind(&err) == Some(Kind::NotFound) => return Ok(()),
             result => result?,
         };

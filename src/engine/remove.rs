@@ -60,3 +60,29 @@ pub fn remove(engine: &Engine, container: &Container, force: bool) -> anyhow::Re
     drop(lock);
     Ok(())
 }
+
+/// Removes a container whose record cannot be read, given by its name or its whole id; whether
+/// there was one.
+pub fn remove_unreadable(engine: &Engine, given: &str) -> anyhow::Result<bool> {
+    let dirs = &engine.dirs;
+    let mut found = false;
+    for link in std::fs::read_dir(dirs.names())? {
+        let link = link?;
+        let target = std::fs::read_link(link.path())?;
+        let id = target.file_name().unwrap_or_default();
+        if link.file_name() != given && id != given {
+            continue;
+        }
+        let name = link.file_name().to_string_lossy().into_owned();
+        if Container::by_name(dirs, &name).is_err()
+            && !Container::is_locked_at(&dirs.run_containers().join(id))?
+        {
+            std::fs::remove_file(link.path())?;
+            found = true;
+        }
+    }
+    if found {
+        sweep::sweep(engine)?;
+    }
+    Ok(found)
+}

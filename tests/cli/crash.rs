@@ -67,6 +67,11 @@ fn assert_truth(rbox: &Rbox) {
     rbox.args(["images"]).stdout_any().run();
 }
 
+/// Who makes a container sweeps what killed commands left of others.
+fn leftovers_go_with_the_next_container(rbox: &Rbox) {
+    rbox.args(["run", "--rm", "busybox", "true"]).run();
+}
+
 fn remove_all(rbox: &Rbox) {
     let names = rbox.args(["ps", "-aq"]).stdout_any().run().stdout;
     let names: Vec<&str> = names.lines().collect();
@@ -164,6 +169,7 @@ fn create_killed() {
             remove_all(&rbox);
         },
     );
+    leftovers_go_with_the_next_container(&rbox);
 }
 
 #[test]
@@ -188,6 +194,7 @@ fn start_killed() {
             remove_all(&rbox);
         },
     );
+    leftovers_go_with_the_next_container(&rbox);
 }
 
 fn state(rbox: &Rbox, name: &str) -> String {
@@ -229,6 +236,7 @@ fn run_killed() {
             remove_all(&rbox);
         },
     );
+    leftovers_go_with_the_next_container(&rbox);
 }
 
 #[test]
@@ -248,6 +256,7 @@ fn stop_and_rm_killed() {
             },
         );
     }
+    leftovers_go_with_the_next_container(&rbox);
 }
 
 #[test]
