@@ -8,6 +8,7 @@ use crate::container::record;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::stop;
+use crate::engine::sweep;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -55,8 +56,9 @@ pub fn remove(engine: &Engine, container: &Container, force: bool) -> anyhow::Re
     }
     container.clear_state().with_context(cannot)?;
     container.free_name(&engine.dirs).with_context(cannot)?;
-    remove_tree(&container.data).with_context(cannot)?;
+    // The data last: it is by them that a sweep finds what is left.
     remove_tree(&container.run).with_context(cannot)?;
+    remove_tree(&container.data).with_context(cannot)?;
     drop(lock);
     Ok(())
 }

@@ -67,6 +67,16 @@ fn assert_truth(rbox: &Rbox) {
     rbox.args(["images"]).stdout_any().run();
 }
 
+/// An image may have lost its name, or not have it yet; what is listed is whole.
+fn assert_listed_images_work(rbox: &Rbox) {
+    let listed = rbox.args(["images", "-q"]).stdout_any().run().stdout;
+    for id in listed.lines() {
+        rbox.args(["run", "--rm", "--pull=never", id, "echo", "hi"])
+            .stdout("hi\n")
+            .run();
+    }
+}
+
 /// Who makes a container sweeps what killed commands left of others.
 fn leftovers_go_with_the_next_container(rbox: &Rbox) {
     rbox.args(["run", "--rm", "busybox", "true"]).run();
@@ -96,11 +106,8 @@ fn pull_killed() {
                 .run();
         },
         |_| {
-            let listed = rbox.args(["images", "-q"]).stdout_any().run().stdout;
-            // What is listed works without the registry; what is not can be pulled.
-            if listed.is_empty() {
-                rbox.args(pull).stdout_any().run();
-            }
+            assert_listed_images_work(&rbox);
+            rbox.args(pull).stdout_any().run();
             rbox.args(["run", "--rm", "--pull=never", &image, "echo", "hi"])
                 .stdout("hi\n")
                 .run();
@@ -125,10 +132,8 @@ fn load_killed() {
                 .run();
         },
         |_| {
-            let listed = rbox.args(["images", "-q"]).stdout_any().run().stdout;
-            if listed.is_empty() {
-                rbox.args(load).stdout_any().run();
-            }
+            assert_listed_images_work(&rbox);
+            rbox.args(load).stdout_any().run();
             rbox.args(["run", "--rm", "busybox", "echo", "hi"])
                 .stdout("hi\n")
                 .run();
@@ -208,18 +213,21 @@ fn state(rbox: &Rbox, name: &str) -> String {
 
 /// A supervisor whose starter was killed goes on for a moment; then its state stands.
 fn settle(rbox: &Rbox) {
+    let deadline = Instant::now() + Duration::from_secs(20);
     let mut last = String::new();
-    for _ in 0..100 {
+    let mut same = 0;
+    while same < 3 {
+        assert!(Instant::now() < deadline, "{}", rbox.diagnostics());
         let now = rbox
             .args(["ps", "-a", "--format", "{{.State}}"])
             .stdout_any()
             .run()
             .stdout;
-        if now == last {
-            return;
-        }
+        // Either it runs, or nobody is left who could start it.
+        let stands = now.contains("running") || processes::of(rbox.dir()).is_empty();
+        same = if stands && now == last { same + 1 } else { 0 };
         last = now;
-        std::thread::sleep(Duration::from_millis(150));
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -267,13 +275,7 @@ fn rmi_killed() {
         &["rmi", "busybox"],
         || rbox.load("busybox"),
         |_| {
-            let listed = rbox.args(["images", "-q"]).stdout_any().run().stdout;
-            if !listed.is_empty() {
-                // It may have lost its name already, but it is whole.
-                rbox.args(["run", "--rm", listed.trim(), "echo", "hi"])
-                    .stdout("hi\n")
-                    .run();
-            }
+            assert_listed_images_work(&rbox);
         },
     );
 }

@@ -410,7 +410,7 @@ fn version_info_and_doctor_speak() {
         .stdout_has(env!("CARGO_PKG_VERSION"))
         .run();
     rbox.args(["--version"])
-        .stdout(format!("rbox {}\n", env!("CARGO_PKG_VERSION")))
+        .stdout(format!("rbox version {}\n", env!("CARGO_PKG_VERSION")))
         .run();
     rbox.args(["info"]).stdout_has("overlay").run();
     rbox.args(["doctor"]).stdout_any().run();

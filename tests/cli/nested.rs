@@ -45,18 +45,20 @@ fn a_user_in_a_container() {
         .run();
 }
 
+/// With images of its own, in a store on a directory of the host. (A third level has no procfs
+/// of its own: Linux mounts a new one only where nothing of the old one is masked.)
 #[test]
-fn a_container_three_deep() {
+fn images_load_and_run_in_a_container() {
     let rbox = Rbox::with_busybox();
     let archive = crate::support::images::get("busybox").docker_archive;
     let script = "rbox load -q -i /busybox.tar >/dev/null && \
-        rbox run --rm -v /bin/rbox:/bin/rbox:ro -v /store:/store \
-            -e XDG_DATA_HOME=/store/inner -e XDG_RUNTIME_DIR=/tmp \
-            busybox sh -c 'rbox run --rm hello >/dev/null && echo three deep'";
+        rbox run -d --name inner busybox sleep 1000 >/dev/null && \
+        rbox exec inner echo inner && rbox rm -f inner && \
+        rbox run --rm -u alice busybox id -un";
     rbox.args(["run", "--rm"])
         .args(rbox.nested_flags())
         .args(["-v", &format!("{}:/busybox.tar:ro", archive.display())])
         .args(["busybox", "sh", "-c", script])
-        .stdout("three deep\n")
+        .stdout("inner\ninner\nalice\n")
         .run();
 }

@@ -77,7 +77,7 @@ fn run_dir(run: &Path) -> String {
 }
 
 fn store(data: &Path, orphans_allowed: bool) -> String {
-    const KNOWN: [&str; 7] = [
+    const KNOWN: [&str; 8] = [
         "blobs",
         "containers",
         "images",
@@ -85,6 +85,7 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
         "lock",
         "names",
         "tmp",
+        "told-single-id",
     ];
     let mut found = String::new();
     let mut report = |path: &Path, what: &str| {
