@@ -43,7 +43,7 @@ fn exec_has_no_more_than_the_container() {
         .stdout(identity("4321 4321 4321 4321", NONE))
         .run();
     rbox.args(["exec", "c", "/init", "fds"])
-        .stdout("0 /dev/null\n1 pipe\n2 pipe\n")
+        .stdout("0 char 1:3\n1 pipe\n2 pipe\n")
         .run();
     rbox.args(["exec", "c", "/init", "write", "/proc/1/exe"])
         .stdout("Text file busy (os error 26)\n")
@@ -60,7 +60,7 @@ fn no_file_descriptor_is_inherited() {
     );
     rbox.program("sh")
         .args(["-c", &script])
-        .stdout("0 null\n1 pipe\n2 pipe\n".replace("null", "/dev/null"))
+        .stdout("0 char 1:3\n1 pipe\n2 pipe\n")
         .run();
 }
 
