@@ -1,13 +1,16 @@
 //! Paths inside a root that somebody else wrote: every look-up starts at a descriptor of that
 //! root and cannot leave it (openat2(2) with RESOLVE_IN_ROOT, Linux 5.6).
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Component;
 use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::fs::FileType;
 use rustix::fs::Mode;
@@ -74,66 +77,92 @@ pub fn open_or_create_real(root: BorrowedFd<'_>, path: &Path, target: Target) ->
     create(root, path, target, Links::Refuse)
 }
 
+/// Linux: MAXSYMLINKS.
+const LINKS_MAX: usize = 40;
+
 fn create(root: BorrowedFd<'_>, path: &Path, target: Target, links: Links) -> Result<OwnedFd> {
-    match open(root, path, OFlags::PATH, links) {
-        Err(err) if err.errno == Errno::NOENT => {}
-        result => return result,
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        match open(root, &path, OFlags::PATH, links) {
+            Err(err) if err.errno == Errno::NOENT => {}
+            result => return result,
+        }
+        // A link that leads nowhere, as /etc/resolv.conf of many images does: made where it leads.
+        match create_missing(root, &path, target, links)? {
+            Some(further) => path = further,
+            None => return open(root, &path, OFlags::PATH, links),
+        }
     }
-    let names: Vec<&std::ffi::OsStr> = path
+    Err(SyscallError {
+        call: format!("openat2({}, {path:?})", root.as_raw_fd()),
+        errno: Errno::LOOP,
+    })
+}
+
+/// Makes what is missing of a path, up to a link that leads nowhere: then the path to make instead.
+fn create_missing(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    target: Target,
+    links: Links,
+) -> Result<Option<PathBuf>> {
+    let names: Vec<&OsStr> = path
         .components()
         .filter_map(|component| match component {
-            Component::Normal(name) => Some(name),
+            Component::Normal(_) | Component::ParentDir => Some(component.as_os_str()),
             _ => None,
         })
         .collect();
-    let Some((last, parents)) = names.split_last() else {
-        return open(root, Path::new("/"), OFlags::PATH, links);
-    };
-    let mut reached = std::path::PathBuf::new();
-    let mut dir = open(
-        root,
-        Path::new("/"),
-        OFlags::PATH | OFlags::DIRECTORY,
-        links,
-    )?;
-    for name in parents {
+    let directory = OFlags::PATH | OFlags::DIRECTORY;
+    let mut reached = PathBuf::new();
+    let mut dir = open(root, Path::new("/"), directory, links)?;
+    for (index, name) in names.iter().enumerate() {
+        let is_last = index + 1 == names.len();
+        let above = reached.clone();
         reached.push(name);
-        dir = match open(root, &reached, OFlags::PATH | OFlags::DIRECTORY, links) {
-            Err(err) if err.errno == Errno::NOENT => {
-                make_dir(dir.as_fd(), Path::new(name))?;
-                open(root, &reached, OFlags::PATH | OFlags::DIRECTORY, links)?
-            }
-            result => result?,
-        };
-    }
-    match target {
-        Target::Directory => make_dir(dir.as_fd(), Path::new(last))?,
-        Target::File => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW;
-            match rustix::fs::openat(
-                dir.as_fd(),
-                *last,
-                flags | OFlags::CLOEXEC,
-                Mode::from(0o644),
-            ) {
-                Ok(_) | Err(Errno::EXIST) => {}
-                Err(errno) => {
-                    return Err(SyscallError {
-                        call: format!("openat({last:?}, O_CREAT)"),
-                        errno,
-                    });
+        if *name != ".." {
+            let made = if is_last && target == Target::File {
+                make_file(dir.as_fd(), Path::new(name))?
+            } else {
+                make_dir(dir.as_fd(), Path::new(name))?
+            };
+            if !made && let Ok(to) = rustix::fs::readlinkat(&dir, *name, Vec::new()) {
+                let lost = open(root, &reached, OFlags::PATH, links);
+                if lost.is_err_and(|err| err.errno == Errno::NOENT) {
+                    let to = Path::new(OsStr::from_bytes(to.as_bytes()));
+                    let mut further = above.join(to);
+                    further.extend(&names[index + 1..]);
+                    return Ok(Some(further));
                 }
             }
         }
+        if !is_last {
+            dir = open(root, &reached, directory, links)?;
+        }
     }
-    open(root, path, OFlags::PATH, links)
+    Ok(None)
 }
 
-fn make_dir(dir: BorrowedFd<'_>, name: &Path) -> Result<()> {
+/// Whether it was made; `false` if something is there.
+fn make_dir(dir: BorrowedFd<'_>, name: &Path) -> Result<bool> {
     match rustix::fs::mkdirat(dir, name, Mode::from(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
         Err(errno) => Err(SyscallError {
             call: format!("mkdirat({name:?})"),
+            errno,
+        }),
+    }
+}
+
+/// Whether it was made; `false` if something is there.
+fn make_file(dir: BorrowedFd<'_>, name: &Path) -> Result<bool> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(dir, name, flags, Mode::from(0o644)) {
+        Ok(_) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(errno) => Err(SyscallError {
+            call: format!("openat({name:?}, O_CREAT)"),
             errno,
         }),
     }
@@ -208,11 +237,39 @@ mod tests {
     }
 
     #[test]
-    fn a_dangling_link_as_target_is_refused() {
+    fn a_target_behind_a_link_that_leads_nowhere_is_made_there() {
         let (dir, root) = scratch("dangling");
-        symlink("/nowhere", dir.join("link")).unwrap();
-        let err = open_or_create(root.as_fd(), Path::new("/link"), Target::Directory).unwrap_err();
-        assert_eq!(err.errno, Errno::NOENT);
+        let out = format!("../../../../../../..{}/out", dir.display());
+        std::fs::create_dir_all(dir.join("etc/sub")).unwrap();
+        for (link, to) in [
+            ("link", "/nowhere"),
+            ("etc/resolv.conf", "../run/systemd/resolv.conf"),
+            ("etc/sub/up", "../../../../up"),
+            ("chain", "link/more"),
+            ("escape", out.as_str()),
+            ("loop", "loop"),
+        ] {
+            symlink(to, dir.join(link)).unwrap();
+        }
+        let make = |path: &str, target| open_or_create(root.as_fd(), Path::new(path), target);
+        make("/link/a", Target::Directory).unwrap();
+        make("etc/resolv.conf", Target::File).unwrap();
+        make("/etc/sub/up", Target::File).unwrap();
+        make("/chain/file", Target::File).unwrap();
+        make("/escape", Target::Directory).unwrap();
+        make("/etc/../etc/new", Target::Directory).unwrap();
+        for made in ["nowhere/a", "nowhere/more", "etc/new"] {
+            assert!(dir.join(made).is_dir(), "{made}");
+        }
+        for made in ["run/systemd/resolv.conf", "up", "nowhere/more/file"] {
+            assert!(dir.join(made).is_file(), "{made}");
+        }
+        assert!(!dir.join("out").exists());
+        for (path, target) in [("/loop", Target::File), ("/loop/a", Target::Directory)] {
+            assert_eq!(make(path, target).unwrap_err().errno, Errno::LOOP);
+        }
+        let real = open_or_create_real(root.as_fd(), Path::new("/link"), Target::Directory);
+        assert_eq!(real.unwrap_err().errno, Errno::LOOP);
         std::fs::remove_dir_all(dir).unwrap();
     }
 
