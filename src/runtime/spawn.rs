@@ -80,6 +80,8 @@ fn guard_null(stream: OwnedFd) -> anyhow::Result<OwnedFd> {
 /// A container whose command runs.
 pub struct Running {
     pub init: Child,
+    /// Its user namespace.
+    pub userns: OwnedFd,
     /// The master of its terminal, if it has one.
     pub terminal: Option<OwnedFd>,
 }
@@ -107,7 +109,11 @@ pub fn create(bundle: &Bundle<'_>, stdio: Option<Stdio>) -> anyhow::Result<Runni
 fn watch(bundle: &Bundle<'_>, init: Child, socket: &OwnedFd) -> anyhow::Result<Running> {
     let started = map_and_wait(bundle, &init, socket);
     match started {
-        Ok(terminal) => Ok(Running { init, terminal }),
+        Ok((userns, terminal)) => Ok(Running {
+            init,
+            userns,
+            terminal,
+        }),
         Err(err) => {
             // It has reported and exits by itself, unless it is the map that could not be written.
             crate::sys::signal::send(init.pidfd.as_fd(), libc::SIGKILL).ok();
@@ -121,7 +127,10 @@ fn map_and_wait(
     bundle: &Bundle<'_>,
     init: &Child,
     socket: &OwnedFd,
-) -> anyhow::Result<Option<OwnedFd>> {
+) -> anyhow::Result<(OwnedFd, Option<OwnedFd>)> {
+    // Must: before init goes on. Linux: later on it may execute a file that its user may not read, and
+    // /proc/PID/ns of such a process is closed even to us.
+    let userns = open_userns(init)?;
     bundle
         .ids
         .write(init.pid.as_raw_pid().cast_unsigned())
@@ -131,9 +140,15 @@ fn map_and_wait(
     loop {
         match report::receive(socket)? {
             Received::Descriptor(fd, _) => terminal = Some(fd),
-            Received::End => return Ok(terminal),
+            Received::End => return Ok((userns, terminal)),
         }
     }
+}
+
+fn open_userns(init: &Child) -> anyhow::Result<OwnedFd> {
+    let path = format!("/proc/{}/ns/user", init.pid.as_raw_pid());
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .with_context(|| format!("cannot open {path}"))
 }
 
 /// Linux: clone3(2) gives the same errno for several reasons; these are the ones a person meets.

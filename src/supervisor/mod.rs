@@ -131,8 +131,6 @@ struct Supervisor<'a> {
     container: &'a Container,
     started: Timestamp,
     running: Running,
-    /// The container's user namespace, to remove files of its ids after its end.
-    userns: OwnedFd,
     streams: Streams,
     log: log_file::Writer,
     listener: OwnedFd,
@@ -161,7 +159,6 @@ fn start<'a>(
     let log = log_file::Writer::open(&container.log_path())?;
     let (streams, running) = create(dirs, container, bundle)?;
     let pid = running.init.pid.as_raw_pid();
-    let userns = open_userns(pid)?;
     let state = State {
         started,
         pid,
@@ -175,7 +172,6 @@ fn start<'a>(
         container,
         started,
         running,
-        userns,
         streams,
         log,
         listener,
@@ -252,12 +248,6 @@ fn detach(kept: &[BorrowedFd<'_>]) -> anyhow::Result<OwnedFd> {
         libc::SIGHUP,
         libc::SIGPIPE,
     ])?)
-}
-
-fn open_userns(pid: i32) -> anyhow::Result<OwnedFd> {
-    let path = format!("/proc/{pid}/ns/user");
-    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .with_context(|| format!("cannot open {path}"))
 }
 
 /// What a descriptor of the poll set is.
@@ -432,7 +422,12 @@ impl Supervisor<'_> {
     /// Records the end, tells it, and lets go of everything.
     fn finish(mut self, lock: &RunLock, exit: Exit) -> anyhow::Result<()> {
         let record = record_of(self.started, &exit, None);
-        let recorded = record_end(self.dirs, self.container, &record, Some(&self.userns));
+        let recorded = record_end(
+            self.dirs,
+            self.container,
+            &record,
+            Some(&self.running.userns),
+        );
         if !self.container.config.remove {
             lock.release()?;
         }
@@ -453,7 +448,7 @@ impl Supervisor<'_> {
             }
         }
         if self.container.config.remove {
-            remove_files(self.container, &self.userns);
+            remove_files(self.container, &self.running.userns);
         }
         recorded
     }
