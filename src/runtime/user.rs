@@ -46,8 +46,8 @@ fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
         let fields: Vec<&str> = line.split(':').collect();
         Some(Account {
             name: fields.first()?,
-            uid: fields.get(2)?.parse().ok()?,
-            gid: fields.get(3)?.parse().ok()?,
+            uid: id(fields.get(2)?).ok()??,
+            gid: id(fields.get(3)?).ok()??,
             home: fields.get(5).copied().unwrap_or_default(),
         })
     })
@@ -59,7 +59,7 @@ fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
         let fields: Vec<&str> = line.split(':').collect();
         Some((
             *fields.first()?,
-            fields.get(2)?.parse().ok()?,
+            id(fields.get(2)?).ok()??,
             fields.get(3).copied().unwrap_or_default(),
         ))
     })
@@ -151,7 +151,7 @@ fn id(text: &str) -> anyhow::Result<Option<u32>> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:100::/home/ann:/bin/sh\nbad:x:y:0::/:\nnohome:x:5:5:::\n";
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:100::/home/ann:/bin/sh\nbad:x:y:0::/:\nminus:x:4294967295:0::/:\nplus:x:+0:0::/:\nnohome:x:5:5:::\n";
     const GROUP: &str = "root:x:0:\nusers:x:100:\nwheel:x:10:bob,ann\naudio:x:29:ann\n";
 
     fn ids(user: &str) -> (u32, u32, Vec<u32>, String) {
@@ -187,6 +187,15 @@ mod tests {
         assert_eq!(
             message("bad"),
             "no user \"bad\" in /etc/passwd of the container"
+        );
+        // setresuid(2) leaves -1 as it is, which would be root.
+        assert_eq!(
+            message("minus"),
+            "no user \"minus\" in /etc/passwd of the container"
+        );
+        assert_eq!(
+            message("plus"),
+            "no user \"plus\" in /etc/passwd of the container"
         );
         assert_eq!(
             message("ann:x"),
