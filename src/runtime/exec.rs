@@ -53,6 +53,7 @@ pub struct Join<'a> {
 /// Must: be called by a single-threaded process.
 pub fn exec(join: &Join<'_>, stdio: Option<Stdio>) -> anyhow::Result<Joined> {
     let (ours, theirs) = socket::pair()?;
+    let wants_terminal = stdio.is_none();
     let joiner = match process::fork()? {
         Side::Child => {
             drop(ours);
@@ -64,19 +65,22 @@ pub fn exec(join: &Join<'_>, stdio: Option<Stdio>) -> anyhow::Result<Joined> {
     };
     drop(theirs);
     drop(stdio);
-    let joined = collect(&ours);
+    let joined = collect(&ours, wants_terminal);
     process::wait(joiner.pidfd.as_fd())?;
     joined
 }
 
-fn collect(socket: &OwnedFd) -> anyhow::Result<Joined> {
+/// Must: take nothing but an error once the trampoline may run, which other processes of the container
+/// can get hold of: the pidfd comes first, then the terminal, if there is to be one, and each once.
+fn collect(socket: &OwnedFd, wants_terminal: bool) -> anyhow::Result<Joined> {
     let mut command = None;
     let mut terminal = None;
     loop {
         match report::receive(socket) {
             Ok(Received::Descriptor(pidfd, pid)) => match Pid::from_raw(pid) {
-                Some(pid) => command = Some(Child { pid, pidfd }),
-                None => terminal = Some(pidfd),
+                Some(pid) if command.is_none() => command = Some(Child { pid, pidfd }),
+                None if wants_terminal && terminal.is_none() => terminal = Some(pidfd),
+                _ => {}
             },
             Ok(Received::End) => break,
             Err(err) => {

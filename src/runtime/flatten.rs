@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 use std::ffi::CStr;
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -84,7 +86,7 @@ fn copy_dir(
         if name == c"." || name == c".." {
             continue;
         }
-        let path = at.join(Path::new(std::ffi::OsStr::new(&*name.to_string_lossy())));
+        let path = at.join(OsStr::from_bytes(name.to_bytes()));
         copy_entry(from, to, name, links, top, &path)
             .with_context(|| path.display().to_string())?;
     }

@@ -121,6 +121,8 @@ fn strings(texts: &[String]) -> anyhow::Result<Vec<CString>> {
 
 /// The role itself: `rbox-exec FD COMMAND ARG0 ARG…`.
 pub fn main(arguments: Vec<OsString>) -> ! {
+    // Other processes of the container have no business in this one, nor with its socket.
+    process::set_dumpable(false).ok();
     let mut arguments = arguments.into_iter().map(OsString::into_vec).skip(1);
     let report = arguments
         .next()
