@@ -203,7 +203,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn scratch(name: &str) -> (std::path::PathBuf, OwnedFd) {
+    fn scratch(name: &str) -> (PathBuf, OwnedFd) {
         let dir = std::env::temp_dir().join(format!("rbox-path-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let fd = rustix::fs::open(&dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
