@@ -14,6 +14,7 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 
 use anyhow::Context;
+use anyhow::anyhow;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::process::Pid;
@@ -75,15 +76,20 @@ pub fn exec(join: &Join<'_>, stdio: Option<Stdio>) -> anyhow::Result<Joined> {
 fn collect(socket: &OwnedFd, wants_terminal: bool) -> anyhow::Result<Joined> {
     let mut command = None;
     let mut terminal = None;
+    let mut ready = false;
     loop {
         match report::receive(socket) {
+            Ok(Received::Ready) => ready = true,
             Ok(Received::Descriptor(pidfd, pid)) => match Pid::from_raw(pid) {
                 Some(pid) if command.is_none() => command = Some(Child { pid, pidfd }),
                 None if wants_terminal && terminal.is_none() => terminal = Some(pidfd),
                 _ => {}
             },
-            Ok(Received::End) => break,
-            Err(err) => {
+            Ok(Received::End) if ready => break,
+            ended => {
+                let err = ended
+                    .err()
+                    .unwrap_or_else(|| anyhow!("it died before the command was executed"));
                 if let Some(command) = command {
                     process::wait(command.pidfd.as_fd()).ok();
                 }

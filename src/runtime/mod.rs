@@ -12,6 +12,7 @@
 //!           <------- pty master ---  (with a terminal)
 //!                                   credentials, capabilities, seccomp
 //!                                   exec of the trampoline, which execs the command
+//!           <------------- ready --
 //!  end of file: it runs <---------- (the socket is close-on-exec)
 //!           <------- {"failed"} ---  or any step failed
 //! ```

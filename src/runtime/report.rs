@@ -1,5 +1,6 @@
 //! Messages from a container's init, or a joining process, to the process that made it: one JSON
-//! packet each, over a close-on-exec socket. The end of the stream says that the command runs.
+//! packet each, over a close-on-exec socket. The end of the stream after `ready` says that the command
+//! runs.
 
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
@@ -20,13 +21,16 @@ enum Message {
     Descriptor {
         pid: i32,
     },
+    /// All is set up; what follows is the execution of the command.
+    Ready,
     Failed(Told),
 }
 
 /// What arrived.
 pub enum Received {
     Descriptor(OwnedFd, i32),
-    /// The command was executed, or the sender died.
+    Ready,
+    /// The command was executed, if the sender was ready; else it died.
     End,
 }
 
@@ -36,6 +40,12 @@ pub fn send_error(socket: BorrowedFd<'_>, err: &anyhow::Error) {
     let bytes = serde_json::to_vec(&message).unwrap_or_default();
     // Nobody is left to tell when the other end is gone.
     socket::send(socket, &bytes, None).ok();
+}
+
+pub fn send_ready(socket: BorrowedFd<'_>) -> anyhow::Result<()> {
+    let bytes = serde_json::to_vec(&Message::Ready)?;
+    socket::send(socket, &bytes, None)?;
+    Ok(())
 }
 
 pub fn send_descriptor(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>, pid: i32) -> anyhow::Result<()> {
@@ -58,6 +68,7 @@ pub fn receive(socket: &OwnedFd) -> anyhow::Result<Received> {
                 .ok_or_else(|| anyhow::anyhow!("a descriptor was announced and did not come"))?;
             Ok(Received::Descriptor(fd, pid))
         }
+        Message::Ready => Ok(Received::Ready),
         Message::Failed(told) => Err(told.into_error()),
     }
 }

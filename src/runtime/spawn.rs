@@ -137,10 +137,13 @@ fn map_and_wait(
         .context("cannot map ids")?;
     socket::send(socket.as_fd(), b"m", None).ok();
     let mut terminal = None;
+    let mut ready = false;
     loop {
         match report::receive(socket)? {
             Received::Descriptor(fd, _) => terminal = Some(fd),
-            Received::End => return Ok((userns, terminal)),
+            Received::Ready => ready = true,
+            Received::End if ready => return Ok((userns, terminal)),
+            Received::End => bail!("its init died before the command was executed"),
         }
     }
 }

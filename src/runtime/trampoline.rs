@@ -94,6 +94,7 @@ pub fn jump(
     let jumped = || -> anyhow::Result<Infallible> {
         let argv = arguments(&report, command, args)?;
         let env = strings(env)?;
+        report::send_ready(report.as_fd())?;
         rustix::io::fcntl_setfd(&report, FdFlags::empty())?;
         process::exec_fd(executable.as_fd(), &argv, &env).context("cannot execute rbox itself")
     };
