@@ -2,6 +2,7 @@
 //! subject. `support` is what the tests stand on; nothing here knows rbox from inside.
 mod support;
 
+mod attacks;
 mod complete;
 mod crash;
 mod errors;
