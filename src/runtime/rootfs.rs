@@ -287,6 +287,12 @@ fn attach_mount(
         path::is_dir(target.as_fd())? == (kind == Target::Directory),
         "one of source and destination is a directory and the other is not"
     );
+    // What is mounted there would be under the container, where nobody sees it.
+    let (place, top) = (rustix::fs::fstat(&target)?, rustix::fs::fstat(root)?);
+    ensure!(
+        (place.st_dev, place.st_ino) != (top.st_dev, top.st_ino),
+        "it is the root directory of the container"
+    );
     mount::attach(made.as_fd(), target.as_fd())?;
     Ok(())
 }

@@ -152,6 +152,23 @@ fn a_link_to_nowhere_in_etc_is_followed_in_the_image() {
     assert!(!outside.exists());
 }
 
+/// It would be mounted below the container, and the user would take it for mounted.
+#[test]
+fn a_volume_on_the_root_directory_is_refused() {
+    let rbox = Rbox::new();
+    Image::busybox()
+        .layer(Tar::default().symlink("data", "/bin/.."))
+        .load(&rbox);
+    let source = rbox.dir().join("work");
+    for destination in ["/", "/data", "/bin/.."] {
+        let volume = format!("{}:{destination}", source.display());
+        rbox.args(["run", "--rm", "-v", &volume, "odd", "true"])
+            .stderr_has("it is the root directory of the container")
+            .status(125)
+            .run();
+    }
+}
+
 /// Linux: /proc of a process whose program it may not read is closed.
 #[test]
 fn a_program_that_may_be_executed_and_not_read_runs() {
