@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use anyhow::Context;
 use oci_spec::runtime::LinuxNamespaceType;
@@ -13,11 +14,13 @@ use crate::container::record::State;
 use crate::container::record::Status;
 use crate::engine::connect::not_running;
 use crate::engine::start;
+use crate::error;
 use crate::runtime::Program;
 use crate::runtime::Stdio;
 use crate::runtime::exec;
 use crate::runtime::exec::Join;
 use crate::runtime::exec::Joined;
+use crate::sys::poll;
 use crate::sys::process;
 
 /// What to execute, and as whom. Absent is what the container has.
@@ -62,7 +65,16 @@ pub fn exec(
             filter: filter.as_ref(),
         },
     };
-    exec::exec(&join, stdio).with_context(cannot)
+    exec::exec(&join, stdio)
+        .map_err(|err| {
+            let ended = poll::readable([Some(pidfd.as_fd())], Some(Duration::ZERO));
+            match (error::kind(&err), ended) {
+                // It ended while we joined it; what went wrong by that says nothing to a person.
+                (None, Ok([true])) => not_running(container),
+                _ => err,
+            }
+        })
+        .with_context(cannot)
 }
 
 /// A pidfd of the container's init, and never of a process that got the same pid later.
