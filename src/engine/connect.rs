@@ -101,7 +101,12 @@ pub enum Ended {
 }
 
 pub fn not_running(container: &Container) -> anyhow::Error {
-    let status = container.status().map_or("unknown", |status| status.name());
+    let status = match container.status() {
+        // Its supervisor has not recorded the end yet.
+        Ok(status) if status.is_running() => "ending",
+        Ok(status) => status.name(),
+        Err(_) => "unknown",
+    };
     fail(
         Kind::WrongStatus,
         format!("container \"{}\" is not running ({status})", container.name),
