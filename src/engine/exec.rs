@@ -23,6 +23,9 @@ use crate::runtime::exec::Joined;
 use crate::sys::poll;
 use crate::sys::process;
 
+/// Between the moment from which an ending process cannot be joined and that in which it has ended.
+const END: Duration = Duration::from_millis(100);
+
 /// What to execute, and as whom. Absent is what the container has.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -67,7 +70,7 @@ pub fn exec(
     };
     exec::exec(&join, stdio)
         .map_err(|err| {
-            let ended = poll::readable([Some(pidfd.as_fd())], Some(Duration::ZERO));
+            let ended = poll::readable([Some(pidfd.as_fd())], Some(END));
             match (error::kind(&err), ended) {
                 // It ended while we joined it; what went wrong by that says nothing to a person.
                 (None, Ok([true])) => not_running(container),

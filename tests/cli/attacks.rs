@@ -91,6 +91,13 @@ fn supervisor(rbox: &Rbox) -> Pid {
     Pid::from_raw(own[0].pid).unwrap()
 }
 
+fn is_there(rbox: &Rbox, pid: Pid) -> bool {
+    let pid = pid.as_raw_nonzero().get();
+    processes::of(rbox.dir())
+        .iter()
+        .any(|process| process.pid == pid)
+}
+
 fn sleeps(rbox: &Rbox) -> bool {
     processes::of(rbox.dir()).iter().any(|process| {
         let line = std::fs::read(format!("/proc/{}/cmdline", process.pid));
@@ -121,7 +128,12 @@ fn a_container_whose_init_gave_up_root_ends_with_its_supervisor() {
             assert!(Instant::now() < deadline, "{}", rbox.diagnostics());
             std::thread::sleep(Duration::from_millis(2));
         }
-        rustix::process::kill_process(supervisor(&rbox), Signal::KILL).unwrap();
+        let supervisor = supervisor(&rbox);
+        rustix::process::kill_process(supervisor, Signal::KILL).unwrap();
+        while is_there(&rbox, supervisor) {
+            assert!(Instant::now() < deadline, "{}", rbox.diagnostics());
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let ps = ["ps", "-a", "--format", "{{.Names}} {{.State}}"];
         rbox.args(ps).stdout("c exited\n").run();
         let left = processes::of(rbox.dir());
