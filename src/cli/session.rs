@@ -178,7 +178,11 @@ impl Session<'_> {
     /// A reader that has gone away is the container's affair: it finds its own pipe closed.
     fn written(&self, stream: Stream, result: rustix::io::Result<()>) -> anyhow::Result<()> {
         match result {
-            Err(Errno::PIPE) => self.connection.send(&Request::OutputClosed(stream)),
+            Err(Errno::PIPE) => {
+                // It may have ended just now; its exit is on the way.
+                self.connection.send(&Request::OutputClosed(stream)).ok();
+                Ok(())
+            }
             result => result.context("cannot write the container's output"),
         }
     }
