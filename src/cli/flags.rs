@@ -345,7 +345,13 @@ pub fn explain(err: &clap::Error) -> anyhow::Error {
         .unwrap_or_default()
         .to_owned();
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
-    let cause = std::error::Error::source(err).map(ToString::to_string);
+    let cause = std::error::Error::source(err).map(|cause| {
+        if cause.is::<std::num::ParseIntError>() {
+            "expected a whole number, not negative".to_owned()
+        } else {
+            cause.to_string()
+        }
+    });
     let message = match err.kind() {
         ErrorKind::UnknownArgument => format!("unknown flag {flag}"),
         ErrorKind::InvalidSubcommand => format!(
