@@ -27,6 +27,6 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let signals = session::catch_signals()?;
     let connection = Connection::open_running(&container)?;
     connection.send(&Request::Attach)?;
-    let stdin = container.config.interactive && !args.no_stdin;
+    let stdin = container.config.process.interactive && !args.no_stdin;
     run::attached(&container, &connection, &signals, stdin)
 }

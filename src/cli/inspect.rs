@@ -101,8 +101,9 @@ fn describe(container: &Container) -> anyhow::Result<Value> {
             exit.error.clone().unwrap_or_default(),
         ),
     };
-    let args = config.args();
+    let args = config.process.args();
     let mounts: Vec<Value> = config
+        .files
         .volumes
         .iter()
         .map(|volume| {
@@ -148,26 +149,26 @@ fn describe(container: &Container) -> anyhow::Result<Value> {
         },
         "Mounts": mounts,
         "Config": {
-            "Hostname": config.hostname,
-            "User": config.user,
-            "Tty": config.terminal,
-            "OpenStdin": config.interactive,
-            "Env": config.env,
-            "Cmd": config.command,
+            "Hostname": config.process.hostname,
+            "User": config.identity.user,
+            "Tty": config.process.terminal,
+            "OpenStdin": config.process.interactive,
+            "Env": config.process.env,
+            "Cmd": config.process.command,
             "Image": config.image,
-            "WorkingDir": config.workdir,
-            "Entrypoint": config.entrypoint,
+            "WorkingDir": config.process.workdir,
+            "Entrypoint": config.process.entrypoint,
             "Labels": config.labels,
-            "StopSignal": signal::name(config.stop_signal),
-            "StopTimeout": config.stop_timeout,
+            "StopSignal": signal::name(config.process.stop_signal),
+            "StopTimeout": config.process.stop_timeout,
         },
         "HostConfig": {
             "AutoRemove": config.remove,
-            "NetworkMode": config.network.name(),
-            "ReadonlyRootfs": config.read_only,
+            "NetworkMode": config.process.network.name(),
+            "ReadonlyRootfs": config.files.read_only,
             "LogConfig": { "Type": "k8s-file", "Path": container.log_path() },
         },
-        "NetworkSettings": { "Ports": {}, "Networks": { config.network.name(): {} } },
+        "NetworkSettings": { "Ports": {}, "Networks": { config.process.network.name(): {} } },
     }))
 }
 

@@ -79,7 +79,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         since: moment("--since", &args.since)?,
         until: moment("--until", &args.until)?,
         timestamps: args.timestamps,
-        terminal: container.config.terminal,
+        terminal: container.config.process.terminal,
     };
     let file = match std::fs::File::open(container.log_path()) {
         // Never started.

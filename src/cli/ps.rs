@@ -84,7 +84,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
 fn row(container: &Container, status: &Status, whole: bool) -> Value {
     let config = &container.config;
     let now = Timestamp::now();
-    let command = config.args().join(" ");
+    let command = config.process.args().join(" ");
     let (exited, exit_code, pid) = match status {
         Status::Created => (false, 0, 0),
         Status::Running(state) => (false, 0, state.pid),
@@ -106,7 +106,7 @@ fn row(container: &Container, status: &Status, whole: bool) -> Value {
         "ExitCode": exit_code,
         "Pid": pid,
         "Ports": "",
-        "Networks": config.network.name(),
+        "Networks": config.process.network.name(),
         "Labels": config.labels,
     })
 }

@@ -43,7 +43,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         output::print_line(&container.config.id)?;
         return Ok(0);
     }
-    foreground(engine, &container, container.config.interactive)
+    foreground(engine, &container, container.config.process.interactive)
 }
 
 /// Starts a container and stays with it; the exit status is the container's.
@@ -67,7 +67,7 @@ pub fn attached(
 ) -> anyhow::Result<u8> {
     let wishes = Wishes {
         stdin,
-        terminal: container.config.terminal,
+        terminal: container.config.process.terminal,
         proxy_signals: true,
     };
     let status = match session::serve(connection, signals, wishes)? {

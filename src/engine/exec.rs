@@ -63,7 +63,12 @@ pub fn exec(
             // The container's init is the one that is tied to somebody.
             dies_with_parent: false,
             process: &process,
-            user: Some(request.user.as_deref().unwrap_or(&container.config.user)),
+            user: Some(
+                request
+                    .user
+                    .as_deref()
+                    .unwrap_or(&container.config.identity.user),
+            ),
             make_workdir: false,
             filter: filter.as_ref(),
         },

@@ -10,8 +10,8 @@ use anyhow::bail;
 use oci_spec::runtime::Spec;
 
 use crate::container::config::Config;
-use crate::container::config::Network;
-use crate::container::config::Seccomp;
+use crate::container::config::process::Network;
+use crate::container::config::security::Seccomp;
 use crate::container::record;
 use crate::container::record::Container;
 use crate::container::record::RunLock;
@@ -80,8 +80,10 @@ struct Prepared {
 
 /// The seccomp filter of a container.
 pub fn filter(config: &Config) -> anyhow::Result<Option<Filter>> {
-    Ok(match &config.seccomp {
-        Seccomp::Default => Some(Filter::standard(&spec::DEFAULT_CAPABILITIES.into())),
+    Ok(match &config.security.seccomp {
+        Seccomp::Default => Some(Filter::standard(
+            &spec::security::DEFAULT_CAPABILITIES.into(),
+        )),
         Seccomp::Unconfined => None,
         Seccomp::Profile(profile) => {
             Some(Filter::of_profile(profile).context("cannot compile the seccomp profile")?)
@@ -99,7 +101,7 @@ impl Prepared {
             files,
             size: options.size,
         };
-        let spec = spec::of(&container.config, host)?;
+        let spec = spec::of(&container.config, &host)?;
         let bytes = serde_json::to_vec(&spec)?;
         std::fs::write(container.spec_file(), bytes)
             .with_context(|| format!("cannot write {}", container.spec_file().display()))?;
@@ -148,14 +150,14 @@ fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::Resul
 /// Files of /etc that are the engine's: made anew at each start, in the runtime directory.
 fn write_files(container: &Container) -> anyhow::Result<Vec<(PathBuf, &'static str)>> {
     let config = &container.config;
-    let hosts = match config.network {
+    let hosts = match config.process.network {
         Network::Host => std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
         Network::None => format!(
             "127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n127.0.1.1\t{} {}\n",
-            config.hostname, container.name
+            config.process.hostname, container.name
         ),
     };
-    let resolv = match config.network {
+    let resolv = match config.process.network {
         Network::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         Network::None => String::new(),
     };
@@ -164,7 +166,7 @@ fn write_files(container: &Container) -> anyhow::Result<Vec<(PathBuf, &'static s
         (
             "hostname",
             "/etc/hostname",
-            format!("{}\n", config.hostname),
+            format!("{}\n", config.process.hostname),
         ),
         ("resolv.conf", "/etc/resolv.conf", resolv),
     ];
@@ -200,7 +202,7 @@ fn fork_supervisor(
                 spec: &prepared.spec,
                 rootfs: &prepared.rootfs,
                 ids: &prepared.ids,
-                user: Some(&container.config.user),
+                user: Some(&container.config.identity.user),
                 filter: prepared.filter.as_ref(),
             },
             lock,

@@ -27,14 +27,14 @@ pub fn stop(container: &Container, limit: Option<u32>) -> anyhow::Result<()> {
     let Some(connection) = Connection::open(container).with_context(cannot)? else {
         return Ok(());
     };
-    let limit = limit.unwrap_or(container.config.stop_timeout);
+    let limit = limit.unwrap_or(container.config.process.stop_timeout);
     // A supervisor that is gone by now has nothing left to stop.
     if connection.send(&Request::Wait).is_err() {
         return Ok(());
     }
     if limit > 0 {
         connection
-            .send(&Request::Signal(container.config.stop_signal))
+            .send(&Request::Signal(container.config.process.stop_signal))
             .ok();
         let limit = Duration::from_secs(limit.into());
         if let Some(Ended::With(_) | Ended::Unseen) = connection.wait_exit(Some(limit))? {

@@ -204,7 +204,7 @@ fn create(
 }
 
 fn attempt(container: &Container, bundle: &Bundle<'_>) -> anyhow::Result<(Streams, Running)> {
-    if container.config.terminal {
+    if container.config.process.terminal {
         let mut running = runtime::create(bundle, None)?;
         let master = running
             .terminal
@@ -212,7 +212,7 @@ fn attempt(container: &Container, bundle: &Bundle<'_>) -> anyhow::Result<(Stream
             .context("the terminal did not arrive")?;
         return Ok((Streams::terminal(master)?, running));
     }
-    let (streams, theirs) = Streams::pipes(container.config.interactive)?;
+    let (streams, theirs) = Streams::pipes(container.config.process.interactive)?;
     let running = runtime::create(bundle, Some(theirs))?;
     Ok((streams, running))
 }

@@ -1,0 +1,170 @@
+//! Flags that `run` and `create` share, in groups, the forms of their values, and what is said of wrong
+//! ones.
+
+mod files;
+mod identity;
+mod process;
+mod security;
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+
+use crate::cli::pull::Policy;
+use crate::cli::pull::RegistryFlags;
+use crate::engine::create::Request;
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+
+pub use process::with_host_values;
+pub use process::workdir;
+
+#[derive(Clone, Debug, Args)]
+pub struct ContainerFlags {
+    #[command(flatten)]
+    files: files::FilesFlags,
+
+    #[command(flatten)]
+    identity: identity::IdentityFlags,
+
+    /// Set a label
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    label: Vec<String>,
+
+    /// Name the container
+    #[arg(long)]
+    name: Option<String>,
+
+    #[command(flatten)]
+    process: process::ProcessFlags,
+
+    /// When to pull the image
+    #[arg(long, value_name = "POLICY", default_value = "missing", value_enum)]
+    pub pull: Policy,
+
+    /// Remove the container when its command ends
+    #[arg(long)]
+    rm: bool,
+
+    #[command(flatten)]
+    security: security::SecurityFlags,
+
+    #[command(flatten)]
+    pub registry: RegistryFlags,
+
+    /// The image, and the command with its arguments instead of the image's own
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true,
+        value_names = ["IMAGE", "COMMAND"])]
+    image_and_command: Vec<String>,
+}
+
+impl ContainerFlags {
+    /// The request for a container.
+    pub fn into_request(self) -> anyhow::Result<Request> {
+        let mut words = self.image_and_command.into_iter();
+        refuse_flag(words.as_slice())?;
+        Ok(Request {
+            image: words.next().unwrap_or_default(),
+            name: self.name,
+            labels: labels(self.label)?,
+            remove: self.rm,
+            identity: self.identity.into_wish()?,
+            process: self.process.into_wish(words.collect())?,
+            files: self.files.into_wish()?,
+            security: self.security.into_wish()?,
+        })
+    }
+}
+
+/// The first word of a command line that goes on with a container's own may not be a flag: clap takes
+/// an unknown one for it.
+pub fn refuse_flag(words: &[String]) -> anyhow::Result<()> {
+    match words.first() {
+        Some(word) if word.starts_with('-') => Err(fail(
+            Kind::Usage,
+            format!("unknown flag {}", word.split('=').next().unwrap_or(word)),
+        )
+        .hint("`rbox COMMAND --help` tells what there is")),
+        _ => Ok(()),
+    }
+}
+
+fn labels(labels: Vec<String>) -> anyhow::Result<BTreeMap<String, String>> {
+    labels
+        .into_iter()
+        .map(|label| {
+            let (key, value) = label.split_once('=').unwrap_or((&label, ""));
+            if key.is_empty() {
+                return Err(fail(
+                    Kind::Usage,
+                    format!("\"{label}\" is no label: expected KEY=VALUE"),
+                ));
+            }
+            Ok((key.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+/// clap's report of a wrong command line as one line of ours.
+pub fn explain(err: &clap::Error) -> anyhow::Error {
+    use clap::error::ContextKind;
+    use clap::error::ContextValue;
+    use clap::error::ErrorKind;
+    let text = |kind| match err.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        _ => None,
+    };
+    let arg = text(ContextKind::InvalidArg).unwrap_or_default();
+    // `--name <NAME>` and `-d, --detach` are told by their flags.
+    let flag = arg
+        .split([' ', '=', '['])
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    let cause = std::error::Error::source(err).map(|cause| {
+        if cause.is::<std::num::ParseIntError>() {
+            "expected a whole number, not negative".to_owned()
+        } else {
+            cause.to_string()
+        }
+    });
+    let message = match err.kind() {
+        ErrorKind::UnknownArgument => format!("unknown flag {flag}"),
+        ErrorKind::InvalidSubcommand => format!(
+            "unknown command \"{}\"",
+            text(ContextKind::InvalidSubcommand).unwrap_or_default()
+        ),
+        ErrorKind::InvalidValue if value.is_empty() => format!("flag {flag} needs a value"),
+        ErrorKind::InvalidValue => format!(
+            "{flag}=\"{value}\": expected {}",
+            text(ContextKind::ValidValue)
+                .unwrap_or_default()
+                .replace(", ", " or ")
+        ),
+        ErrorKind::ValueValidation => {
+            format!("{flag}=\"{value}\": {}", cause.unwrap_or_default())
+        }
+        ErrorKind::MissingRequiredArgument => {
+            format!("missing {}", arg.replace(['<', '>', '.'], ""))
+        }
+        ErrorKind::ArgumentConflict => format!(
+            "flag {flag} cannot be used with {}",
+            text(ContextKind::PriorArg).unwrap_or_default()
+        ),
+        ErrorKind::MissingSubcommand => "missing a command".into(),
+        _ => {
+            let text = err.render().to_string();
+            let line = text.lines().next().unwrap_or_default();
+            line.strip_prefix("error: ").unwrap_or(line).to_owned()
+        }
+    };
+    let suggestion = text(ContextKind::SuggestedArg).or(text(ContextKind::SuggestedSubcommand));
+    let err = fail(Kind::Usage, message);
+    match suggestion {
+        Some(suggestion) => err.hint(format!("did you mean `{suggestion}`?")),
+        None => err.hint("`rbox --help` and `rbox COMMAND --help` tell what there is"),
+    }
+}

@@ -1,0 +1,58 @@
+//! What the user asked for, joined with what the image says: written once, when the container is
+//! created, and never changed.
+
+pub mod files;
+pub mod identity;
+pub mod process;
+pub mod security;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::oci::digest::Digest;
+use crate::store::record::Record;
+
+pub use files::Files;
+pub use identity::Identity;
+pub use process::Process;
+pub use security::Security;
+
+/// `config.json` of a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Config {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    pub created: Timestamp,
+    /// The image as its reference, and the digest of its configuration.
+    pub image: String,
+    pub image_id: String,
+    /// The diff-ids of its layers, the lowest first.
+    pub layers: Vec<Digest>,
+    /// Where they are unpacked, relative to the data directory, the top one first; and for which ids
+    /// (`IdMaps::tag`).
+    pub lower: Vec<PathBuf>,
+    pub ids: String,
+    pub labels: BTreeMap<String, String>,
+    /// `--rm`: the container goes when its command ends.
+    pub remove: bool,
+    pub identity: Identity,
+    pub process: Process,
+    pub files: Files,
+    pub security: Security,
+}
+
+impl Record for Config {
+    const NOUN: &'static str = "container";
+    const VERSION: u32 = 2;
+}
+
+impl Config {
+    /// The first digits of the id, as people see it.
+    pub fn short_id(&self) -> &str {
+        &self.id[..12]
+    }
+}

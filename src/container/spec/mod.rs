@@ -1,0 +1,44 @@
+//! Container to OCI runtime specification. Pure: the same input gives the same specification.
+
+mod mounts;
+mod namespaces;
+mod process;
+pub mod security;
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::LinuxBuilder;
+use oci_spec::runtime::RootBuilder;
+use oci_spec::runtime::Spec;
+use oci_spec::runtime::SpecBuilder;
+
+use crate::container::config::Config;
+
+/// What the machine, and not the user, decides.
+pub struct Host {
+    /// Only id 0 is mapped.
+    pub single_id: bool,
+    /// /sys/fs/cgroup is cgroup v2.
+    pub unified_cgroup: bool,
+    /// Files made for this start, and where the container sees them.
+    pub files: Vec<(PathBuf, &'static str)>,
+    /// Rows and columns of the terminal that asks.
+    pub size: Option<(u16, u16)>,
+}
+
+/// The specification of one start of a container.
+pub fn of(config: &Config, host: &Host) -> anyhow::Result<Spec> {
+    let linux = LinuxBuilder::default().namespaces(namespaces::namespaces(config.process.network)?);
+    let root = RootBuilder::default()
+        .path("rootfs")
+        .readonly(config.files.read_only)
+        .build()?;
+    Ok(SpecBuilder::default()
+        .version("1.2.0")
+        .root(root)
+        .hostname(config.process.hostname.clone())
+        .mounts(mounts::mounts(config, host)?)
+        .process(process::process(config, host)?)
+        .linux(security::restrict(linux, config).build()?)
+        .build()?)
+}

@@ -1,0 +1,103 @@
+//! `create`: an image and what the user asks for become the record of a container.
+
+pub mod files;
+pub mod identity;
+pub mod process;
+pub mod security;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use jiff::Timestamp;
+
+use crate::container::config::Config;
+use crate::container::name;
+use crate::container::record::Container;
+use crate::engine::Engine;
+use crate::engine::sweep;
+use crate::error::Kind;
+use crate::image;
+use crate::image::Image;
+use crate::store::atomic::Durability;
+use crate::store::lock::Lock;
+
+/// What the user asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub image: String,
+    pub name: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub remove: bool,
+    pub identity: identity::Wish,
+    pub process: process::Wish,
+    pub files: files::Wish,
+    pub security: security::Wish,
+}
+
+/// Creates a container of an image that is in the store.
+pub fn create(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Container> {
+    let dirs = &engine.dirs;
+    let cannot = match &request.name {
+        Some(name) => format!("cannot create container \"{name}\""),
+        None => "cannot create container".to_owned(),
+    };
+    let given_name = request.name.clone();
+    let durability = if request.remove {
+        // It does not outlive this boot; the kernel need not wait for the disk.
+        Durability::Volatile
+    } else {
+        Durability::Durable
+    };
+    sweep::sweep(engine)?;
+    let _references = Lock::shared(&dirs.lock_file())?;
+    let config = config(engine, image, request).context(cannot.clone())?;
+    if let Some(name) = given_name {
+        name::check(&name).context(cannot.clone())?;
+        let container = Container::at(dirs, name, config);
+        container.create(dirs, durability).context(cannot)?;
+        return Ok(container);
+    }
+    loop {
+        let container = Container::at(dirs, name::random()?, config.clone());
+        match container.create(dirs, durability) {
+            Err(err) if crate::error::kind(&err) == Some(Kind::Conflict) => {}
+            result => return result.map(|()| container).context(cannot),
+        }
+    }
+}
+
+fn config(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Config> {
+    let ids = engine.ids()?;
+    let tag = ids.maps.tag();
+    // Also says so where a layer has been unpacked for other ids.
+    let lower = image::layers::lowerdirs(&engine.dirs, image, &tag)?;
+    let id = name::random_id()?;
+    let from_image = image.config.untrusted();
+    let mut labels = from_image.labels.clone();
+    labels.extend(request.labels);
+    Ok(Config {
+        created: Timestamp::now(),
+        image_id: image.id.to_string(),
+        layers: image.layers.clone(),
+        lower,
+        ids: tag,
+        labels,
+        remove: request.remove,
+        identity: identity::decide(request.identity, from_image)?,
+        process: process::decide(request.process, from_image, &id, &request.image)?,
+        files: files::decide(request.files)?,
+        security: security::decide(request.security)?,
+        image: image
+            .names
+            .first()
+            .map_or(request.image, ToString::to_string),
+        id,
+    })
+}
+
+/// The directories of a container's own file system.
+pub fn overlay_dirs(data: &Path) -> [PathBuf; 3] {
+    [data.join("upper"), data.join("work"), data.join("merged")]
+}
