@@ -69,16 +69,20 @@ pub fn probe(number: libc::c_long, args: [u64; 3]) -> i32 {
 
 /// A system call through the 32-bit entry, for tests of filters: the result as the kernel gives it, errno negated.
 #[cfg(all(test, target_arch = "x86_64"))]
-pub fn probe_32(number: u32) -> i32 {
+pub fn probe_32(number: u32, args: [u64; 3]) -> i32 {
     let result: i64;
-    // SAFETY: callers pass numbers of calls without pointer arguments. `int 0x80` changes rax alone and, on old
-    // kernels, r8 to r11, which are declared as clobbered; the stack is not touched.
+    // SAFETY: callers pass numbers of calls with arguments that are no pointers, or null ones. `int 0x80` changes rax
+    // alone and, on old kernels, r8 to r11, which are declared as clobbered; rbx, which the compiler keeps for
+    // itself, has its value again afterwards; the stack is not touched.
     unsafe {
         std::arch::asm!(
+            "xchg {first}, rbx",
             "int 0x80",
+            "xchg {first}, rbx",
+            first = inout(reg) args[0] => _,
             inlateout("rax") i64::from(number) => result,
-            in("rcx") 0_u64,
-            in("rdx") 0_u64,
+            in("rcx") args[1],
+            in("rdx") args[2],
             in("rsi") 0_u64,
             in("rdi") 0_u64,
             lateout("r8") _,

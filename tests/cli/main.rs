@@ -18,4 +18,5 @@ mod nested;
 mod registry;
 mod root;
 mod run;
+mod seccomp;
 mod terminal;

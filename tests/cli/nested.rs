@@ -1,13 +1,14 @@
-//! rbox inside an rbox container, without privileges.
+//! rbox inside an rbox container without privileges, whose filter lets it make namespaces.
 use crate::support::Rbox;
 
 impl Rbox {
-    /// `-v` flags: the program itself, and a directory of the host for its store.
+    /// `--security-opt` and `-v` flags: no filter, the program itself, and a directory of the host for its store.
     fn nested_flags(&self) -> Vec<String> {
         let store = self.work("store");
         std::fs::create_dir_all(&store).unwrap();
         self.own(&store);
         vec![
+            "--security-opt=seccomp=unconfined".into(),
             "-v".into(),
             format!("{}:/bin/rbox:ro", self.program_path().display()),
             "-v".into(),
@@ -34,6 +35,7 @@ fn a_container_in_a_container() {
 fn a_user_in_a_container() {
     let rbox = Rbox::with_busybox();
     rbox.args(["run", "--rm", "-u", "alice"])
+        .arg("--security-opt=seccomp=unconfined")
         .args([
             "-v",
             &format!("{}:/bin/rbox:ro", rbox.program_path().display()),

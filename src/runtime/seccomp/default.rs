@@ -1,9 +1,22 @@
-//! The profile of containers that name none: the calls that Docker's default profile allows, and those that make
-//! containers inside containers, which Podman's allows too. Every container of rbox has a user namespace of its own,
-//! so that the capabilities these need are the container's, never the host's.
+//! The profile of containers that name none, after Docker's default profile.
 //!
-//! Still refused to everybody, among others: keyctl, add_key, request_key (keys are not namespaced), io_uring (a long
-//! history of holes), userfaultfd, kexec, swapon, and sockets of AF_ALG and AF_VSOCK.
+//! What makes namespaces and mounts (clone with CLONE_NEW* flags, unshare, setns, mount…) is allowed to containers with
+//! CAP_SYS_ADMIN alone: a namespace of its own would give a process every capability over kernel code that only root
+//! reaches otherwise. clone3, whose flags are in memory, answers ENOSYS, upon which C libraries use clone.
+//!
+//! Where it is not Docker's:
+//! * The family of socket(2) is compared as the int that it is. AF_ALG and AF_VSOCK with a bit set above the lower
+//!   32, which Linux ignores, are refused too.
+//! * socketcall(2) of 32-bit x86 makes no sockets: the family is in memory, where a filter cannot see it
+//!   (CVE-2026-31431). It answers ENOSYS for SYS_SOCKET and is allowed for all else; socket(2) has a number of its own
+//!   there since Linux 4.3.
+//! * A netlink socket for audit answers EINVAL to those without CAP_AUDIT_WRITE, as with Podman.
+//! * pivot_root and open_tree_attr go with CAP_SYS_ADMIN, which they need and without which containers
+//!   cannot be made in a container.
+//! * x32 is not listed: its calls answer ENOSYS.
+//!
+//! Refused to everybody, among others: keyctl, add_key, request_key (keys are not namespaced), io_uring (a long
+//! history of holes), userfaultfd, kexec and swapon.
 
 use std::collections::HashSet;
 
@@ -54,17 +67,12 @@ const ALWAYS: &str = "
     setgid32 setgroups setgroups32 setitimer setpgid setpriority setregid setregid32 setresgid
     setresgid32 setresuid setresuid32 setreuid setreuid32 setrlimit setsid setsockopt setuid setuid32
     setxattr setxattrat shmat shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4 sigprocmask
-    sigreturn socketcall socketpair splice stat stat64 statfs statfs64 statmount statx symlink symlinkat
+    sigreturn socketpair splice stat stat64 statfs statfs64 statmount statx symlink symlinkat
     sync sync_file_range syncfs sysinfo tee tgkill time timer_create timer_delete timer_getoverrun
     timer_gettime timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime
     timerfd_gettime64 timerfd_settime timerfd_settime64 times tkill truncate truncate64 ugetrlimit umask
     uname unlink unlinkat uretprobe utime utimensat utimensat_time64 utimes vfork vmsplice wait4 waitid
     waitpid write writev";
-
-/// Allowed to everybody, since a container may make containers.
-const NESTED: &str = "
-    clone clone3 fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree open_tree_attr
-    pivot_root setdomainname sethostname setns umount umount2 unshare";
 
 const CAPABILITIES: usize = 14;
 
@@ -75,8 +83,10 @@ const BY_CAPABILITY: [(Capability, &str); CAPABILITIES] = [
     (Capability::Perfmon, "perf_event_open"),
     (
         Capability::SysAdmin,
-        "bpf fanotify_init lookup_dcookie lsm_get_self_attr lsm_list_modules lsm_set_self_attr
-         perf_event_open quotactl quotactl_fd syslog",
+        "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie lsm_get_self_attr
+         lsm_list_modules lsm_set_self_attr mount mount_setattr move_mount open_tree open_tree_attr
+         perf_event_open pivot_root quotactl quotactl_fd setdomainname sethostname setns syslog umount
+         umount2 unshare",
     ),
     (Capability::SysBoot, "reboot"),
     (Capability::SysChroot, "chroot"),
@@ -103,7 +113,6 @@ const BY_CAPABILITY: [(Capability, &str); CAPABILITIES] = [
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 static ALWAYS_TABLE: Table = Table::new(ALWAYS);
-static NESTED_TABLE: Table = Table::new(NESTED);
 static CAPABILITY_TABLES: [Table; CAPABILITIES] = {
     let mut tables = [const { Table::new("") }; CAPABILITIES];
     let mut at = 0;
@@ -118,15 +127,14 @@ static CAPABILITY_TABLES: [Table; CAPABILITIES] = {
 #[cfg(test)]
 pub fn default_profile(capabilities: &HashSet<Capability>) -> LinuxSeccomp {
     let mut names = words(ALWAYS);
-    names.extend(words(NESTED));
     for (capability, calls) in BY_CAPABILITY {
         if capabilities.contains(&capability) {
             names.extend(words(calls));
         }
     }
     let mut profile = conditional(capabilities);
-    let mut rules = vec![rule(names, LinuxSeccompAction::ScmpActAllow, None, vec![])];
-    rules.extend(profile.syscalls().clone().unwrap_or_default());
+    let mut rules = profile.syscalls().clone().unwrap_or_default();
+    rules.push(rule(names, LinuxSeccompAction::ScmpActAllow, None, vec![]));
     profile.set_syscalls(Some(rules));
     profile
 }
@@ -135,9 +143,7 @@ pub fn default_profile(capabilities: &HashSet<Capability>) -> LinuxSeccomp {
 pub fn tables(capabilities: &HashSet<Capability>) -> impl Iterator<Item = &'static Table> {
     let by_capability = BY_CAPABILITY.iter().zip(&CAPABILITY_TABLES);
     let granted = by_capability.filter(|((capability, _), _)| capabilities.contains(capability));
-    [&ALWAYS_TABLE, &NESTED_TABLE]
-        .into_iter()
-        .chain(granted.map(|(_, table)| table))
+    std::iter::once(&ALWAYS_TABLE).chain(granted.map(|(_, table)| table))
 }
 
 /// That profile without the calls of `tables`.
@@ -147,7 +153,12 @@ pub fn conditional(capabilities: &HashSet<Capability>) -> LinuxSeccomp {
         let is = condition(0, LinuxSeccompOperator::ScmpCmpEq, persona, None);
         rules.push(allow("personality", vec![is]));
     }
+    // Before the rules for socket, which would answer for it with their errno.
+    rules.extend(socketcall());
     rules.extend(socket(capabilities.contains(&Capability::AuditWrite)));
+    if !capabilities.contains(&Capability::SysAdmin) {
+        rules.extend(clone());
+    }
 
     let mut profile = LinuxSeccomp::default();
     profile.set_default_action(LinuxSeccompAction::ScmpActErrno);
@@ -159,36 +170,60 @@ pub fn conditional(capabilities: &HashSet<Capability>) -> LinuxSeccomp {
 
 /// socket(2) by its address family.
 fn socket(audit: bool) -> Vec<LinuxSyscall> {
-    // The kernel takes an int, a filter sees the whole register: only the lower half may be compared,
-    // or a bit above it would slip through.
-    let int_is = |argument, value: i32| {
-        let op = LinuxSeccompOperator::ScmpCmpMaskedEq;
-        let value = u64::from(value.cast_unsigned());
-        condition(argument, op, u64::from(u32::MAX), Some(value))
-    };
-    let refuse = |errno: i32, conditions| {
-        let action = LinuxSeccompAction::ScmpActErrno;
-        rule(
-            words("socket"),
-            action,
-            Some(errno.cast_unsigned()),
-            conditions,
-        )
-    };
     let mut rules = Vec::new();
     if !audit {
         // libaudit takes EINVAL as "this kernel has no audit" and goes on; the EPERM that the kernel would answer
         // later ends programs such as sshd and login. Podman's profile does so too.
         let netlink_audit = vec![int_is(0, libc::AF_NETLINK), int_is(2, libc::NETLINK_AUDIT)];
-        rules.push(refuse(libc::EINVAL, netlink_audit));
+        rules.push(refuse("socket", libc::EINVAL, netlink_audit));
     }
     // Neither is namespaced: AF_ALG reaches kernel crypto drivers, AF_VSOCK the hypervisor.
-    rules.push(refuse(libc::EPERM, vec![int_is(0, libc::AF_ALG)]));
-    rules.push(refuse(libc::EPERM, vec![int_is(0, libc::AF_VSOCK)]));
-    // Always true: a rule without conditions would win over those above.
-    let any = condition(0, LinuxSeccompOperator::ScmpCmpGe, 0, None);
-    rules.push(allow("socket", vec![any]));
+    for family in [libc::AF_ALG, libc::AF_VSOCK] {
+        rules.push(refuse("socket", libc::EPERM, vec![int_is(0, family)]));
+    }
+    rules.push(allow("socket", vec![always()]));
     rules
+}
+
+/// socketcall(2) by the call that it stands for.
+fn socketcall() -> Vec<LinuxSyscall> {
+    /// linux/net.h
+    const SYS_SOCKET: i32 = 1;
+    let makes_one = vec![int_is(0, SYS_SOCKET)];
+    vec![
+        refuse("socketcall", libc::ENOSYS, makes_one),
+        allow("socketcall", vec![always()]),
+    ]
+}
+
+/// clone(2) without namespaces, and no clone3(2).
+fn clone() -> Vec<LinuxSyscall> {
+    const NAMESPACES: i32 = libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET;
+    let mask = u64::from(NAMESPACES.cast_unsigned());
+    let masked_equal = LinuxSeccompOperator::ScmpCmpMaskedEq;
+    vec![
+        allow("clone", vec![condition(0, masked_equal, mask, Some(0))]),
+        refuse("clone3", libc::ENOSYS, vec![]),
+    ]
+}
+
+/// The kernel takes an int, a filter sees the whole register: only the lower half may be compared,
+/// or a bit above it would slip through.
+fn int_is(argument: usize, value: i32) -> LinuxSeccompArg {
+    let op = LinuxSeccompOperator::ScmpCmpMaskedEq;
+    let value = u64::from(value.cast_unsigned());
+    condition(argument, op, u64::from(u32::MAX), Some(value))
+}
+
+/// For the rule that comes last: one without conditions would win over those before it.
+fn always() -> LinuxSeccompArg {
+    condition(0, LinuxSeccompOperator::ScmpCmpGe, 0, None)
 }
 
 fn architectures() -> Vec<Arch> {
@@ -208,6 +243,15 @@ fn allow(name: &str, conditions: Vec<LinuxSeccompArg>) -> LinuxSyscall {
         words(name),
         LinuxSeccompAction::ScmpActAllow,
         None,
+        conditions,
+    )
+}
+
+fn refuse(name: &str, errno: i32, conditions: Vec<LinuxSeccompArg>) -> LinuxSyscall {
+    rule(
+        words(name),
+        LinuxSeccompAction::ScmpActErrno,
+        Some(errno.cast_unsigned()),
         conditions,
     )
 }
@@ -273,7 +317,7 @@ mod tests {
 
     #[test]
     fn no_name_is_listed_twice() {
-        let words = words(ALWAYS).into_iter().chain(words(NESTED));
+        let words = words(ALWAYS);
         let mut seen = HashSet::new();
         for word in words {
             assert!(seen.insert(word.clone()), "{word}");

@@ -9,6 +9,7 @@
 //! * Names that the architecture does not have are skipped.
 //! * Calls newer than the newest that the profile names answer ENOSYS, not the default errno:
 //!   C libraries fall back to older calls on ENOSYS alone. Not where the default action lets calls pass.
+//! * 32-bit calls have arguments of 32 bits: the upper halves, of the register and in the profile, are not looked at.
 //! * The architecture of rbox itself always counts as listed. A call of one that is not listed kills the process;
 //!   a call of x32 that is not listed answers ENOSYS, as kernels without x32 do.
 //!
@@ -168,6 +169,9 @@ fn test(asm: &mut Assembler, condition: &Condition, yes: Label, no: Label) -> La
     let order = |asm: &mut Assembler, on_low, yes, no| {
         let low = asm.branch(on_low, low, yes, no);
         let low = asm.load(low_at, low);
+        if condition.low_half {
+            return low;
+        }
         let same = asm.branch(Test::Equal, high, low, no);
         let above = asm.branch(Test::Greater, high, yes, same);
         asm.load(high_at, above)
@@ -203,7 +207,7 @@ fn masked_equal(
         asm.load(offset, masked)
     };
     let low = half(low_at, low_mask, low_value, yes);
-    if high_mask == 0 && high_value == 0 {
+    if condition.low_half || (high_mask == 0 && high_value == 0) {
         return low;
     }
     half(high_at, high_mask, high_value, low)
@@ -281,16 +285,15 @@ mod tests {
 
     fn holds(arch: u32, arg: &LinuxSeccompArg, args: [u64; 6]) -> bool {
         let fit = |value: u64| {
-            let negative = value >> 32 == 0xffff_ffff;
-            if arch == I386 && negative {
+            if arch == I386 {
                 value & 0xffff_ffff
             } else {
                 value
             }
         };
-        let have = args[arg.index()];
+        let have = fit(args[arg.index()]);
         if arg.op() == Op::ScmpCmpMaskedEq {
-            return have & arg.value() == fit(arg.value_two().unwrap_or(0));
+            return have & fit(arg.value()) == fit(arg.value_two().unwrap_or(0));
         }
         let value = fit(arg.value());
         match arg.op() {
@@ -487,7 +490,7 @@ mod tests {
         ];
         for count in 0..=some.len() {
             let profile = default_profile(&some[..count].iter().copied().collect());
-            assert_eq!(default_program(&some[..count]), compile(&profile).unwrap());
+            assert!(default_program(&some[..count]) == compile(&profile).unwrap());
         }
     }
 
@@ -500,15 +503,7 @@ mod tests {
             all[..args.len()].copy_from_slice(args);
             run(&program, X86_64, call as u32, all)
         };
-        let allowed = [
-            S::read,
-            S::clone3,
-            S::unshare,
-            S::mount,
-            S::pivot_root,
-            S::setns,
-            S::ptrace,
-        ];
+        let allowed = [S::read, S::ptrace, S::landlock_create_ruleset];
         for number in allowed {
             assert_eq!(call(number, &[u64::MAX]), ALLOW, "{number}");
         }
@@ -520,11 +515,25 @@ mod tests {
             S::bpf,
             S::reboot,
         ];
+        let spaces = [S::unshare, S::setns, S::mount, S::umount2, S::pivot_root];
         for number in refused
             .into_iter()
             .chain([S::io_uring_setup, S::kexec_load, S::swapon])
+            .chain(spaces)
         {
             assert_eq!(call(number, &[]), EPERM, "{number}");
+        }
+        let fork = u64::from((libc::CLONE_VM | libc::SIGCHLD).cast_unsigned());
+        assert_eq!(call(S::clone, &[fork]), ALLOW);
+        for bit in 0..32 {
+            let namespace = [17, 25, 26, 27, 28, 29, 30].contains(&bit);
+            let want = if namespace { EPERM } else { ALLOW };
+            assert_eq!(call(S::clone, &[fork | 1 << bit]), want, "{bit}");
+        }
+        assert_eq!(call(S::clone3, &[]), ENOSYS);
+        let admin = default_program(&[Capability::SysAdmin]);
+        for number in spaces.into_iter().chain([S::clone, S::clone3]) {
+            assert_eq!(run(&admin, X86_64, number as u32, [u64::MAX; 6]), ALLOW);
         }
         assert_eq!(run(&program, X86_64, 468, [0; 6]), ENOSYS);
         assert_eq!(run(&program, X86_64, X32_BIT, [0; 6]), ENOSYS);
@@ -543,6 +552,15 @@ mod tests {
         // The kernel looks at the lower half alone.
         assert_eq!(call(S::socket, &[(1 << 32) + 38, 5]), EPERM);
         assert_eq!(call(S::socket, &[(1 << 32) + 16, 3, (1 << 32) + 9]), EINVAL);
+        // socketcall, by 32-bit code and by 64-bit code that leaves something in the upper half.
+        for (call, want) in [(1, ENOSYS), ((1 << 32) + 1, ENOSYS), (3, ALLOW), (8, ALLOW)] {
+            let args = [call, 0, 0, 0, 0, 0];
+            assert_eq!(run(&program, I386, 102, args), want, "{call:#x}");
+        }
+        for high in [0, 1 << 32] {
+            assert_eq!(run(&program, I386, 359, [high + 38, 0, 0, 0, 0, 0]), EPERM);
+            assert_eq!(run(&program, I386, 359, [high + 2, 0, 0, 0, 0, 0]), ALLOW);
+        }
         let able = default_program(&[Capability::SysChroot, Capability::AuditWrite]);
         assert_eq!(run(&able, X86_64, S::chroot as u32, [0; 6]), ALLOW);
         assert_eq!(
@@ -587,20 +605,17 @@ mod tests {
     }
 
     #[test]
-    fn negative_values_of_a_profile_match_32_bit_arguments() {
+    fn calls_of_32_bits_have_lower_halves_alone() {
         let is = vec![arg(0, Op::ScmpCmpEq, u64::MAX, 0)];
         let rules = vec![rule(&["close"], Action::ScmpActErrno, is)];
-        let program = compile(&profile(
-            Action::ScmpActAllow,
-            vec![Arch::ScmpArchX86],
-            rules,
-        ))
-        .unwrap();
-        assert_eq!(run(&program, I386, 6, [0xffff_ffff, 0, 0, 0, 0, 0]), EPERM);
-        assert_eq!(
-            run(&program, X86_64, 3, [0xffff_ffff, 0, 0, 0, 0, 0]),
-            ALLOW
-        );
+        let archs = vec![Arch::ScmpArchX86];
+        let program = compile(&profile(Action::ScmpActAllow, archs, rules)).unwrap();
+        let call = |arch, number, first| run(&program, arch, number, [first, 0, 0, 0, 0, 0]);
+        assert_eq!(call(I386, 6, 0xffff_ffff), EPERM);
+        assert_eq!(call(I386, 6, 0x1_ffff_ffff), EPERM);
+        assert_eq!(call(I386, 6, 0xffff_fffe), ALLOW);
+        assert_eq!(call(X86_64, 3, 0xffff_ffff), ALLOW);
+        assert_eq!(call(X86_64, 3, u64::MAX), EPERM);
     }
 
     #[test]
@@ -644,9 +659,13 @@ mod tests {
                 seccomp::probe(libc::SYS_umount2, [0; 3]),
                 seccomp::probe(1000, [0; 3]),
                 seccomp::probe(i64::from(X32_BIT) + 39, [0; 3]),
-                // add_key, and getpid, by the 32-bit entry.
-                -seccomp::probe_32(286),
-                i32::from(seccomp::probe_32(20) <= 0),
+                // add_key, socketcall for a socket, socket of AF_ALG, and getpid, by the 32-bit entry.
+                -seccomp::probe_32(286, [0; 3]),
+                -seccomp::probe_32(102, [1, 0, 0]),
+                -seccomp::probe_32(102, [(1 << 32) + 1, 0, 0]),
+                -seccomp::probe_32(359, [38, 5, 0]),
+                -seccomp::probe_32(359, [(1 << 32) + 38, 5, 0]),
+                i32::from(seccomp::probe_32(20, [0; 3]) <= 0),
             ]
         });
         let observed = observed.join().unwrap();
@@ -663,9 +682,20 @@ mod tests {
                 0
             ]
         );
-        // Let through: the kernel itself refuses the null pointer, or the caller.
-        assert!([libc::EFAULT, libc::EPERM].contains(&observed[8]));
-        assert_eq!(observed[9..], [libc::ENOSYS, libc::ENOSYS, libc::EPERM, 0]);
+        assert_eq!(
+            observed[8..],
+            [
+                libc::EPERM,
+                libc::ENOSYS,
+                libc::ENOSYS,
+                libc::EPERM,
+                libc::ENOSYS,
+                libc::ENOSYS,
+                libc::EPERM,
+                libc::EPERM,
+                0
+            ]
+        );
     }
 
     #[test]

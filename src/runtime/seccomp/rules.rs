@@ -115,16 +115,16 @@ impl Abi {
         }
     }
 
-    /// On 32-bit x86 arguments have no upper half; a negative value in a profile has one.
+    /// A condition as it is tested with this architecture.
     fn fit(self, condition: &Condition) -> Condition {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Abi::X86 if condition.value >> 32 == u64::from(u32::MAX) => Condition {
-                value: condition.value & u64::from(u32::MAX),
-                ..*condition
-            },
-            _ => *condition,
+        let mut fitted = *condition;
+        #[cfg(target_arch = "x86_64")]
+        if self == Abi::X86 {
+            // Linux: `int 0x80` in a 64-bit process leaves the upper halves of the registers as they are, which
+            // the filter sees and the call does not.
+            fitted.low_half = true;
         }
+        fitted
     }
 }
 
@@ -147,6 +147,14 @@ pub struct Condition {
     pub argument: u32,
     pub comparison: Comparison,
     pub value: u64,
+    /// Whether the lower 32 bits alone are compared, of both sides.
+    pub low_half: bool,
+}
+
+impl Condition {
+    fn always_holds(&self) -> bool {
+        self.comparison == Comparison::GreaterOrEqual && self.value == 0
+    }
 }
 
 /// What happens to a call.
@@ -329,7 +337,7 @@ impl<'a> Rules<'a> {
         if let Some(entry) = always {
             return Outcome::Return(entry.rule.action);
         }
-        let mut cases = Vec::new();
+        let mut cases: Vec<(Vec<Condition>, u32)> = Vec::new();
         for entry in call {
             let action = entry.rule.action;
             if let Some(value) = entry.through {
@@ -337,11 +345,18 @@ impl<'a> Rules<'a> {
                     argument: 0,
                     comparison: Comparison::Equal,
                     value,
+                    low_half: true,
                 };
                 cases.push((vec![condition], action));
                 continue;
             }
             for conditions in &entry.rule.alternatives {
+                if conditions.iter().all(Condition::always_holds) {
+                    return Outcome::Choose {
+                        cases,
+                        otherwise: action,
+                    };
+                }
                 let conditions = conditions.iter().map(|one| abi.fit(one)).collect();
                 cases.push((conditions, action));
             }
@@ -418,6 +433,7 @@ fn condition(arg: &LinuxSeccompArg) -> Result<Condition> {
                 argument,
                 comparison: Comparison::MaskedEqual { mask: arg.value() },
                 value: arg.value_two().unwrap_or(0),
+                low_half: false,
             });
         }
     };
@@ -425,6 +441,7 @@ fn condition(arg: &LinuxSeccompArg) -> Result<Condition> {
         argument,
         comparison,
         value: arg.value(),
+        low_half: false,
     })
 }
 
