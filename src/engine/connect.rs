@@ -1,6 +1,7 @@
 //! Connections to the supervisor of a running container.
 
 use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use std::time::Instant;
@@ -58,6 +59,16 @@ impl Connection {
 
     pub fn send(&self, request: &Request<'_>) -> anyhow::Result<()> {
         socket::send(self.socket.as_fd(), &request.encode(), None)?;
+        Ok(())
+    }
+
+    /// Gives the supervisor a listener to serve.
+    pub fn send_listener(&self, listener: BorrowedFd<'_>) -> anyhow::Result<()> {
+        socket::send(
+            self.socket.as_fd(),
+            &Request::Listener.encode(),
+            Some(listener),
+        )?;
         Ok(())
     }
 

@@ -12,8 +12,9 @@ use crate::config::ids::Ids;
 use crate::container::record::Container;
 use crate::container::record::State;
 use crate::container::record::Status;
+use crate::engine::calls;
+use crate::engine::connect::Connection;
 use crate::engine::connect::not_running;
-use crate::engine::start;
 use crate::error;
 use crate::runtime::Program;
 use crate::runtime::Stdio;
@@ -54,11 +55,12 @@ pub fn exec(
     let spec = Spec::load(container.spec_file())
         .with_context(|| format!("cannot read {}", container.spec_file().display()))?;
     let process = process_of(&spec, request).with_context(cannot)?;
-    let filter = start::filter(&container.config)?;
+    let ids = Ids::detect()?.maps;
+    let filters = calls::filters(&container.config, &ids)?;
     let join = Join {
         pidfd: pidfd.as_fd(),
         namespaces: namespaces(&spec),
-        single_id: Ids::detect()?.maps.is_single(),
+        single_id: ids.is_single(),
         program: Program {
             // The container's init is the one that is tied to somebody.
             dies_with_parent: false,
@@ -70,10 +72,14 @@ pub fn exec(
                     .unwrap_or(&container.config.identity.user),
             ),
             make_workdir: false,
-            filter: filter.as_ref(),
+            filters: &filters,
         },
     };
-    exec::exec(&join, stdio)
+    let pass_on = |listener: OwnedFd| match Connection::open(container)? {
+        Some(connection) => connection.send_listener(listener.as_fd()),
+        None => Err(not_running(container)),
+    };
+    exec::exec(&join, stdio, &pass_on)
         .map_err(|err| {
             let ended = poll::readable([Some(pidfd.as_fd())], Some(END));
             match (error::kind(&err), ended) {

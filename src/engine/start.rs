@@ -9,15 +9,14 @@ use anyhow::Context;
 use anyhow::bail;
 use oci_spec::runtime::Spec;
 
-use crate::container::config::Config;
 use crate::container::config::process::Network;
-use crate::container::config::security::Seccomp;
 use crate::container::record;
 use crate::container::record::Container;
 use crate::container::record::RunLock;
 use crate::container::spec;
 use crate::container::spec::Host;
 use crate::engine::Engine;
+use crate::engine::calls;
 use crate::engine::connect::Connection;
 use crate::engine::create::overlay_dirs;
 use crate::error::Kind;
@@ -27,6 +26,7 @@ use crate::runtime::Bundle;
 use crate::runtime::Filter;
 use crate::runtime::Overlay;
 use crate::runtime::Rootfs;
+use crate::runtime::notify::Handler;
 use crate::supervisor;
 use crate::supervisor::Order;
 use crate::supervisor::protocol::PACKET;
@@ -62,9 +62,9 @@ pub fn start(
         return Err(record::missing(&container.name)).with_context(cannot);
     }
     container.clear_state().with_context(cannot)?;
-    let prepared = Prepared::new(engine, container, options).with_context(cannot)?;
+    let mut prepared = Prepared::new(engine, container, options).with_context(cannot)?;
     let (ours, theirs) = socket::pair()?;
-    fork_supervisor(engine, container, &prepared, lock, theirs, options)?;
+    fork_supervisor(engine, container, &mut prepared, lock, theirs, options)?;
     let connection = Connection { socket: ours };
     wait_started(&connection).with_context(cannot)?;
     Ok(options.foreground.then_some(connection))
@@ -75,20 +75,8 @@ struct Prepared {
     spec: Spec,
     rootfs: Rootfs,
     ids: IdMaps,
-    filter: Option<Filter>,
-}
-
-/// The seccomp filter of a container.
-pub fn filter(config: &Config) -> anyhow::Result<Option<Filter>> {
-    Ok(match &config.security.seccomp {
-        Seccomp::Default => Some(Filter::standard(
-            &spec::security::DEFAULT_CAPABILITIES.into(),
-        )),
-        Seccomp::Unconfined => None,
-        Seccomp::Profile(profile) => {
-            Some(Filter::of_profile(profile).context("cannot compile the seccomp profile")?)
-        }
-    })
+    filters: Vec<Filter>,
+    handler: Option<Box<dyn Handler>>,
 }
 
 impl Prepared {
@@ -109,8 +97,9 @@ impl Prepared {
         Ok(Prepared {
             spec,
             rootfs,
+            filters: calls::filters(&container.config, &ids)?,
+            handler: calls::handler(&container.config, &ids),
             ids,
-            filter: filter(&container.config)?,
         })
     }
 }
@@ -189,7 +178,7 @@ fn is_cgroup2(path: &Path) -> bool {
 fn fork_supervisor(
     engine: &Engine,
     container: &Container,
-    prepared: &Prepared,
+    prepared: &mut Prepared,
     lock: RunLock,
     starter: OwnedFd,
     options: Options,
@@ -203,9 +192,10 @@ fn fork_supervisor(
                 rootfs: &prepared.rootfs,
                 ids: &prepared.ids,
                 user: Some(&container.config.identity.user),
-                filter: prepared.filter.as_ref(),
+                filters: &prepared.filters,
             },
             lock,
+            handler: prepared.handler.take(),
             starter,
             foreground: options.foreground,
         }),

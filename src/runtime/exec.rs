@@ -30,6 +30,7 @@ use crate::runtime::trampoline;
 use crate::sys::process;
 use crate::sys::process::Child;
 use crate::sys::process::Side;
+use crate::sys::signal;
 use crate::sys::socket;
 use crate::sys::userns;
 
@@ -49,10 +50,15 @@ pub struct Join<'a> {
     pub program: Program<'a>,
 }
 
-/// Executes a program in a running container. Without `stdio` it gets a terminal.
+/// Executes a program in a running container. Without `stdio` it gets a terminal. `pass_on` gets the listener of its
+/// filter, if that has one.
 ///
 /// Must: be called by a single-threaded process.
-pub fn exec(join: &Join<'_>, stdio: Option<Stdio>) -> anyhow::Result<Joined> {
+pub fn exec(
+    join: &Join<'_>,
+    stdio: Option<Stdio>,
+    pass_on: &dyn Fn(OwnedFd) -> anyhow::Result<()>,
+) -> anyhow::Result<Joined> {
     let (ours, theirs) = socket::pair()?;
     let wants_terminal = stdio.is_none();
     let joiner = match process::fork()? {
@@ -66,19 +72,34 @@ pub fn exec(join: &Join<'_>, stdio: Option<Stdio>) -> anyhow::Result<Joined> {
     };
     drop(theirs);
     drop(stdio);
-    let joined = collect(&ours, wants_terminal);
+    let joined = collect(&ours, wants_terminal, pass_on);
     process::wait(joiner.pidfd.as_fd())?;
     joined
 }
 
 /// Must: take nothing but an error once the trampoline may run, which other processes of the container
 /// can get hold of: the pidfd comes first, then the terminal, if there is to be one, and each once.
-fn collect(socket: &OwnedFd, wants_terminal: bool) -> anyhow::Result<Joined> {
-    let mut command = None;
+fn collect(
+    socket: &OwnedFd,
+    wants_terminal: bool,
+    pass_on: &dyn Fn(OwnedFd) -> anyhow::Result<()>,
+) -> anyhow::Result<Joined> {
+    let mut command: Option<Child> = None;
     let mut terminal = None;
     let mut ready = false;
     loop {
         match report::receive(socket) {
+            Ok(Received::Listener(fd)) if !ready => {
+                if let Err(err) = pass_on(fd) {
+                    // Nobody will answer it: it may wait in any call, for ever.
+                    if let Some(command) = command {
+                        signal::send(command.pidfd.as_fd(), libc::SIGKILL).ok();
+                        process::wait(command.pidfd.as_fd()).ok();
+                    }
+                    return Err(err);
+                }
+            }
+            Ok(Received::Listener(_)) => {}
             Ok(Received::Ready) => ready = true,
             Ok(Received::Descriptor(pidfd, pid)) => match Pid::from_raw(pid) {
                 Some(pid) if command.is_none() => command = Some(Child { pid, pidfd }),

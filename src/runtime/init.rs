@@ -37,7 +37,7 @@ fn run(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, 
                     .expect("set_up has looked at it"),
                 user: bundle.user,
                 make_workdir: true,
-                filter: bundle.filter,
+                filters: bundle.filters,
             };
             process::become_program(&program, bundle.ids.is_single(), &executable, socket)
         }

@@ -40,6 +40,7 @@ pub mod caps;
 pub mod exec;
 mod flatten;
 mod init;
+pub mod notify;
 mod process;
 mod report;
 mod rootfs;
@@ -68,8 +69,9 @@ pub struct Bundle<'a> {
     /// The user as an image names it (`name`, `uid:gid`…), looked up inside the root file system;
     /// it takes the place of `process.user`.
     pub user: Option<&'a str>,
-    /// The filter of system calls, compiled.
-    pub filter: Option<&'a Filter>,
+    /// The filters of system calls, compiled, in the order in which they are installed; at most one has calls that
+    /// wait for an answer.
+    pub filters: &'a [Filter],
 }
 
 /// Where the root file system comes from.
@@ -104,5 +106,5 @@ pub struct Program<'a> {
     /// A working directory that is missing is made, as Docker does at the start of a container;
     /// for `exec` it is an error.
     pub make_workdir: bool,
-    pub filter: Option<&'a Filter>,
+    pub filters: &'a [Filter],
 }

@@ -22,6 +22,7 @@ use crate::runtime::Program;
 use crate::runtime::Stdio;
 use crate::runtime::caps;
 use crate::runtime::caps::Sets;
+use crate::runtime::notify;
 use crate::runtime::report;
 use crate::runtime::trampoline;
 use crate::runtime::user;
@@ -130,11 +131,11 @@ fn prepare(
     if no_new_privs {
         process::set_no_new_privs()?;
     } else {
-        install_filter(program)?;
+        install_filters(program, report)?;
     }
     sets.apply()?;
     if no_new_privs {
-        install_filter(program)?;
+        install_filters(program, report)?;
     }
     Ok((command, env))
 }
@@ -286,11 +287,6 @@ fn usable(path: &Path) -> Result<(), Errno> {
     )
 }
 
-fn install_filter(program: &Program<'_>) -> anyhow::Result<()> {
-    match program.filter {
-        Some(filter) => filter
-            .install()
-            .context("cannot install the seccomp filter"),
-        None => Ok(()),
-    }
+fn install_filters(program: &Program<'_>, report: &OwnedFd) -> anyhow::Result<()> {
+    notify::install(program.filters, report.as_fd()).context("cannot install the seccomp filter")
 }

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 
+use anyhow::Context;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -21,6 +22,8 @@ enum Message {
     Descriptor {
         pid: i32,
     },
+    /// The listener of a filter is beside it.
+    Listener,
     /// All is set up; what follows is the execution of the command.
     Ready,
     Failed(Told),
@@ -29,6 +32,7 @@ enum Message {
 /// What arrived.
 pub enum Received {
     Descriptor(OwnedFd, i32),
+    Listener(OwnedFd),
     Ready,
     /// The command was executed, if the sender was ready; else it died.
     End,
@@ -54,6 +58,12 @@ pub fn send_descriptor(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>, pid: i32) -> 
     Ok(())
 }
 
+pub fn send_listener(socket: BorrowedFd<'_>, listener: BorrowedFd<'_>) -> anyhow::Result<()> {
+    let bytes = serde_json::to_vec(&Message::Listener)?;
+    socket::send(socket, &bytes, Some(listener))?;
+    Ok(())
+}
+
 /// The next message; an error that the other side sent is returned as the error it was.
 pub fn receive(socket: &OwnedFd) -> anyhow::Result<Received> {
     let mut buffer = vec![0; LIMIT];
@@ -61,13 +71,11 @@ pub fn receive(socket: &OwnedFd) -> anyhow::Result<Received> {
     if packet.length == 0 {
         return Ok(Received::End);
     }
+    let descriptor =
+        |fd: Option<OwnedFd>| fd.context("a descriptor was announced and did not come");
     match serde_json::from_slice(&buffer[..packet.length])? {
-        Message::Descriptor { pid } => {
-            let fd = packet
-                .fd
-                .ok_or_else(|| anyhow::anyhow!("a descriptor was announced and did not come"))?;
-            Ok(Received::Descriptor(fd, pid))
-        }
+        Message::Descriptor { pid } => Ok(Received::Descriptor(descriptor(packet.fd)?, pid)),
+        Message::Listener => Ok(Received::Listener(descriptor(packet.fd)?)),
         Message::Ready => Ok(Received::Ready),
         Message::Failed(told) => Err(told.into_error()),
     }

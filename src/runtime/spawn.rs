@@ -16,9 +16,12 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::runtime::Bundle;
 use crate::runtime::init;
+use crate::runtime::notify;
+use crate::runtime::notify::Handler;
 use crate::runtime::report;
 use crate::runtime::report::Received;
 use crate::runtime::rootfs;
+use crate::sys::notify::Listener;
 use crate::sys::process;
 use crate::sys::process::Child;
 use crate::sys::process::Side;
@@ -84,12 +87,21 @@ pub struct Running {
     pub userns: OwnedFd,
     /// The master of its terminal, if it has one.
     pub terminal: Option<OwnedFd>,
+    /// Where its filter asks for answers, if it does.
+    pub listener: Option<OwnedFd>,
 }
+
+/// Who answers notified calls: the supervisor's handler, or nobody where no filter asks.
+pub type Answers<'a> = Option<&'a mut (dyn Handler + 'static)>;
 
 /// Makes a container and executes its command. Without `stdio` it gets a terminal.
 ///
 /// Must: be called by a single-threaded process.
-pub fn create(bundle: &Bundle<'_>, stdio: Option<Stdio>) -> anyhow::Result<Running> {
+pub fn create(
+    bundle: &Bundle<'_>,
+    stdio: Option<Stdio>,
+    answers: Answers<'_>,
+) -> anyhow::Result<Running> {
     let (ours, theirs) = socket::pair()?;
     let flags = namespace_flags(bundle)? | libc::CLONE_NEWUSER;
     match process::clone(flags) {
@@ -100,19 +112,25 @@ pub fn create(bundle: &Bundle<'_>, stdio: Option<Stdio>) -> anyhow::Result<Runni
         Ok(Side::Parent(init)) => {
             drop(theirs);
             drop(stdio);
-            watch(bundle, init, &ours)
+            watch(bundle, init, &ours, answers)
         }
         Err(err) => Err(explain_clone(err)),
     }
 }
 
-fn watch(bundle: &Bundle<'_>, init: Child, socket: &OwnedFd) -> anyhow::Result<Running> {
-    let started = map_and_wait(bundle, &init, socket);
+fn watch(
+    bundle: &Bundle<'_>,
+    init: Child,
+    socket: &OwnedFd,
+    answers: Answers<'_>,
+) -> anyhow::Result<Running> {
+    let started = map_and_wait(bundle, &init, socket, answers);
     match started {
-        Ok((userns, terminal)) => Ok(Running {
+        Ok((userns, arrived)) => Ok(Running {
             init,
             userns,
-            terminal,
+            terminal: arrived.terminal,
+            listener: arrived.listener,
         }),
         Err(err) => {
             // It has reported and exits by itself, unless it is the map that could not be written.
@@ -123,11 +141,19 @@ fn watch(bundle: &Bundle<'_>, init: Child, socket: &OwnedFd) -> anyhow::Result<R
     }
 }
 
+/// Descriptors that init sends.
+#[derive(Default)]
+struct Arrived {
+    terminal: Option<OwnedFd>,
+    listener: Option<OwnedFd>,
+}
+
 fn map_and_wait(
     bundle: &Bundle<'_>,
     init: &Child,
     socket: &OwnedFd,
-) -> anyhow::Result<(OwnedFd, Option<OwnedFd>)> {
+    mut answers: Answers<'_>,
+) -> anyhow::Result<(OwnedFd, Arrived)> {
     // Must: before init goes on. Linux: later on it may execute a file that its user may not read, and
     // /proc/PID/ns of such a process is closed even to us.
     let userns = open_userns(init)?;
@@ -136,13 +162,22 @@ fn map_and_wait(
         .write(init.pid.as_raw_pid().cast_unsigned())
         .context("cannot map ids")?;
     socket::send(socket.as_fd(), b"m", None).ok();
-    let mut terminal = None;
+    let mut arrived = Arrived::default();
     let mut ready = false;
     loop {
+        if let Some(handler) = answers.as_deref_mut() {
+            notify::serve_until(socket, arrived.listener.as_ref(), handler)?;
+        }
         match report::receive(socket)? {
-            Received::Descriptor(fd, _) => terminal = Some(fd),
+            Received::Descriptor(fd, _) if !ready => arrived.terminal = Some(fd),
+            Received::Listener(fd) if !ready => {
+                Listener::new(fd.as_fd()).take_turns();
+                arrived.listener = Some(fd);
+            }
+            // The trampoline, which other processes of the container can get hold of, has only errors to tell.
+            Received::Descriptor(..) | Received::Listener(_) => {}
             Received::Ready => ready = true,
-            Received::End if ready => return Ok((userns, terminal)),
+            Received::End if ready => return Ok((userns, arrived)),
             Received::End => bail!("its init died before the command was executed"),
         }
     }

@@ -43,6 +43,8 @@ use crate::runtime;
 use crate::runtime::Bundle;
 use crate::runtime::Rootfs;
 use crate::runtime::Running;
+use crate::runtime::notify;
+use crate::runtime::notify::Handler;
 use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
 use crate::store::record;
@@ -54,6 +56,7 @@ use crate::supervisor::protocol::Reply;
 use crate::supervisor::protocol::Request;
 use crate::supervisor::streams::Output;
 use crate::supervisor::streams::Streams;
+use crate::sys::notify::Listener;
 use crate::sys::process;
 use crate::sys::process::Exit;
 use crate::sys::signal;
@@ -67,6 +70,8 @@ pub struct Order<'a> {
     pub container: &'a Container,
     pub bundle: Bundle<'a>,
     pub lock: RunLock,
+    /// Answers the calls that the filters leave to us.
+    pub handler: Option<Box<dyn Handler>>,
     /// To the command that starts the container.
     pub starter: OwnedFd,
     /// Whether that command stays to hear the streams.
@@ -93,6 +98,7 @@ fn supervise(order: Order<'_>) -> anyhow::Result<()> {
         &order.lock,
         &starter,
         started,
+        order.handler,
     ) {
         Ok(supervisor) => supervisor,
         Err(err) => {
@@ -136,6 +142,9 @@ struct Supervisor<'a> {
     listener: OwnedFd,
     signals: OwnedFd,
     clients: Vec<Client>,
+    handler: Option<Box<dyn Handler>>,
+    /// Of init's filter, and of those of commands that joined.
+    calls: Vec<OwnedFd>,
 }
 
 /// Detaches from the command that forked us, and makes the container.
@@ -146,6 +155,7 @@ fn start<'a>(
     lock: &RunLock,
     starter: &Client,
     started: Timestamp,
+    mut handler: Option<Box<dyn Handler>>,
 ) -> anyhow::Result<Supervisor<'a>> {
     let signals = detach(&[lock.as_fd(), starter.socket.as_fd()])?;
     process::set_title(&format!("rbox: {}", container.name));
@@ -157,7 +167,8 @@ fn start<'a>(
     .with_context(|| format!("cannot open {}", container.run.display()))?;
     let listener = socket::listen(run.as_fd(), protocol::SOCKET)?;
     let log = log_file::Writer::open(&container.log_path())?;
-    let (streams, running) = create(dirs, container, bundle)?;
+    let (streams, mut running) = create(dirs, container, bundle, &mut handler)?;
+    let calls = running.listener.take().into_iter().collect();
     let pid = running.init.pid.as_raw_pid();
     let state = State {
         started,
@@ -177,6 +188,8 @@ fn start<'a>(
         listener,
         signals,
         clients: vec![],
+        handler,
+        calls,
     })
 }
 
@@ -185,8 +198,9 @@ fn create(
     dirs: &Dirs,
     container: &Container,
     bundle: &Bundle<'_>,
+    handler: &mut Option<Box<dyn Handler>>,
 ) -> anyhow::Result<(Streams, Running)> {
-    match (attempt(container, bundle), bundle.rootfs) {
+    match (attempt(container, bundle, handler), bundle.rootfs) {
         (Err(err), Rootfs::Overlay(overlay))
             if crate::error::kind(&err) == Some(Kind::Unsupported) =>
         {
@@ -195,7 +209,7 @@ fn create(
                 ..*bundle
             };
             // Where that does not help either, the first error is the better one.
-            let made = attempt(container, &copy).map_err(|_| err)?;
+            let made = attempt(container, &copy, handler).map_err(|_| err)?;
             std::fs::write(dirs.no_overlay(), "").ok();
             Ok(made)
         }
@@ -203,9 +217,14 @@ fn create(
     }
 }
 
-fn attempt(container: &Container, bundle: &Bundle<'_>) -> anyhow::Result<(Streams, Running)> {
+fn attempt(
+    container: &Container,
+    bundle: &Bundle<'_>,
+    handler: &mut Option<Box<dyn Handler>>,
+) -> anyhow::Result<(Streams, Running)> {
+    let answers = handler.as_deref_mut();
     if container.config.process.terminal {
-        let mut running = runtime::create(bundle, None)?;
+        let mut running = runtime::create(bundle, None, answers)?;
         let master = running
             .terminal
             .take()
@@ -213,7 +232,7 @@ fn attempt(container: &Container, bundle: &Bundle<'_>) -> anyhow::Result<(Stream
         return Ok((Streams::terminal(master)?, running));
     }
     let (streams, theirs) = Streams::pipes(container.config.process.interactive)?;
-    let running = runtime::create(bundle, Some(theirs))?;
+    let running = runtime::create(bundle, Some(theirs), answers)?;
     Ok((streams, running))
 }
 
@@ -259,12 +278,15 @@ enum Source {
     Output(Output),
     Input,
     Client(usize),
+    Calls(usize),
 }
 
 impl Supervisor<'_> {
     /// Serves until the container's init has ended.
     fn run(&mut self) -> anyhow::Result<Exit> {
         let mut buffer = vec![0u8; PACKET];
+        // Ascending, as the poll set is.
+        let mut unused = vec![];
         loop {
             for (source, events) in self.wait()? {
                 match source {
@@ -280,7 +302,15 @@ impl Supervisor<'_> {
                     }
                     Source::Input => self.streams.write_pending(),
                     Source::Client(index) => self.serve(index, events, &mut buffer),
+                    Source::Calls(index) => {
+                        if !self.answer(index, events) {
+                            unused.push(index);
+                        }
+                    }
                 }
+            }
+            while let Some(index) = unused.pop() {
+                self.calls.remove(index);
             }
             self.grant_input();
             self.clients.retain(|client| !client.gone);
@@ -325,6 +355,10 @@ impl Supervisor<'_> {
             sources.push(Source::Client(index));
             fds.push(PollFd::new(&client.socket, events));
         }
+        for (index, listener) in self.calls.iter().enumerate() {
+            sources.push(Source::Calls(index));
+            fds.push(PollFd::new(listener, PollFlags::IN));
+        }
         process::retry(|| rustix::event::poll(&mut fds, None)).context("poll")?;
         let ready = sources.into_iter().zip(fds.iter().map(PollFd::revents));
         Ok(ready.filter(|(_, events)| !events.is_empty()).collect())
@@ -337,6 +371,14 @@ impl Supervisor<'_> {
             // It may have ended just now; its exit is in the poll set.
             signal::send(self.running.init.pidfd.as_fd(), number).ok();
         }
+    }
+
+    /// Answers one call; `false` when no more will come.
+    fn answer(&mut self, index: usize, events: PollFlags) -> bool {
+        let (Some(handler), Some(listener)) = (&mut self.handler, self.calls.get(index)) else {
+            return false;
+        };
+        notify::serve(listener, events, handler.as_mut())
     }
 
     fn accept(&mut self) {
@@ -387,7 +429,7 @@ impl Supervisor<'_> {
         }
         let client = &mut self.clients[index];
         let received = socket::receive(client.socket.as_fd(), buffer);
-        let length = received.map_or(0, |packet| packet.length);
+        let (length, descriptor) = received.map_or((0, None), |packet| (packet.length, packet.fd));
         if length == 0 {
             if client.foreground && self.streams.as_terminal().is_none() {
                 self.streams.end_input();
@@ -415,12 +457,22 @@ impl Supervisor<'_> {
             Some(Request::OutputClosed(stream)) if client.foreground => {
                 self.streams.close_output(stream);
             }
-            Some(Request::OutputClosed(_)) | None => {}
+            Some(Request::Listener) if self.handler.is_some() => {
+                if let Some(listener) = descriptor {
+                    Listener::new(listener.as_fd()).take_turns();
+                    self.calls.push(listener);
+                }
+            }
+            Some(Request::OutputClosed(_) | Request::Listener) | None => {}
         }
     }
 
     /// Records the end, tells it, and lets go of everything.
     fn finish(mut self, lock: &RunLock, exit: Exit) -> anyhow::Result<()> {
+        if let Some(handler) = &mut self.handler {
+            // The end of the container is what has to be told; nobody else is there to hear of this.
+            handler.end().ok();
+        }
         let record = record_of(self.started, &exit, None);
         let recorded = record_end(
             self.dirs,

@@ -11,6 +11,7 @@
 //!         <---------------------  taken        the container's input has room for more
 //! stdin closed, resize, signal,
 //! output closed ----------------------------->
+//! listener  ---------------------------------->
 //!         <---------------------  stdout, stderr
 //!         <---------------------  exit          and the end of the connection
 //! ```
@@ -51,6 +52,8 @@ pub enum Request<'a> {
     Signal(i32),
     /// Nobody reads this stream any more, as at the end of a shell's pipeline.
     OutputClosed(Stream),
+    /// A descriptor is beside it: where the filter of a command that joins the container asks for answers.
+    Listener,
 }
 
 /// From the supervisor.
@@ -83,6 +86,7 @@ impl Request<'_> {
             Request::Signal(number) => tagged(b'k', &number.to_le_bytes()),
             Request::OutputClosed(Stream::Stdout) => b"1".to_vec(),
             Request::OutputClosed(Stream::Stderr) => b"2".to_vec(),
+            Request::Listener => b"l".to_vec(),
         }
     }
 
@@ -103,6 +107,7 @@ impl Request<'_> {
             }
             b'1' => Request::OutputClosed(Stream::Stdout),
             b'2' => Request::OutputClosed(Stream::Stderr),
+            b'l' => Request::Listener,
             b'k' => Request::Signal(i32::from_le_bytes(payload.try_into().ok()?)),
             _ => return None,
         })
@@ -179,6 +184,7 @@ mod tests {
             },
             Request::Signal(15),
             Request::OutputClosed(Stream::Stderr),
+            Request::Listener,
         ] {
             let packet = request.encode();
             assert_eq!(Request::decode(&packet), Some(request));

@@ -25,6 +25,14 @@ pub fn ready<const N: usize>(
     fds: [Option<(BorrowedFd<'_>, PollFlags)>; N],
     limit: Option<Duration>,
 ) -> Result<[bool; N]> {
+    Ok(events(fds, limit)?.map(|events| !events.is_empty()))
+}
+
+/// The same, telling what happened to each.
+pub fn events<const N: usize>(
+    fds: [Option<(BorrowedFd<'_>, PollFlags)>; N],
+    limit: Option<Duration>,
+) -> Result<[PollFlags; N]> {
     let limit = limit.map(|limit| Timespec {
         tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: limit.subsec_nanos().into(),
@@ -35,9 +43,9 @@ pub fn ready<const N: usize>(
         .map(|(fd, events)| PollFd::from_borrowed_fd(*fd, *events))
         .collect();
     match rustix::event::poll(&mut set, limit.as_ref()) {
-        Err(Errno::INTR) => return Ok([false; N]),
+        Err(Errno::INTR) => return Ok([PollFlags::empty(); N]),
         result => result.call(|| "poll".into())?,
     };
-    let mut events = set.iter().map(|fd| !fd.revents().is_empty());
-    Ok(fds.map(|fd| fd.is_some() && events.next().unwrap_or(false)))
+    let mut events = set.iter().map(PollFd::revents);
+    Ok(fds.map(|fd| fd.and_then(|_| events.next()).unwrap_or(PollFlags::empty())))
 }

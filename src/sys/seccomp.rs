@@ -1,10 +1,17 @@
 //! seccomp(2): loading a filter program into the calling thread.
 #![expect(unsafe_code, reason = "seccomp(2) has no safe wrapper in rustix")]
 
+#[cfg(test)]
 use std::io;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
+
+use rustix::io::Errno;
 
 use crate::sys::Result;
 use crate::sys::SyscallError;
+use crate::sys::process::last_errno;
 
 /// One instruction of classic BPF, laid out as the kernel's `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +27,43 @@ pub struct Instruction {
 /// Puts a filter on the calling thread and all that it will execute.
 /// Must: be called with no_new_privs set, or with CAP_SYS_ADMIN in the thread's user namespace (EACCES otherwise).
 pub fn install(program: &[Instruction], flags: u32) -> Result<()> {
-    let failed = |errno| SyscallError {
+    match load(program, flags)? {
+        0 => Ok(()),
+        // With TSYNC the kernel answers with the id of a thread that could not follow.
+        _ => Err(failed(program, flags, Errno::SRCH)),
+    }
+}
+
+/// The same for a filter whose notified calls wait for answers through the descriptor that is returned; it is
+/// close-on-exec. Linux: EBUSY if the thread has such a filter already.
+pub fn install_with_listener(program: &[Instruction], flags: u32) -> Result<OwnedFd> {
+    let bits = |flag: libc::c_ulong| u32::try_from(flag).expect("the flags are small");
+    let listening = flags | bits(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    // Linux: without it (5.19) a signal that a handler takes interrupts a call that is being answered already, and
+    // the call is made once more.
+    let patient = listening | bits(libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+    let fd = match load(program, patient) {
+        Err(err) if err.errno == Errno::INVAL => load(program, listening)?,
+        result => result?,
+    };
+    let fd = RawFd::try_from(fd).map_err(|_| failed(program, listening, Errno::BADF))?;
+    // SAFETY: with NEW_LISTENER the kernel answers with a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn failed(program: &[Instruction], flags: u32, errno: Errno) -> SyscallError {
+    SyscallError {
         call: format!(
             "seccomp(SECCOMP_SET_MODE_FILTER, {flags:#x}, [{} instructions])",
             program.len()
         ),
         errno,
-    };
+    }
+}
+
+fn load(program: &[Instruction], flags: u32) -> Result<libc::c_long> {
     let Ok(len) = u16::try_from(program.len()) else {
-        return Err(failed(rustix::io::Errno::INVAL));
+        return Err(failed(program, flags, Errno::INVAL));
     };
     let fprog = libc::sock_fprog {
         len,
@@ -44,15 +79,10 @@ pub fn install(program: &[Instruction], flags: u32) -> Result<()> {
             &raw const fprog,
         )
     };
-    match done {
-        0 => Ok(()),
-        // With TSYNC the kernel answers with the id of a thread that could not follow.
-        1.. => Err(failed(rustix::io::Errno::SRCH)),
-        _ => Err(failed(
-            rustix::io::Errno::from_io_error(&io::Error::last_os_error())
-                .unwrap_or(rustix::io::Errno::INVAL),
-        )),
+    if done < 0 {
+        return Err(failed(program, flags, last_errno()));
     }
+    Ok(done)
 }
 
 /// A system call by number, for tests of filters: 0, or the errno.

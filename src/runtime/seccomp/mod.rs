@@ -22,6 +22,7 @@ mod numbers;
 mod rules;
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 
 use anyhow::Result;
 use anyhow::bail;
@@ -54,6 +55,18 @@ const ARGUMENTS: u32 = 16;
 pub struct Filter {
     program: Vec<Instruction>,
     flags: u32,
+    pub notify: Notify,
+}
+
+/// Which calls of a filter wait for an answer of the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notify {
+    Nothing,
+    /// Some, and none that the process makes between the filter and its command. The filter is left out where the
+    /// kernel says that somebody answers calls already.
+    Harmless,
+    /// Perhaps all.
+    Anything,
 }
 
 impl Filter {
@@ -61,6 +74,7 @@ impl Filter {
         Ok(Filter {
             program: compile(profile)?,
             flags: flags(profile),
+            notify: Notify::Nothing,
         })
     }
 
@@ -69,12 +83,29 @@ impl Filter {
         Filter {
             program: default_program(capabilities),
             flags: 0,
+            notify: Notify::Nothing,
+        }
+    }
+
+    /// Every call of every architecture waits for an answer.
+    pub fn asking() -> Filter {
+        let mut asm = Assembler::default();
+        let entry = asm.ret(libc::SECCOMP_RET_USER_NOTIF);
+        Filter {
+            program: asm.finish(entry),
+            flags: 0,
+            notify: Notify::Anything,
         }
     }
 
     /// Installs it for this process and what it executes.
     pub fn install(&self) -> crate::sys::Result<()> {
         crate::sys::seccomp::install(&self.program, self.flags)
+    }
+
+    /// The same, for one whose notified calls are answered through the descriptor.
+    pub fn install_with_listener(&self) -> crate::sys::Result<OwnedFd> {
+        crate::sys::seccomp::install_with_listener(&self.program, self.flags)
     }
 }
 
