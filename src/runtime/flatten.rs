@@ -53,6 +53,11 @@ pub fn copy(overlay: &Overlay) -> anyhow::Result<()> {
     std::fs::write(done, "").with_context(cannot)
 }
 
+/// Copies what is in a directory, and what the directory itself is, into an empty one.
+pub fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> anyhow::Result<()> {
+    copy_dir(from, to, &mut HashMap::new(), to, Path::new(""))
+}
+
 /// Where a file with several names was copied to first, by its inode in the layer.
 type Links = HashMap<u64, std::path::PathBuf>;
 
@@ -134,7 +139,8 @@ fn copy_entry(
     }
     match kind {
         FileType::RegularFile => {
-            let source = open_at(from, name, OFlags::RDONLY)?;
+            // O_NONBLOCK: a FIFO that takes its place must not block the open.
+            let source = open_at(from, name, OFlags::RDONLY | OFlags::NONBLOCK)?;
             if !is_marked(source.as_fd(), WHITEOUT) {
                 copy_file(source, to, name, &stat)?;
             }
@@ -224,7 +230,7 @@ fn is_marked(file: BorrowedFd<'_>, mark: &CStr) -> bool {
 }
 
 /// Removes what is there under a name, if anything.
-fn remove(dir: BorrowedFd<'_>, name: &CStr) -> anyhow::Result<()> {
+pub fn remove(dir: BorrowedFd<'_>, name: &CStr) -> anyhow::Result<()> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(Errno::ISDIR) => {

@@ -19,14 +19,26 @@ use crate::sys::socket;
 use crate::sys::userns;
 
 /// Runs in the new process; never returns.
-pub fn main(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> ! {
-    let (socket, err) = run(bundle, stdio, socket);
+///
+/// `idmapped` are mounts that the caller has made, see `idmapped`.
+pub fn main(
+    bundle: &Bundle<'_>,
+    stdio: Option<Stdio>,
+    idmapped: Vec<Option<OwnedFd>>,
+    socket: OwnedFd,
+) -> ! {
+    let (socket, err) = run(bundle, stdio, idmapped, socket);
     report::send_error(socket.as_fd(), &err);
     sys::process::exit_now(125)
 }
 
-fn run(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, anyhow::Error) {
-    match set_up(bundle, stdio, &socket) {
+fn run(
+    bundle: &Bundle<'_>,
+    stdio: Option<Stdio>,
+    idmapped: Vec<Option<OwnedFd>>,
+    socket: OwnedFd,
+) -> (OwnedFd, anyhow::Error) {
+    match set_up(bundle, stdio, idmapped, &socket) {
         Ok(executable) => {
             let program = Program {
                 dies_with_parent: true,
@@ -46,7 +58,12 @@ fn run(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, 
 }
 
 /// All steps up to where `exec` of a running container begins too. Returns the trampoline.
-fn set_up(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Result<OwnedFd> {
+fn set_up(
+    bundle: &Bundle<'_>,
+    stdio: Option<Stdio>,
+    idmapped: Vec<Option<OwnedFd>>,
+    socket: &OwnedFd,
+) -> anyhow::Result<OwnedFd> {
     let spec = bundle.spec;
     let process = spec
         .process()
@@ -59,7 +76,7 @@ fn set_up(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow
     // Before the ids are mapped: this runs beside newuidmap and newgidmap.
     let executable = trampoline::open_own_executable()?;
     let stdio = stdio.map(Stdio::guarded).transpose()?;
-    let prepared = rootfs::prepare(spec)?;
+    let prepared = rootfs::prepare(spec, idmapped)?;
     if has_namespace(bundle, LinuxNamespaceType::Network) {
         sys::loopback::up()?;
     }
@@ -74,7 +91,7 @@ fn set_up(bundle: &Bundle<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow
     // Some kernels and outer containers have no keyrings; then there is nothing to hide either.
     sys::process::new_session_keyring().ok();
 
-    let root = prepared.attach(spec, bundle.rootfs)?;
+    let root = prepared.attach(bundle)?;
     match stdio {
         Some(streams) => streams.install()?,
         None => open_terminal(&root, socket, process.console_size().as_ref())?,

@@ -38,8 +38,11 @@
 
 pub mod caps;
 pub mod exec;
+mod fill;
 mod flatten;
+mod idmapped;
 mod init;
+mod mounts;
 pub mod notify;
 mod process;
 mod report;
@@ -81,6 +84,8 @@ pub enum Rootfs {
     Overlay(Overlay),
     /// The same layers, copied into `merged` at the first start.
     Copy(Overlay),
+    /// A directory of the user's.
+    Directory(PathBuf),
 }
 
 #[derive(Clone, Debug)]

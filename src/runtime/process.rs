@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use anyhow::ensure;
 use oci_spec::runtime::PosixRlimit;
+use oci_spec::runtime::Process;
 use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 
 use crate::error::Kind;
 use crate::error::fail;
+use crate::runtime::Bundle;
 use crate::runtime::Program;
 use crate::runtime::Stdio;
 use crate::runtime::caps;
@@ -141,10 +143,24 @@ fn prepare(
 }
 
 fn identify(program: &Program<'_>, root: BorrowedFd<'_>) -> anyhow::Result<User> {
-    if let Some(name) = program.user {
+    look_up(program.process, program.user, root)
+}
+
+/// The user of a container's first process, whose files some mounts are to become.
+pub fn container_user(bundle: &Bundle<'_>, root: BorrowedFd<'_>) -> anyhow::Result<User> {
+    let process = bundle.spec.process().as_ref();
+    look_up(
+        process.context("the specification has no process")?,
+        bundle.user,
+        root,
+    )
+}
+
+fn look_up(process: &Process, name: Option<&str>, root: BorrowedFd<'_>) -> anyhow::Result<User> {
+    if let Some(name) = name {
         return user::find(root, name);
     }
-    let given = program.process.user();
+    let given = process.user();
     let known = user::find(root, &given.uid().to_string())?;
     Ok(User {
         uid: given.uid(),

@@ -18,9 +18,14 @@ use rustix::mount::MountPropagationFlags;
 
 use crate::error::Kind;
 use crate::error::fail;
+use crate::runtime::Bundle;
 use crate::runtime::Overlay;
 use crate::runtime::Rootfs;
+use crate::runtime::fill::Owner;
 use crate::runtime::flatten;
+use crate::runtime::mounts;
+use crate::runtime::mounts::Made;
+use crate::runtime::process;
 use crate::sys;
 use crate::sys::mount;
 use crate::sys::mount::Attributes;
@@ -43,25 +48,27 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
 
 /// Mounts made, and not yet attached.
 pub struct Prepared {
-    /// One a mount of the specification; none where it needs the ids.
-    mounts: Vec<Option<OwnedFd>>,
+    /// One a mount of the specification.
+    mounts: Vec<Made>,
     devices: Vec<OwnedFd>,
 }
 
 /// Makes what needs no ids.
 ///
 /// Must: run in a mount namespace of our own, with the host's files.
-pub fn prepare(spec: &Spec) -> anyhow::Result<Prepared> {
+pub fn prepare(spec: &Spec, idmapped: Vec<Option<OwnedFd>>) -> anyhow::Result<Prepared> {
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
     // Nothing that happens here may propagate to the host.
-    mount::set_propagation(
-        Path::new("/"),
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )?;
-    let mounts = spec.mounts().iter().flatten().map(|mount| {
-        if needs_ids(mount) {
-            return Ok(None);
-        }
-        make_mount(mount).map(Some)
+    let propagation = if mounts::any_slave(mounts) {
+        MountPropagationFlags::DOWNSTREAM
+    } else {
+        MountPropagationFlags::PRIVATE
+    };
+    mount::set_propagation(Path::new("/"), propagation | MountPropagationFlags::REC)?;
+    let mut idmapped = idmapped.into_iter();
+    let mounts = mounts.iter().map(|mount| match idmapped.next().flatten() {
+        Some(tree) => Ok(Made::Mount(tree)),
+        None => mounts::prepare(mount),
     });
     let mounts = mounts.collect::<anyhow::Result<_>>()?;
     let devices = DEVICES.iter().map(|name| clone_device(name));
@@ -71,17 +78,13 @@ pub fn prepare(spec: &Spec) -> anyhow::Result<Prepared> {
     })
 }
 
-/// Linux: devpts takes a gid, which must be mapped when the superblock is made.
-fn needs_ids(mount: &Mount) -> bool {
-    mount.typ().as_deref() == Some("devpts")
-}
-
 impl Prepared {
     /// Attaches everything and returns the root.
     ///
     /// Must: run as root of the user namespace, after its ids are mapped.
-    pub fn attach(self, spec: &Spec, rootfs: &Rootfs) -> anyhow::Result<OwnedFd> {
-        let root = match rootfs {
+    pub fn attach(self, bundle: &Bundle<'_>) -> anyhow::Result<OwnedFd> {
+        let spec = bundle.spec;
+        let root = match bundle.rootfs {
             // Linux: overlay checks as the mounter's ids whether it may write to the upper
             // directory, which before they are mapped it may not (EACCES).
             Rootfs::Overlay(overlay) => mount_overlay(overlay)?,
@@ -89,12 +92,28 @@ impl Prepared {
                 flatten::copy(overlay)?;
                 mount_directory(&overlay.merged)?
             }
+            Rootfs::Directory(path) => mount_directory(path)?,
         };
-        for (mount, prepared) in spec.mounts().iter().flatten().zip(self.mounts) {
-            attach_mount(root.as_fd(), mount, prepared)
+        let owner = || {
+            let user = process::container_user(bundle, root.as_fd())?;
+            Ok(Owner {
+                uid: user.uid,
+                gid: user.gid,
+            })
+        };
+        for (mount, made) in spec.mounts().iter().flatten().zip(self.mounts) {
+            mounts::attach(root.as_fd(), mount, made, &owner)
                 .with_context(|| format!("cannot mount \"{}\"", mount.destination().display()))?;
         }
-        make_devices(root.as_fd(), self.devices).context("cannot make /dev")?;
+        // A /dev of the user's own is as he wants it.
+        if !spec
+            .mounts()
+            .iter()
+            .flatten()
+            .any(|mount| mount.destination() == Path::new("/dev") && mounts::is_bind(mount))
+        {
+            make_devices(root.as_fd(), self.devices).context("cannot make /dev")?;
+        }
         Ok(root)
     }
 }
@@ -184,119 +203,6 @@ fn mount_directory(directory: &Path) -> anyhow::Result<OwnedFd> {
     Ok(tree)
 }
 
-fn is_bind(mount: &Mount) -> bool {
-    mount.typ().as_deref() == Some("bind")
-        || mount
-            .options()
-            .iter()
-            .flatten()
-            .any(|option| option == "bind" || option == "rbind")
-}
-
-fn make_mount(mount: &Mount) -> anyhow::Result<OwnedFd> {
-    let made = if is_bind(mount) {
-        let source = mount.source().as_deref().unwrap_or(Path::new("/"));
-        return bind(source, mount)
-            .with_context(|| format!("cannot mount \"{}\"", source.display()));
-    } else {
-        make_file_system(mount)
-    };
-    let made = match (made, mount.typ().as_deref()) {
-        (Err(err), Some(kind @ ("proc" | "sysfs"))) if err.errno == Errno::PERM => {
-            // Linux: a new procfs or sysfs may be mounted in a user namespace only where one is
-            // fully visible already, which in a container with masked paths it is not
-            // (mount_too_revealing()), and sysfs only with a network namespace of our own. The one
-            // that is there is shown instead; procfs finds /proc/self by the reader's own pid there.
-            let path = if kind == "proc" { c"/proc" } else { c"/sys" };
-            mount::clone_tree(rustix::fs::CWD, path, true).and_then(|tree| {
-                mount::set_attributes(tree.as_fd(), attributes(mount), true)?;
-                Ok(tree)
-            })
-        }
-        (made, _) => made,
-    };
-    made.with_context(|| format!("cannot mount \"{}\"", mount.destination().display()))
-}
-
-fn attributes(mount: &Mount) -> Attributes {
-    mount
-        .options()
-        .iter()
-        .flatten()
-        .filter_map(|option| mount::attribute(option))
-        .fold(Attributes::empty(), |all, one| all | one)
-}
-
-fn make_file_system(mount: &Mount) -> sys::Result<OwnedFd> {
-    let fs = FileSystem::open(mount.typ().as_deref().unwrap_or_default())?;
-    if let Some(source) = mount.source() {
-        fs.set(Parameter::String("source", &source.to_string_lossy()))?;
-    }
-    for option in mount.options().iter().flatten() {
-        if mount::attribute(option).is_some() || is_default(option) {
-            continue;
-        }
-        match option.split_once('=') {
-            Some((key, value)) => fs.set(Parameter::String(key, value))?,
-            None => fs.set(Parameter::Flag(option))?,
-        }
-    }
-    fs.mount(attributes(mount))
-}
-
-/// Options that say what is so without them.
-fn is_default(option: &str) -> bool {
-    matches!(
-        option,
-        "rw" | "suid" | "dev" | "exec" | "relatime" | "async" | "private" | "rprivate"
-    )
-}
-
-fn bind(source: &Path, mount: &Mount) -> anyhow::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let source = rustix::fs::open(source, flags, Mode::empty())?;
-    // Linux: mounts that came from a namespace of other privilege are locked together, and cannot
-    // be cloned one without the other (mount_namespaces(7)); hence always recursive.
-    let tree = mount::clone_tree(source.as_fd(), c"", true)?;
-    mount::set_attributes(tree.as_fd(), attributes(mount), true)?;
-    Ok(tree)
-}
-
-fn attach_mount(
-    root: BorrowedFd<'_>,
-    mount: &Mount,
-    prepared: Option<OwnedFd>,
-) -> anyhow::Result<()> {
-    let made = match prepared {
-        Some(made) => made,
-        None => make_mount(mount)?,
-    };
-    let kind = if path::is_dir(made.as_fd())? {
-        Target::Directory
-    } else {
-        Target::File
-    };
-    let target = if is_bind(mount) {
-        path::open_or_create(root, mount.destination(), kind)?
-    } else {
-        // An image that has /proc as a link would otherwise choose where the kernel's own file
-        // systems appear (CVE-2019-19921, CVE-2023-28642).
-        path::open_or_create_real(root, mount.destination(), kind)?
-    };
-    ensure!(
-        path::is_dir(target.as_fd())? == (kind == Target::Directory),
-        "one of source and destination is a directory and the other is not"
-    );
-    // What is mounted there would be under the container, where nobody sees it.
-    let (place, top) = (rustix::fs::fstat(&target)?, rustix::fs::fstat(root)?);
-    ensure!(
-        (place.st_dev, place.st_ino) != (top.st_dev, top.st_ino),
-        "it is the root directory of the container"
-    );
-    mount::attach(made.as_fd(), target.as_fd())?;
-    Ok(())
-}
-
 /// A device of the host as a mount that shows it and lets nobody change it.
 ///
 /// Linux: a read-only mount refuses chmod, chown and utimes of a device but not to write to it. Root of
@@ -342,6 +248,7 @@ pub fn make_console(root: BorrowedFd<'_>, pty: &Pty) -> anyhow::Result<()> {
 
 /// Covers the masked paths, and makes others read-only.
 pub fn restrict(root: BorrowedFd<'_>, spec: &Spec) -> anyhow::Result<()> {
+    close_dev(root, spec)?;
     let Some(linux) = spec.linux() else {
         return Ok(());
     };
@@ -359,6 +266,20 @@ pub fn restrict(root: BorrowedFd<'_>, spec: &Spec) -> anyhow::Result<()> {
             Ok(())
         };
         make().with_context(|| format!("cannot make {fixed} read-only"))?;
+    }
+    Ok(())
+}
+
+/// Makes /dev read-only where that is wanted, now that everything is in it.
+fn close_dev(root: BorrowedFd<'_>, spec: &Spec) -> anyhow::Result<()> {
+    let read_only = |mount: &Mount| {
+        let mut options = mount.options().iter().flatten();
+        mounts::is_dev(mount) && options.any(|option| option == "ro")
+    };
+    if spec.mounts().iter().flatten().any(read_only) {
+        let dev = path::open_or_create_real(root, Path::new("/dev"), Target::Directory)?;
+        mount::set_attributes(dev.as_fd(), Attributes::MOUNT_ATTR_RDONLY, false)
+            .context("cannot make /dev read-only")?;
     }
     Ok(())
 }

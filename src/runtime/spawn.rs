@@ -15,6 +15,7 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::runtime::Bundle;
+use crate::runtime::idmapped;
 use crate::runtime::init;
 use crate::runtime::notify;
 use crate::runtime::notify::Handler;
@@ -104,14 +105,16 @@ pub fn create(
 ) -> anyhow::Result<Running> {
     let (ours, theirs) = socket::pair()?;
     let flags = namespace_flags(bundle)? | libc::CLONE_NEWUSER;
+    let idmapped = idmapped::prepare(bundle.spec, bundle.ids)?;
     match process::clone(flags) {
         Ok(Side::Child) => {
             drop(ours);
-            init::main(bundle, stdio, theirs)
+            init::main(bundle, stdio, idmapped, theirs)
         }
         Ok(Side::Parent(init)) => {
             drop(theirs);
             drop(stdio);
+            drop(idmapped);
             watch(bundle, init, &ours, answers)
         }
         Err(err) => Err(explain_clone(err)),

@@ -44,11 +44,17 @@ impl FileSystem {
     pub fn set(&self, parameter: Parameter<'_>) -> Result<()> {
         match parameter {
             Parameter::String(key, value) => {
-                rustix::mount::fsconfig_set_string(self.0.as_fd(), key, value)
-                    .call(|| format!("fsconfig({}, {key}={value:?})", self.1))
+                rustix::mount::fsconfig_set_string(self.0.as_fd(), key, value).call(|| {
+                    let said = kernel_message(self.0.as_fd());
+                    format!("fsconfig({}, {key}={value:?}){said}", self.1)
+                })
             }
-            Parameter::Flag(key) => rustix::mount::fsconfig_set_flag(self.0.as_fd(), key)
-                .call(|| format!("fsconfig({}, {key})", self.1)),
+            Parameter::Flag(key) => {
+                rustix::mount::fsconfig_set_flag(self.0.as_fd(), key).call(|| {
+                    let said = kernel_message(self.0.as_fd());
+                    format!("fsconfig({}, {key}){said}", self.1)
+                })
+            }
         }
     }
 
@@ -115,13 +121,50 @@ struct MountAttr {
     userns_fd: u64,
 }
 
+/// What is to be changed of a mount.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    pub set: Attributes,
+    pub clear: Attributes,
+    /// How mounts below it propagate from then on.
+    pub propagation: Option<MountPropagationFlags>,
+    /// The user namespace whose id map the mount shows owners through (Linux 5.12).
+    pub idmap: Option<BorrowedFd<'a>>,
+}
+
+impl Default for Change<'_> {
+    fn default() -> Self {
+        Change {
+            set: Attributes::empty(),
+            clear: Attributes::empty(),
+            propagation: None,
+            idmap: None,
+        }
+    }
+}
+
+/// Linux: `MOUNT_ATTR_IDMAP` (linux/mount.h).
+const ATTR_IDMAP: u64 = 0x0010_0000;
+
 /// Sets attributes of an existing mount; `recursive` includes all mounts below it.
 pub fn set_attributes(mount: BorrowedFd<'_>, set: Attributes, recursive: bool) -> Result<()> {
+    let change = Change {
+        set,
+        ..Change::default()
+    };
+    self::change(mount, &change, recursive)
+}
+
+/// Changes an existing mount; `recursive` includes all mounts below it.
+pub fn change(mount: BorrowedFd<'_>, change: &Change<'_>, recursive: bool) -> Result<()> {
+    let idmap = change.idmap.map_or(0, |_| ATTR_IDMAP);
     let attr = MountAttr {
-        set: set.bits().into(),
-        clear: 0,
-        propagation: 0,
-        userns_fd: 0,
+        set: u64::from(change.set.bits()) | idmap,
+        clear: change.clear.bits().into(),
+        propagation: change.propagation.map_or(0, |flags| flags.bits().into()),
+        userns_fd: change
+            .idmap
+            .map_or(0, |fd| u64::from(fd.as_raw_fd().cast_unsigned())),
     };
     let mut flags = libc::AT_EMPTY_PATH;
     if recursive {
@@ -139,7 +182,7 @@ pub fn set_attributes(mount: BorrowedFd<'_>, set: Attributes, recursive: bool) -
         )
     };
     check(result, || {
-        format!("mount_setattr({}, {set:?})", mount.as_raw_fd())
+        format!("mount_setattr({}, {change:?})", mount.as_raw_fd())
     })
 }
 
@@ -171,17 +214,69 @@ pub fn pivot_into(root: BorrowedFd<'_>) -> Result<()> {
     rustix::process::chdir(c"/").call(|| "chdir(\"/\")".into())
 }
 
-/// The attributes named by mount options such as `nosuid` or `ro`; `None` for other options.
-pub fn attribute(option: &str) -> Option<Attributes> {
+/// What a mount option such as `nosuid` or `rro` does to attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttributeOption {
+    pub attribute: Attributes,
+    /// It takes the attribute away, as `rw` does.
+    pub clears: bool,
+    /// It is said of all mounts below too, as by `rro`.
+    pub recursive: bool,
+}
+
+/// The attributes named by a mount option of the OCI runtime specification; `None` for other options.
+pub fn attribute(option: &str) -> Option<AttributeOption> {
+    if let Some((attribute, clears)) = plain_attribute(option) {
+        return Some(AttributeOption {
+            attribute,
+            clears,
+            recursive: false,
+        });
+    }
+    let (attribute, clears) = plain_attribute(option.strip_prefix('r')?)?;
+    Some(AttributeOption {
+        attribute,
+        clears,
+        recursive: true,
+    })
+}
+
+fn plain_attribute(option: &str) -> Option<(Attributes, bool)> {
     Some(match option {
-        "ro" => MountAttrFlags::MOUNT_ATTR_RDONLY,
-        "nosuid" => MountAttrFlags::MOUNT_ATTR_NOSUID,
-        "nodev" => MountAttrFlags::MOUNT_ATTR_NODEV,
-        "noexec" => MountAttrFlags::MOUNT_ATTR_NOEXEC,
-        "noatime" => MountAttrFlags::MOUNT_ATTR_NOATIME,
-        "strictatime" => MountAttrFlags::MOUNT_ATTR_STRICTATIME,
-        "nodiratime" => MountAttrFlags::MOUNT_ATTR_NODIRATIME,
-        "nosymfollow" => MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW,
+        "ro" => (MountAttrFlags::MOUNT_ATTR_RDONLY, false),
+        "rw" => (MountAttrFlags::MOUNT_ATTR_RDONLY, true),
+        "nosuid" => (MountAttrFlags::MOUNT_ATTR_NOSUID, false),
+        "suid" => (MountAttrFlags::MOUNT_ATTR_NOSUID, true),
+        "nodev" => (MountAttrFlags::MOUNT_ATTR_NODEV, false),
+        "dev" => (MountAttrFlags::MOUNT_ATTR_NODEV, true),
+        "noexec" => (MountAttrFlags::MOUNT_ATTR_NOEXEC, false),
+        "exec" => (MountAttrFlags::MOUNT_ATTR_NOEXEC, true),
+        "noatime" => (MountAttrFlags::MOUNT_ATTR_NOATIME, false),
+        "atime" => (MountAttrFlags::MOUNT_ATTR_NOATIME, true),
+        "strictatime" => (MountAttrFlags::MOUNT_ATTR_STRICTATIME, false),
+        "nostrictatime" => (MountAttrFlags::MOUNT_ATTR_STRICTATIME, true),
+        // Linux: the value 0 of the three that exclude each other.
+        "relatime" => (MountAttrFlags::empty(), false),
+        "norelatime" => (MountAttrFlags::empty(), true),
+        "nodiratime" => (MountAttrFlags::MOUNT_ATTR_NODIRATIME, false),
+        "diratime" => (MountAttrFlags::MOUNT_ATTR_NODIRATIME, true),
+        "nosymfollow" => (MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, false),
+        "symfollow" => (MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW, true),
+        _ => return None,
+    })
+}
+
+/// How mounts propagate by an option such as `rslave`, and whether it is said of all mounts below.
+pub fn propagation(option: &str) -> Option<(MountPropagationFlags, bool)> {
+    Some(match option {
+        "private" => (MountPropagationFlags::PRIVATE, false),
+        "rprivate" => (MountPropagationFlags::PRIVATE, true),
+        "slave" => (MountPropagationFlags::DOWNSTREAM, false),
+        "rslave" => (MountPropagationFlags::DOWNSTREAM, true),
+        "shared" => (MountPropagationFlags::SHARED, false),
+        "rshared" => (MountPropagationFlags::SHARED, true),
+        "unbindable" => (MountPropagationFlags::UNBINDABLE, false),
+        "runbindable" => (MountPropagationFlags::UNBINDABLE, true),
         _ => return None,
     })
 }
