@@ -5,8 +5,11 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::output;
+use crate::container::config::Security;
+use crate::container::config::security::Seccomp;
 use crate::container::record::Container;
 use crate::container::record::Status;
+use crate::container::spec;
 use crate::engine::Engine;
 use crate::error;
 use crate::error::Kind;
@@ -88,6 +91,7 @@ fn look_up(engine: &Engine, name: &str, among: Among) -> anyhow::Result<Value> {
 /// The fields that clients of Docker and Podman read.
 fn describe(container: &Container) -> anyhow::Result<Value> {
     let config = &container.config;
+    let security = &config.security;
     let status = container.status()?;
     let zero = "0001-01-01T00:00:00Z".to_owned();
     let (pid, exit_code, started, finished, error) = match &status {
@@ -139,6 +143,9 @@ fn describe(container: &Container) -> anyhow::Result<Value> {
         "ImageName": config.image,
         "Name": container.name,
         "LogPath": container.log_path(),
+        "AppArmorProfile": security.apparmor.clone().unwrap_or_default(),
+        "ProcessLabel": security.selinux.clone().unwrap_or_default(),
+        "BoundingCaps": bounding_capabilities(security),
         "Driver": "overlay",
         "GraphDriver": {
             "Name": "overlay",
@@ -166,10 +173,59 @@ fn describe(container: &Container) -> anyhow::Result<Value> {
             "AutoRemove": config.remove,
             "NetworkMode": config.process.network.name(),
             "ReadonlyRootfs": config.files.read_only,
+            "Privileged": security.privileged,
+            "CapAdd": security.capabilities.add.names(),
+            "CapDrop": security.capabilities.drop.names(),
+            "SecurityOpt": security_options(security),
             "LogConfig": { "Type": "k8s-file", "Path": container.log_path() },
         },
         "NetworkSettings": { "Ports": {}, "Networks": { config.process.network.name(): {} } },
     }))
+}
+
+/// In the order of their names.
+fn bounding_capabilities(security: &Security) -> Vec<String> {
+    let set = spec::security::bounding(security);
+    let mut names: Vec<String> = set.iter().map(|one| format!("CAP_{one}")).collect();
+    names.sort();
+    names
+}
+
+/// As they are given to `--security-opt`.
+fn security_options(security: &Security) -> Vec<String> {
+    let mut options = Vec::new();
+    if security.no_new_privileges {
+        options.push("no-new-privileges".to_owned());
+    }
+    match &security.seccomp {
+        Seccomp::Unconfined => options.push("seccomp=unconfined".into()),
+        Seccomp::Profile(_) => options.push("seccomp=profile".into()),
+        Seccomp::Default => {}
+    }
+    options.extend(
+        security
+            .apparmor
+            .iter()
+            .map(|name| format!("apparmor={name}")),
+    );
+    options.extend(
+        security
+            .paths
+            .mask
+            .iter()
+            .map(|path| format!("mask={}", path.display())),
+    );
+    options.extend(
+        security
+            .paths
+            .unmask
+            .iter()
+            .map(|path| format!("unmask={path}")),
+    );
+    if !security.proc_options.is_empty() {
+        options.push(format!("proc-opts={}", security.proc_options.join(",")));
+    }
+    options
 }
 
 fn go_time(moment: Timestamp) -> String {

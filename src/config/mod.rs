@@ -1,3 +1,4 @@
 //! What this user and this machine allow: ids, settings, credentials.
 
+pub mod hooks;
 pub mod ids;

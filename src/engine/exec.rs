@@ -73,6 +73,7 @@ pub fn exec(
             ),
             make_workdir: false,
             filters: &filters,
+            hooked: None,
         },
     };
     let pass_on = |listener: OwnedFd| match Connection::open(container)? {

@@ -1,5 +1,6 @@
 //! `start`: the record of a container becomes a bundle, and a supervisor runs it.
 
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -9,6 +10,7 @@ use anyhow::Context;
 use anyhow::bail;
 use oci_spec::runtime::Spec;
 
+use crate::config::hooks;
 use crate::container::config::process::Network;
 use crate::container::record;
 use crate::container::record::Container;
@@ -89,7 +91,10 @@ impl Prepared {
             files,
             size: options.size,
         };
-        let spec = spec::of(&container.config, &host)?;
+        let mut spec = spec::of(&container.config, &host)?;
+        if !container.config.security.hooks_dirs.is_empty() {
+            add_hooks(&mut spec, container)?;
+        }
         let bytes = serde_json::to_vec(&spec)?;
         std::fs::write(container.spec_file(), bytes)
             .with_context(|| format!("cannot write {}", container.spec_file().display()))?;
@@ -102,6 +107,21 @@ impl Prepared {
             ids,
         })
     }
+}
+
+/// The configured hooks that want this container.
+fn add_hooks(spec: &mut Spec, container: &Container) -> anyhow::Result<()> {
+    let config = &container.config;
+    let none = HashMap::new();
+    let args = config.process.args();
+    let subject = hooks::Subject {
+        annotations: spec.annotations().as_ref().unwrap_or(&none),
+        command: args.first().map_or("", String::as_str),
+        has_bind_mounts: !config.files.volumes.is_empty(),
+    };
+    let found = hooks::select(&config.security.hooks_dirs, &subject)?;
+    spec.set_hooks(found);
+    Ok(())
 }
 
 fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::Result<Rootfs> {
@@ -193,6 +213,8 @@ fn fork_supervisor(
                 ids: &prepared.ids,
                 user: Some(&container.config.identity.user),
                 filters: &prepared.filters,
+                id: &container.config.id,
+                directory: &container.data,
             },
             lock,
             handler: prepared.handler.take(),

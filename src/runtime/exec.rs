@@ -21,9 +21,12 @@ use rustix::process::Pid;
 
 use crate::runtime::Program;
 use crate::runtime::Stdio;
+use crate::runtime::lsm;
+use crate::runtime::process::Held;
 use crate::runtime::process::become_program;
 use crate::runtime::process::open_terminal as open_pty;
 use crate::runtime::process::take_terminal;
+use crate::runtime::procfs::Procfs;
 use crate::runtime::report;
 use crate::runtime::report::Received;
 use crate::runtime::trampoline;
@@ -100,6 +103,7 @@ fn collect(
                 }
             }
             Ok(Received::Listener(_)) => {}
+            Ok(Received::Created) => {}
             Ok(Received::Ready) => ready = true,
             Ok(Received::Descriptor(pidfd, pid)) => match Pid::from_raw(pid) {
                 Some(pid) if command.is_none() => command = Some(Child { pid, pidfd }),
@@ -125,19 +129,24 @@ fn collect(
 /// In the joiner, and after the second clone in the command.
 fn run(join: &Join<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, anyhow::Error) {
     match set_up(join, stdio, &socket) {
-        Ok(executable) => become_program(&join.program, join.single_id, &executable, socket),
+        Ok(held) => become_program(&join.program, join.single_id, &held, socket),
         Err(err) => (socket, err),
     }
 }
 
-fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Result<OwnedFd> {
+fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Result<Held> {
     // Must: before any namespace is joined, see runtime/mod.rs.
     process::set_dumpable(false)?;
     process::setns(join.pidfd, libc::CLONE_NEWUSER).context("cannot join the user namespace")?;
     // The clone of our own executable is made where the host's files are still to be seen, in a
     // mount namespace that belongs to the container's user namespace.
     process::unshare(libc::CLONE_NEWNS)?;
-    let executable = trampoline::open_own_executable()?;
+    let held = Held {
+        executable: trampoline::open_own_executable()?,
+        procfs: lsm::is_labelled(join.program.process)
+            .then(Procfs::open)
+            .transpose()?,
+    };
     let stdio = stdio.map(Stdio::guarded).transpose()?;
     process::setns(join.pidfd, join.namespaces).context("cannot join the container")?;
     // Linux: a pid namespace that is joined counts for children only (setns(2)).
@@ -156,7 +165,7 @@ fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Re
         Some(streams) => streams.install()?,
         None => open_terminal(join, socket)?,
     }
-    Ok(executable)
+    Ok(held)
 }
 
 fn open_terminal(join: &Join<'_>, socket: &OwnedFd) -> anyhow::Result<()> {

@@ -6,13 +6,19 @@ use std::os::fd::OwnedFd;
 
 use anyhow::Context;
 use oci_spec::runtime::LinuxNamespaceType;
+use oci_spec::runtime::Spec;
 
 use crate::runtime::Bundle;
 use crate::runtime::Program;
+use crate::runtime::hooks::Stage;
+use crate::runtime::lsm;
 use crate::runtime::process;
+use crate::runtime::process::Held;
+use crate::runtime::procfs::Procfs;
 use crate::runtime::report;
 use crate::runtime::rootfs;
 use crate::runtime::spawn::Stdio;
+use crate::runtime::sysctl;
 use crate::runtime::trampoline;
 use crate::sys;
 use crate::sys::socket;
@@ -39,7 +45,7 @@ fn run(
     socket: OwnedFd,
 ) -> (OwnedFd, anyhow::Error) {
     match set_up(bundle, stdio, idmapped, &socket) {
-        Ok(executable) => {
+        Ok(held) => {
             let program = Program {
                 dies_with_parent: true,
                 process: bundle
@@ -50,20 +56,21 @@ fn run(
                 user: bundle.user,
                 make_workdir: true,
                 filters: bundle.filters,
+                hooked: Some(bundle.hooked()),
             };
-            process::become_program(&program, bundle.ids.is_single(), &executable, socket)
+            process::become_program(&program, bundle.ids.is_single(), &held, socket)
         }
         Err(err) => (socket, err),
     }
 }
 
-/// All steps up to where `exec` of a running container begins too. Returns the trampoline.
+/// All steps up to where `exec` of a running container begins too.
 fn set_up(
     bundle: &Bundle<'_>,
     stdio: Option<Stdio>,
     idmapped: Vec<Option<OwnedFd>>,
     socket: &OwnedFd,
-) -> anyhow::Result<OwnedFd> {
+) -> anyhow::Result<Held> {
     let spec = bundle.spec;
     let process = spec
         .process()
@@ -74,7 +81,10 @@ fn set_up(
     rustix::process::setsid().context("cannot start a session")?;
 
     // Before the ids are mapped: this runs beside newuidmap and newgidmap.
-    let executable = trampoline::open_own_executable()?;
+    let held = Held {
+        executable: trampoline::open_own_executable()?,
+        procfs: needs_procfs(spec).then(Procfs::open).transpose()?,
+    };
     let stdio = stdio.map(Stdio::guarded).transpose()?;
     let prepared = rootfs::prepare(spec, idmapped)?;
     if has_namespace(bundle, LinuxNamespaceType::Network) {
@@ -100,6 +110,10 @@ fn set_up(
         rustix::system::sethostname(hostname.as_bytes())
             .with_context(|| format!("cannot set hostname \"{hostname}\""))?;
     }
+    if let Some(procfs) = &held.procfs {
+        sysctl::set(procfs, spec)?;
+    }
+    run_hooks(bundle, socket)?;
     rootfs::restrict(root.as_fd(), spec)?;
     if spec
         .root()
@@ -111,7 +125,24 @@ fn set_up(
         sys::mount::set_attributes(root.as_fd(), read_only, false)?;
     }
     sys::mount::pivot_into(root.as_fd()).context("cannot enter the root file system")?;
-    Ok(executable)
+    Ok(held)
+}
+
+/// What is written to procfs must not go where a mount of the container leads.
+fn needs_procfs(spec: &Spec) -> bool {
+    sysctl::any(spec) || spec.process().as_ref().is_some_and(lsm::is_labelled)
+}
+
+/// The hooks that come when all is made and the root file system is not entered yet.
+fn run_hooks(bundle: &Bundle<'_>, socket: &OwnedFd) -> anyhow::Result<()> {
+    let hooked = bundle.hooked();
+    if hooked.any(&[Stage::Prestart, Stage::CreateRuntime]) {
+        report::send_created(socket.as_fd())?;
+        let mut byte = [0];
+        let packet = socket::receive(socket.as_fd(), &mut byte)?;
+        anyhow::ensure!(packet.length == 1, "a hook failed");
+    }
+    hooked.run(Stage::CreateContainer, Some(rustix::process::getpid()))
 }
 
 fn has_namespace(bundle: &Bundle<'_>, kind: LinuxNamespaceType) -> bool {

@@ -40,18 +40,23 @@ pub mod caps;
 pub mod exec;
 mod fill;
 mod flatten;
+pub mod hooks;
 mod idmapped;
 mod init;
+mod lsm;
 mod mounts;
 pub mod notify;
 mod process;
+mod procfs;
 mod report;
 mod rootfs;
 pub mod seccomp;
 mod spawn;
+mod sysctl;
 pub mod trampoline;
 mod user;
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
@@ -59,6 +64,7 @@ use oci_spec::runtime::Spec;
 
 use crate::sys::idmap::IdMaps;
 
+pub use hooks::Hooked;
 pub use seccomp::Filter;
 pub use spawn::Running;
 pub use spawn::Stdio;
@@ -75,6 +81,19 @@ pub struct Bundle<'a> {
     /// The filters of system calls, compiled, in the order in which they are installed; at most one has calls that
     /// wait for an answer.
     pub filters: &'a [Filter],
+    /// What hooks are told of the container: its id, and a directory.
+    pub id: &'a str,
+    pub directory: &'a Path,
+}
+
+impl Bundle<'_> {
+    pub fn hooked(&self) -> Hooked<'_> {
+        Hooked {
+            spec: self.spec,
+            id: self.id,
+            bundle: self.directory,
+        }
+    }
 }
 
 /// Where the root file system comes from.
@@ -112,4 +131,6 @@ pub struct Program<'a> {
     /// for `exec` it is an error.
     pub make_workdir: bool,
     pub filters: &'a [Filter],
+    /// Whose startContainer hooks are run before it.
+    pub hooked: Option<Hooked<'a>>,
 }

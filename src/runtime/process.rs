@@ -24,7 +24,10 @@ use crate::runtime::Program;
 use crate::runtime::Stdio;
 use crate::runtime::caps;
 use crate::runtime::caps::Sets;
+use crate::runtime::hooks::Stage;
+use crate::runtime::lsm;
 use crate::runtime::notify;
+use crate::runtime::procfs::Procfs;
 use crate::runtime::report;
 use crate::runtime::trampoline;
 use crate::runtime::user;
@@ -59,6 +62,12 @@ pub fn take_terminal(pty: &Pty, socket: &OwnedFd) -> anyhow::Result<()> {
     Stdio::of_terminal(&pty.slave)?.install()
 }
 
+/// What was opened while the host's files could be seen.
+pub struct Held {
+    pub executable: OwnedFd,
+    pub procfs: Option<Procfs>,
+}
+
 /// Becomes the program; returns only the error when that fails.
 ///
 /// Must: run as root of the container's user namespace, with the container's root file system as
@@ -66,16 +75,16 @@ pub fn take_terminal(pty: &Pty, socket: &OwnedFd) -> anyhow::Result<()> {
 pub fn become_program(
     program: &Program<'_>,
     single_id: bool,
-    executable: &OwnedFd,
+    held: &Held,
     report: OwnedFd,
 ) -> (OwnedFd, anyhow::Error) {
-    match prepare(program, single_id, executable, &report) {
+    match prepare(program, single_id, held, &report) {
         Ok((command, env)) => {
             let args = program.process.args().clone().unwrap_or_default();
             // The jump closes nothing on failure, so the socket is duplicated for the report.
             match report.try_clone() {
                 Ok(copy) => {
-                    let err = trampoline::jump(executable, copy, &command, &args, &env);
+                    let err = trampoline::jump(&held.executable, copy, &command, &args, &env);
                     (report, err)
                 }
                 Err(err) => (report, err.into()),
@@ -88,7 +97,7 @@ pub fn become_program(
 fn prepare(
     program: &Program<'_>,
     single_id: bool,
-    executable: &OwnedFd,
+    held: &Held,
     report: &OwnedFd,
 ) -> anyhow::Result<(PathBuf, Vec<String>)> {
     let root = rustix::fs::open(
@@ -109,7 +118,7 @@ fn prepare(
     }
     own_streams(&user);
     enter_directory(root.as_fd(), process.cwd(), program.make_workdir)?;
-    keep_only([executable.as_fd(), report.as_fd()])?;
+    keep_only([held.executable.as_fd(), report.as_fd()])?;
 
     let sets = Sets::of(process.capabilities().as_ref());
     sets.bound()?;
@@ -127,6 +136,9 @@ fn prepare(
         .ok_or_else(|| fail(Kind::Usage, "no command to execute"))?;
     let command = find_command(name, &env)?;
 
+    if let Some(procfs) = &held.procfs {
+        lsm::label_next_exec(procfs, process)?;
+    }
     // Linux: a filter may be installed with CAP_SYS_ADMIN or no_new_privs (seccomp(2)). Without the
     // latter it has to come before the capabilities go; the filter must let capset and execveat by.
     let no_new_privs = process.no_new_privileges().unwrap_or(false);
@@ -138,6 +150,10 @@ fn prepare(
     sets.apply()?;
     if no_new_privs {
         install_filters(program, report)?;
+    }
+    // With the container's own rights: these are programs of its image.
+    if let Some(hooked) = &program.hooked {
+        hooked.run(Stage::StartContainer, Some(rustix::process::getpid()))?;
     }
     Ok((command, env))
 }

@@ -24,6 +24,8 @@ enum Message {
     },
     /// The listener of a filter is beside it.
     Listener,
+    /// The namespaces are there, and their hooks may run; init waits for one byte.
+    Created,
     /// All is set up; what follows is the execution of the command.
     Ready,
     Failed(Told),
@@ -33,6 +35,7 @@ enum Message {
 pub enum Received {
     Descriptor(OwnedFd, i32),
     Listener(OwnedFd),
+    Created,
     Ready,
     /// The command was executed, if the sender was ready; else it died.
     End,
@@ -44,6 +47,12 @@ pub fn send_error(socket: BorrowedFd<'_>, err: &anyhow::Error) {
     let bytes = serde_json::to_vec(&message).unwrap_or_default();
     // Nobody is left to tell when the other end is gone.
     socket::send(socket, &bytes, None).ok();
+}
+
+pub fn send_created(socket: BorrowedFd<'_>) -> anyhow::Result<()> {
+    let bytes = serde_json::to_vec(&Message::Created)?;
+    socket::send(socket, &bytes, None)?;
+    Ok(())
 }
 
 pub fn send_ready(socket: BorrowedFd<'_>) -> anyhow::Result<()> {
@@ -76,6 +85,7 @@ pub fn receive(socket: &OwnedFd) -> anyhow::Result<Received> {
     match serde_json::from_slice(&buffer[..packet.length])? {
         Message::Descriptor { pid } => Ok(Received::Descriptor(descriptor(packet.fd)?, pid)),
         Message::Listener => Ok(Received::Listener(descriptor(packet.fd)?)),
+        Message::Created => Ok(Received::Created),
         Message::Ready => Ok(Received::Ready),
         Message::Failed(told) => Err(told.into_error()),
     }

@@ -15,6 +15,7 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::runtime::Bundle;
+use crate::runtime::hooks::Stage;
 use crate::runtime::idmapped;
 use crate::runtime::init;
 use crate::runtime::notify;
@@ -177,8 +178,14 @@ fn map_and_wait(
                 Listener::new(fd.as_fd()).take_turns();
                 arrived.listener = Some(fd);
             }
+            Received::Created if !ready => {
+                let hooked = bundle.hooked();
+                hooked.run(Stage::Prestart, Some(init.pid))?;
+                hooked.run(Stage::CreateRuntime, Some(init.pid))?;
+                socket::send(socket.as_fd(), b"h", None)?;
+            }
             // The trampoline, which other processes of the container can get hold of, has only errors to tell.
-            Received::Descriptor(..) | Received::Listener(_) => {}
+            Received::Descriptor(..) | Received::Listener(_) | Received::Created => {}
             Received::Ready => ready = true,
             Received::End if ready => return Ok((userns, arrived)),
             Received::End => bail!("its init died before the command was executed"),

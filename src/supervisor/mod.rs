@@ -41,8 +41,10 @@ use crate::error::Kind;
 use crate::error::Told;
 use crate::runtime;
 use crate::runtime::Bundle;
+use crate::runtime::Hooked;
 use crate::runtime::Rootfs;
 use crate::runtime::Running;
+use crate::runtime::hooks::Stage;
 use crate::runtime::notify;
 use crate::runtime::notify::Handler;
 use crate::store::atomic::Durability;
@@ -91,6 +93,7 @@ pub fn main(order: Order<'_>) -> ! {
 fn supervise(order: Order<'_>) -> anyhow::Result<()> {
     let mut starter = Client::new(order.starter, Hears::Nothing, order.foreground);
     let started = Timestamp::now();
+    let hooked = order.bundle.hooked();
     let mut supervisor = match start(
         order.dirs,
         order.container,
@@ -113,6 +116,7 @@ fn supervise(order: Order<'_>) -> anyhow::Result<()> {
     if order.foreground {
         starter.hears = Hears::Streams;
     }
+    supervisor.run_hooks(hooked, Stage::Poststart);
     starter.tell(&Reply::Started);
     starter.flush();
     if order.foreground {
@@ -122,6 +126,7 @@ fn supervise(order: Order<'_>) -> anyhow::Result<()> {
     }
     process::trim_heap();
     let exit = supervisor.run()?;
+    supervisor.run_hooks(hooked, Stage::Poststop);
     supervisor.finish(&order.lock, exit)
 }
 
@@ -282,6 +287,15 @@ enum Source {
 }
 
 impl Supervisor<'_> {
+    /// Runs hooks that change nothing any more; of a failure the container's log tells.
+    fn run_hooks(&mut self, hooked: Hooked<'_>, stage: Stage) {
+        let pid = (stage != Stage::Poststop).then_some(self.running.init.pid);
+        for err in hooked.run_all(stage, pid) {
+            let line = format!("rbox: {}\n", crate::error::message(&err));
+            self.log.write(Stream::Stderr, line.as_bytes()).ok();
+        }
+    }
+
     /// Serves until the container's init has ended.
     fn run(&mut self) -> anyhow::Result<Exit> {
         let mut buffer = vec![0u8; PACKET];

@@ -19,4 +19,5 @@ mod registry;
 mod root;
 mod run;
 mod seccomp;
+mod security;
 mod terminal;

@@ -39,6 +39,6 @@ pub fn of(config: &Config, host: &Host) -> anyhow::Result<Spec> {
         .hostname(config.process.hostname.clone())
         .mounts(mounts::mounts(config, host)?)
         .process(process::process(config, host)?)
-        .linux(security::restrict(linux, config).build()?)
+        .linux(security::restrict(linux, config)?.build()?)
         .build()?)
 }

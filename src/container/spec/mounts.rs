@@ -11,8 +11,16 @@ use crate::container::spec::Host;
 
 pub fn mounts(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
     let shm_size = format!("size={}", config.files.shm_size);
+    let mut proc = vec!["nosuid", "noexec", "nodev"];
+    proc.extend(config.security.proc_options.iter().map(String::as_str));
+    // What is the kernel's own to set is left to whoever has the privilege for it.
+    let kernel = if config.security.privileged {
+        "rw"
+    } else {
+        "ro"
+    };
     let mut mounts = vec![
-        mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"])?,
+        mount("proc", "proc", "/proc", &proc)?,
         mount(
             "tmpfs",
             "tmpfs",
@@ -38,12 +46,12 @@ pub fn mounts(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
                 "sysfs",
                 "sysfs",
                 "/sys",
-                &["nosuid", "noexec", "nodev", "ro"],
+                &["nosuid", "noexec", "nodev", kernel],
             )?,
             Network::Host => bind(
                 Path::new("/sys"),
                 Path::new("/sys"),
-                &["nosuid", "noexec", "nodev", "ro"],
+                &["nosuid", "noexec", "nodev", kernel],
             )?,
         },
     ];
@@ -52,7 +60,7 @@ pub fn mounts(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
             "cgroup2",
             "cgroup",
             "/sys/fs/cgroup",
-            &["nosuid", "noexec", "nodev", "ro"],
+            &["nosuid", "noexec", "nodev", kernel],
         )?);
     }
     for (source, destination) in &host.files {

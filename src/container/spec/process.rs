@@ -24,6 +24,12 @@ pub fn process(config: &Config, host: &Host) -> anyhow::Result<Process> {
         .cwd(PathBuf::from(workdir))
         .capabilities(security::capabilities(config)?)
         .no_new_privileges(config.security.no_new_privileges);
+    if let Some(profile) = &config.security.apparmor {
+        process = process.apparmor_profile(profile.clone());
+    }
+    if let Some(context) = &config.security.selinux {
+        process = process.selinux_label(context.clone());
+    }
     if let (true, Some((rows, columns))) = (asked.terminal, host.size) {
         let size = BoxBuilder::default()
             .height(u64::from(rows))

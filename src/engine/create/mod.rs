@@ -75,6 +75,7 @@ fn config(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Co
     let lower = image::layers::lowerdirs(&engine.dirs, image, &tag)?;
     let id = name::random_id()?;
     let from_image = image.config.untrusted();
+    let process = process::decide(request.process, from_image, &id, &request.image)?;
     let mut labels = from_image.labels.clone();
     labels.extend(request.labels);
     Ok(Config {
@@ -86,9 +87,9 @@ fn config(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Co
         labels,
         remove: request.remove,
         identity: identity::decide(request.identity, from_image)?,
-        process: process::decide(request.process, from_image, &id, &request.image)?,
         files: files::decide(request.files)?,
-        security: security::decide(request.security)?,
+        security: security::decide(request.security, &process)?,
+        process,
         image: image
             .names
             .first()
