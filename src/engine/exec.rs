@@ -8,19 +8,22 @@ use anyhow::Context;
 use oci_spec::runtime::LinuxNamespaceType;
 use oci_spec::runtime::Spec;
 
-use crate::config::ids::Ids;
+use crate::container::config::identity::Userns;
 use crate::container::record::Container;
 use crate::container::record::State;
 use crate::container::record::Status;
 use crate::engine::calls;
 use crate::engine::connect::Connection;
 use crate::engine::connect::not_running;
+use crate::engine::ids;
 use crate::error;
 use crate::runtime::Program;
 use crate::runtime::Stdio;
+use crate::runtime::Wanted;
 use crate::runtime::exec;
 use crate::runtime::exec::Join;
 use crate::runtime::exec::Joined;
+use crate::sys::idmap::Root;
 use crate::sys::poll;
 use crate::sys::process;
 
@@ -55,22 +58,27 @@ pub fn exec(
     let spec = Spec::load(container.spec_file())
         .with_context(|| format!("cannot read {}", container.spec_file().display()))?;
     let process = process_of(&spec, request).with_context(cannot)?;
-    let ids = Ids::detect()?.maps;
+    let identity = &container.config.identity;
+    let ids = ids::of(identity)?;
     let filters = calls::filters(&container.config, &ids)?;
+    let user = match &request.user {
+        // Its groups are then its own too, as in Podman.
+        Some(user) => Wanted::of(user),
+        None => ids::wanted(identity),
+    };
     let join = Join {
         pidfd: pidfd.as_fd(),
         namespaces: namespaces(&spec),
-        single_id: ids.is_single(),
+        userns: !matches!(identity.userns, Userns::Host),
+        root: Root {
+            keeps_groups: ids.root().keeps_groups || user.keep_groups,
+            ..ids.root()
+        },
         program: Program {
             // The container's init is the one that is tied to somebody.
             dies_with_parent: false,
             process: &process,
-            user: Some(
-                request
-                    .user
-                    .as_deref()
-                    .unwrap_or(&container.config.identity.user),
-            ),
+            user: Some(user),
             make_workdir: false,
             filters: &filters,
             hooked: None,

@@ -9,6 +9,7 @@ pub mod connect;
 pub mod create;
 pub mod doctor;
 pub mod exec;
+pub mod ids;
 pub mod images;
 pub mod info;
 pub mod remove;

@@ -21,18 +21,22 @@ use crate::engine::Engine;
 use crate::engine::calls;
 use crate::engine::connect::Connection;
 use crate::engine::create::overlay_dirs;
+use crate::engine::ids;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::runtime::Accounts;
 use crate::runtime::Bundle;
 use crate::runtime::Filter;
 use crate::runtime::Overlay;
 use crate::runtime::Rootfs;
+use crate::runtime::Userns;
 use crate::runtime::notify::Handler;
 use crate::supervisor;
 use crate::supervisor::Order;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
+use crate::sys::idmap;
 use crate::sys::idmap::IdMaps;
 use crate::sys::process;
 use crate::sys::process::Side;
@@ -76,17 +80,21 @@ pub fn start(
 struct Prepared {
     spec: Spec,
     rootfs: Rootfs,
+    userns: Userns,
     ids: IdMaps,
+    accounts: Option<Accounts>,
     filters: Vec<Filter>,
     handler: Option<Box<dyn Handler>>,
 }
 
 impl Prepared {
     fn new(engine: &Engine, container: &Container, options: Options) -> anyhow::Result<Prepared> {
-        let ids = engine.ids()?.maps.clone();
+        let config = &container.config;
+        let ids = ids::of(&config.identity)?;
+        let userns = ids::userns(&engine.dirs, config)?;
         let files = write_files(container)?;
         let host = Host {
-            single_id: ids.is_single(),
+            tty_group: idmap::outside(&ids.gids, 5).is_some(),
             unified_cgroup: is_cgroup2(Path::new("/sys/fs/cgroup")),
             files,
             size: options.size,
@@ -102,6 +110,8 @@ impl Prepared {
         Ok(Prepared {
             spec,
             rootfs,
+            userns,
+            accounts: ids::accounts(config),
             filters: calls::filters(&container.config, &ids)?,
             handler: calls::handler(&container.config, &ids),
             ids,
@@ -125,7 +135,8 @@ fn add_hooks(spec: &mut Spec, container: &Container) -> anyhow::Result<()> {
 }
 
 fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::Result<Rootfs> {
-    if container.config.ids != ids.tag() {
+    let default = &engine.ids()?.maps;
+    if container.config.ids != ids::tag(default, ids) {
         return Err(fail(
             Kind::WrongStatus,
             "its files belong to other ids than containers of this user have now",
@@ -133,14 +144,7 @@ fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::Resul
         .hint("create it anew, or give back the sub-ids that it was created with"));
     }
     let [upper, work, merged] = overlay_dirs(&container.data);
-    for dir in [&upper, &work, &merged] {
-        match std::fs::create_dir(dir) {
-            Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(err).with_context(|| format!("cannot make {}", dir.display()));
-            }
-            _ => {}
-        }
-    }
+    ids::make_dirs(&container.data, &["upper", "work", "merged"], default, ids)?;
     let overlay = Overlay {
         base: engine.dirs.data.clone(),
         lower: container.config.lower.clone(),
@@ -210,8 +214,10 @@ fn fork_supervisor(
             bundle: Bundle {
                 spec: &prepared.spec,
                 rootfs: &prepared.rootfs,
+                userns: &prepared.userns,
                 ids: &prepared.ids,
-                user: Some(&container.config.identity.user),
+                user: Some(ids::wanted(&container.config.identity)),
+                accounts: prepared.accounts.as_ref(),
                 filters: &prepared.filters,
                 id: &container.config.id,
                 directory: &container.data,

@@ -30,6 +30,7 @@ use crate::runtime::procfs::Procfs;
 use crate::runtime::report;
 use crate::runtime::report::Received;
 use crate::runtime::trampoline;
+use crate::sys::idmap::Root;
 use crate::sys::process;
 use crate::sys::process::Child;
 use crate::sys::process::Side;
@@ -49,7 +50,10 @@ pub struct Join<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// The namespaces it has of its own, without the user namespace (`CLONE_NEW*`).
     pub namespaces: i32,
-    pub single_id: bool,
+    /// Whether it has a user namespace that is not ours.
+    pub userns: bool,
+    /// Who sets things up there.
+    pub root: Root,
     pub program: Program<'a>,
 }
 
@@ -129,7 +133,7 @@ fn collect(
 /// In the joiner, and after the second clone in the command.
 fn run(join: &Join<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, anyhow::Error) {
     match set_up(join, stdio, &socket) {
-        Ok(held) => become_program(&join.program, join.single_id, &held, socket),
+        Ok(held) => become_program(&join.program, join.root, &held, socket),
         Err(err) => (socket, err),
     }
 }
@@ -137,7 +141,10 @@ fn run(join: &Join<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, anyh
 fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Result<Held> {
     // Must: before any namespace is joined, see runtime/mod.rs.
     process::set_dumpable(false)?;
-    process::setns(join.pidfd, libc::CLONE_NEWUSER).context("cannot join the user namespace")?;
+    if join.userns {
+        process::setns(join.pidfd, libc::CLONE_NEWUSER)
+            .context("cannot join the user namespace")?;
+    }
     // The clone of our own executable is made where the host's files are still to be seen, in a
     // mount namespace that belongs to the container's user namespace.
     process::unshare(libc::CLONE_NEWNS)?;
@@ -159,7 +166,7 @@ fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Re
         Side::Child => {}
     }
     rustix::process::setsid().context("cannot start a session")?;
-    userns::become_root(join.single_id)?;
+    userns::become_root(join.root)?;
     process::new_session_keyring().ok();
     match stdio {
         Some(streams) => streams.install()?,

@@ -20,7 +20,10 @@ use rustix::fs::OFlags;
 use rustix::fs::Uid;
 use rustix::io::Errno;
 
-use crate::runtime::flatten;
+use crate::store::copy;
+use crate::store::copy::Marks;
+use crate::store::copy::SameOwners;
+use crate::store::remove;
 use crate::sys::path;
 use crate::sys::process::retry;
 
@@ -94,14 +97,16 @@ impl NewVolume<'_> {
     }
 
     fn copy(&self, dir: BorrowedFd<'_>, image: BorrowedFd<'_>) -> anyhow::Result<()> {
-        flatten::remove(dir, &c_string(UNFINISHED))?;
+        remove::remove_entry(dir, c_string(UNFINISHED))?;
         rustix::fs::mkdirat(dir, UNFINISHED, Mode::from(0o755))?;
         let unfinished = rustix::fs::openat(dir, UNFINISHED, DIRECTORY, Mode::empty())?;
         copy_content(image, unfinished.as_fd())?;
         // Linux: a directory may take the place of an empty one (rename(2)).
         match rustix::fs::renameat(dir, UNFINISHED, dir, self.name) {
             // Somebody has put something into it: that stays.
-            Err(Errno::NOTEMPTY | Errno::EXIST) => flatten::remove(dir, &c_string(UNFINISHED)),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                Ok(remove::remove_entry(dir, c_string(UNFINISHED))?)
+            }
             result => Ok(result?),
         }
     }
@@ -147,7 +152,8 @@ fn c_string(text: &str) -> std::ffi::CString {
 pub fn copy_content(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> anyhow::Result<()> {
     let from = rustix::fs::openat(from, ".", DIRECTORY, Mode::empty())?;
     let to = rustix::fs::openat(to, ".", DIRECTORY, Mode::empty())?;
-    flatten::copy_tree(from.as_fd(), to.as_fd()).context("cannot copy what the image has there")
+    copy::tree(from.as_fd(), to.as_fd(), Marks::Apply, &SameOwners)
+        .context("cannot copy what the image has there")
 }
 
 /// Levels that are gone down into: one descriptor each.

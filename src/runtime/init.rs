@@ -58,7 +58,7 @@ fn run(
                 filters: bundle.filters,
                 hooked: Some(bundle.hooked()),
             };
-            process::become_program(&program, bundle.ids.is_single(), &held, socket)
+            process::become_program(&program, bundle.root(), &held, socket)
         }
         Err(err) => (socket, err),
     }
@@ -86,7 +86,7 @@ fn set_up(
         procfs: needs_procfs(spec).then(Procfs::open).transpose()?,
     };
     let stdio = stdio.map(Stdio::guarded).transpose()?;
-    let prepared = rootfs::prepare(spec, idmapped)?;
+    let prepared = rootfs::prepare(bundle, idmapped)?;
     if has_namespace(bundle, LinuxNamespaceType::Network) {
         sys::loopback::up()?;
     }
@@ -95,7 +95,7 @@ fn set_up(
     // Must: after the map, since newuidmap looks at the owner of /proc/PID, which is root for a
     // process that is not dumpable. Must: before anything of the container can see this process.
     sys::process::set_dumpable(false)?;
-    userns::become_root(bundle.ids.is_single())?;
+    userns::become_root(bundle.root())?;
     // Linux: a change of credentials clears the parent-death signal (prctl(2)).
     sys::process::set_parent_death_signal(libc::SIGKILL)?;
     // Some kernels and outer containers have no keyrings; then there is nothing to hide either.

@@ -36,6 +36,7 @@
 //! | mount_setattr | 5.12 | read-only trees, the trampoline | no containers |
 //! | overlay `lowerdir+` | 6.5 | many layers, long paths | one option string of a page |
 
+pub mod accounts;
 pub mod caps;
 pub mod exec;
 mod fill;
@@ -54,8 +55,9 @@ pub mod seccomp;
 mod spawn;
 mod sysctl;
 pub mod trampoline;
-mod user;
+pub mod user;
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -63,27 +65,44 @@ use oci_spec::runtime::Process;
 use oci_spec::runtime::Spec;
 
 use crate::sys::idmap::IdMaps;
+use crate::sys::idmap::Root;
 
+pub use accounts::Accounts;
 pub use hooks::Hooked;
 pub use seccomp::Filter;
 pub use spawn::Running;
 pub use spawn::Stdio;
 pub use spawn::create;
+pub use user::Wanted;
 
 /// What to run: an OCI runtime specification, and what it leaves open.
 pub struct Bundle<'a> {
     pub spec: &'a Spec,
     pub rootfs: &'a Rootfs,
+    pub userns: &'a Userns,
+    /// The ids that are mapped in its user namespace.
     pub ids: &'a IdMaps,
-    /// The user as an image names it (`name`, `uid:gid`…), looked up inside the root file system;
-    /// it takes the place of `process.user`.
-    pub user: Option<&'a str>,
+    /// It takes the place of `process.user`.
+    pub user: Option<Wanted<'a>>,
+    /// What is added to the passwd and group files of the container before its start.
+    pub accounts: Option<&'a Accounts>,
     /// The filters of system calls, compiled, in the order in which they are installed; at most one has calls that
     /// wait for an answer.
     pub filters: &'a [Filter],
     /// What hooks are told of the container: its id, and a directory.
     pub id: &'a str,
     pub directory: &'a Path,
+}
+
+/// Which user namespace the container has.
+#[derive(Debug)]
+pub enum Userns {
+    /// A new one.
+    New,
+    /// None of its own: for root alone, whose capabilities in the container are real ones.
+    Host,
+    /// One that exists.
+    Join(OwnedFd),
 }
 
 impl Bundle<'_> {
@@ -93,6 +112,13 @@ impl Bundle<'_> {
             id: self.id,
             bundle: self.directory,
         }
+    }
+
+    /// Who sets things up in the container.
+    pub fn root(&self) -> Root {
+        let mut root = self.ids.root();
+        root.keeps_groups |= self.user.is_some_and(|user| user.keep_groups);
+        root
     }
 }
 
@@ -126,7 +152,7 @@ pub struct Program<'a> {
     /// It is killed when its parent ends.
     pub dies_with_parent: bool,
     pub process: &'a Process,
-    pub user: Option<&'a str>,
+    pub user: Option<Wanted<'a>>,
     /// A working directory that is missing is made, as Docker does at the start of a container;
     /// for `exec` it is an error.
     pub make_workdir: bool,

@@ -18,6 +18,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::error::Kind;
+use crate::error::WithHint;
 use crate::error::fail;
 use crate::runtime::Bundle;
 use crate::runtime::Program;
@@ -32,7 +33,9 @@ use crate::runtime::report;
 use crate::runtime::trampoline;
 use crate::runtime::user;
 use crate::runtime::user::User;
+use crate::runtime::user::Wanted;
 use crate::sys;
+use crate::sys::idmap::Root;
 use crate::sys::path;
 use crate::sys::process;
 use crate::sys::terminal;
@@ -70,15 +73,15 @@ pub struct Held {
 
 /// Becomes the program; returns only the error when that fails.
 ///
-/// Must: run as root of the container's user namespace, with the container's root file system as
+/// Must: run as root of the container's user namespace (`root`), with the container's root file system as
 /// `/` and its standard streams in place. Must not: come back to do anything but report and exit.
 pub fn become_program(
     program: &Program<'_>,
-    single_id: bool,
+    root: Root,
     held: &Held,
     report: OwnedFd,
 ) -> (OwnedFd, anyhow::Error) {
-    match prepare(program, single_id, held, &report) {
+    match prepare(program, root, held, &report) {
         Ok((command, env)) => {
             let args = program.process.args().clone().unwrap_or_default();
             // The jump closes nothing on failure, so the socket is duplicated for the report.
@@ -96,7 +99,7 @@ pub fn become_program(
 
 fn prepare(
     program: &Program<'_>,
-    single_id: bool,
+    set_up: Root,
     held: &Held,
     report: &OwnedFd,
 ) -> anyhow::Result<(PathBuf, Vec<String>)> {
@@ -122,7 +125,7 @@ fn prepare(
 
     let sets = Sets::of(process.capabilities().as_ref());
     sets.bound()?;
-    take_ids(&user, single_id)?;
+    take_ids(&user, set_up)?;
     if program.dies_with_parent {
         tie_to_parent(report)?;
     }
@@ -172,12 +175,16 @@ pub fn container_user(bundle: &Bundle<'_>, root: BorrowedFd<'_>) -> anyhow::Resu
     )
 }
 
-fn look_up(process: &Process, name: Option<&str>, root: BorrowedFd<'_>) -> anyhow::Result<User> {
-    if let Some(name) = name {
-        return user::find(root, name);
+fn look_up(
+    process: &Process,
+    wanted: Option<Wanted<'_>>,
+    root: BorrowedFd<'_>,
+) -> anyhow::Result<User> {
+    if let Some(wanted) = wanted {
+        return user::find(root, wanted);
     }
     let given = process.user();
-    let known = user::find(root, &given.uid().to_string())?;
+    let known = user::find(root, Wanted::of(&given.uid().to_string()))?;
     Ok(User {
         uid: given.uid(),
         gid: given.gid(),
@@ -239,25 +246,39 @@ fn keep_only(kept: [BorrowedFd<'_>; 2]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn take_ids(user: &User, single_id: bool) -> anyhow::Result<()> {
+fn take_ids(user: &User, root: Root) -> anyhow::Result<()> {
     let cannot = || format!("cannot become user {}:{}", user.uid, user.gid);
     process::set_keep_caps(true)?;
-    // With a single id setgroups(2) is denied for good (user_namespaces(7)).
-    let groups = (!single_id).then_some(user.groups.as_slice());
+    // With a single id setgroups(2) is denied for good (user_namespaces(7)), and in a namespace that
+    // somebody else made it may be.
+    let denied = root.keeps_groups || sys::userns::setgroups_is_denied();
+    let groups = (!denied).then_some(user.groups.as_slice());
     process::set_ids(user.uid, user.gid, groups).map_err(|err| {
         let unmapped = err.errno == Errno::INVAL;
         let err = anyhow::Error::new(err).context(cannot());
-        match (unmapped, single_id) {
-            (true, true) => crate::error::WithHint::hint(
-                err,
-                "only id 0 is mapped; give your user sub-ids, see `rbox doctor`",
-            ),
-            _ => err,
+        if unmapped {
+            return err.hint(missing_id(root));
         }
+        err
     })?;
     process::set_keep_caps(false)?;
     caps::raise_permitted()?;
     Ok(())
+}
+
+fn missing_id(root: Root) -> String {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let counts = map
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2));
+    if counts.eq(["1"]) {
+        return format!(
+            "only id {} is mapped; give your user sub-ids, see `rbox doctor`",
+            root.uid
+        );
+    }
+    "the container has no such id; `rbox run --rm IMAGE cat /proc/self/uid_map` lists those it has"
+        .into()
 }
 
 /// Linux: a change of credentials clears the parent-death signal (prctl(2)), and it is not sent for a

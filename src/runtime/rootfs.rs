@@ -2,11 +2,13 @@
 //! while the helpers work (`Prepared`); it is attached, and the rest done, afterwards.
 
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::Context;
+use anyhow::bail;
 use anyhow::ensure;
 use oci_spec::runtime::Mount;
 use oci_spec::runtime::Spec;
@@ -46,8 +48,46 @@ const DEVICE_LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// The directories of the root file system, opened by the caller's own user: root of the container may
+/// be somebody who cannot get through the directories above them.
+pub struct Opened {
+    /// Layers, top first.
+    pub lower: Vec<OwnedFd>,
+    pub upper: OwnedFd,
+    pub work: OwnedFd,
+    pub merged: OwnedFd,
+}
+
+impl Opened {
+    fn open(overlay: &Overlay) -> sys::Result<Opened> {
+        let lower = overlay.lower.iter();
+        let lower = lower.map(|layer| open_dir(&overlay.base.join(layer)));
+        Ok(Opened {
+            lower: lower.collect::<sys::Result<_>>()?,
+            upper: open_dir(&overlay.upper)?,
+            work: open_dir(&overlay.work)?,
+            merged: open_dir(&overlay.merged)?,
+        })
+    }
+}
+
+/// The same of any root file system.
+enum Source {
+    Layers(Opened),
+    Directory(OwnedFd),
+}
+
+/// The path of an open file, for calls that take no descriptor of it.
+///
+/// Linux: the link of a process's own descriptor is followed whatever stands in the way of the file's
+/// real path (proc_fd_access_allowed() asks for rights that a process has over itself).
+fn by_descriptor(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
 /// Mounts made, and not yet attached.
 pub struct Prepared {
+    source: Source,
     /// One a mount of the specification.
     mounts: Vec<Made>,
     devices: Vec<OwnedFd>,
@@ -56,8 +96,8 @@ pub struct Prepared {
 /// Makes what needs no ids.
 ///
 /// Must: run in a mount namespace of our own, with the host's files.
-pub fn prepare(spec: &Spec, idmapped: Vec<Option<OwnedFd>>) -> anyhow::Result<Prepared> {
-    let mounts = spec.mounts().as_deref().unwrap_or_default();
+pub fn prepare(bundle: &Bundle<'_>, idmapped: Vec<Option<OwnedFd>>) -> anyhow::Result<Prepared> {
+    let mounts = bundle.spec.mounts().as_deref().unwrap_or_default();
     // Nothing that happens here may propagate to the host.
     let propagation = if mounts::any_slave(mounts) {
         MountPropagationFlags::DOWNSTREAM
@@ -65,6 +105,10 @@ pub fn prepare(spec: &Spec, idmapped: Vec<Option<OwnedFd>>) -> anyhow::Result<Pr
         MountPropagationFlags::PRIVATE
     };
     mount::set_propagation(Path::new("/"), propagation | MountPropagationFlags::REC)?;
+    let source = match bundle.rootfs {
+        Rootfs::Overlay(overlay) | Rootfs::Copy(overlay) => Source::Layers(Opened::open(overlay)?),
+        Rootfs::Directory(path) => Source::Directory(open_dir(path)?),
+    };
     let mut idmapped = idmapped.into_iter();
     let mounts = mounts.iter().map(|mount| match idmapped.next().flatten() {
         Some(tree) => Ok(Made::Mount(tree)),
@@ -73,6 +117,7 @@ pub fn prepare(spec: &Spec, idmapped: Vec<Option<OwnedFd>>) -> anyhow::Result<Pr
     let mounts = mounts.collect::<anyhow::Result<_>>()?;
     let devices = DEVICES.iter().map(|name| clone_device(name));
     Ok(Prepared {
+        source,
         mounts,
         devices: devices.collect::<anyhow::Result<_>>()?,
     })
@@ -84,16 +129,23 @@ impl Prepared {
     /// Must: run as root of the user namespace, after its ids are mapped.
     pub fn attach(self, bundle: &Bundle<'_>) -> anyhow::Result<OwnedFd> {
         let spec = bundle.spec;
-        let root = match bundle.rootfs {
+        let root = match (bundle.rootfs, &self.source) {
             // Linux: overlay checks as the mounter's ids whether it may write to the upper
             // directory, which before they are mapped it may not (EACCES).
-            Rootfs::Overlay(overlay) => mount_overlay(overlay)?,
-            Rootfs::Copy(overlay) => {
-                flatten::copy(overlay)?;
-                mount_directory(&overlay.merged)?
+            (Rootfs::Overlay(overlay), Source::Layers(opened)) => mount_overlay(overlay, opened)?,
+            (Rootfs::Copy(overlay), Source::Layers(opened)) => {
+                flatten::copy(opened).with_context(|| {
+                    format!("cannot copy the image to {}", overlay.merged.display())
+                })?;
+                mount_directory(&opened.merged)?
             }
-            Rootfs::Directory(path) => mount_directory(path)?,
+            (Rootfs::Directory(_), Source::Directory(directory)) => mount_directory(directory)?,
+            _ => bail!("the root file system is not the one that was opened"),
         };
+        // Must: before any volume is there, whose files are the host's.
+        if let Some(accounts) = bundle.accounts {
+            accounts.add(root.as_fd())?;
+        }
         let owner = || {
             let user = process::container_user(bundle, root.as_fd())?;
             Ok(Owner {
@@ -119,18 +171,13 @@ impl Prepared {
 }
 
 /// Mounts the layers on `merged` and returns the root of it.
-fn mount_overlay(overlay: &Overlay) -> anyhow::Result<OwnedFd> {
-    rustix::process::chdir(&overlay.base)
-        .with_context(|| format!("cannot enter {}", overlay.base.display()))?;
-    let detached = overlay_detached(overlay);
+fn mount_overlay(overlay: &Overlay, opened: &Opened) -> anyhow::Result<OwnedFd> {
+    let detached = overlay_detached(overlay, opened);
     let root = match detached {
         // Linux: before 6.5 there is no lowerdir+ (EINVAL), and before 5.12 overlay cannot be
         // mounted detached; the option string of mount(2) does all of it in one page.
-        Err(err) if err.errno == Errno::INVAL => overlay_classic(overlay).map_err(|_| err),
-        Ok(detached) => {
-            let merged = open_dir(&overlay.merged)?;
-            mount::attach(detached.as_fd(), merged.as_fd()).map(|()| detached)
-        }
+        Err(err) if err.errno == Errno::INVAL => overlay_classic(overlay, opened).map_err(|_| err),
+        Ok(detached) => mount::attach(detached.as_fd(), opened.merged.as_fd()).map(|()| detached),
         Err(err) => Err(err),
     };
     root.map_err(|err| {
@@ -142,41 +189,30 @@ fn mount_overlay(overlay: &Overlay) -> anyhow::Result<OwnedFd> {
     })
 }
 
-fn overlay_detached(overlay: &Overlay) -> sys::Result<OwnedFd> {
+fn overlay_detached(overlay: &Overlay, opened: &Opened) -> sys::Result<OwnedFd> {
     let fs = FileSystem::open("overlay")?;
     fs.set(Parameter::String("source", "overlay"))?;
-    for layer in &overlay.lower {
-        fs.set(Parameter::String("lowerdir+", &layer.to_string_lossy()))?;
+    for layer in &opened.lower {
+        fs.set(Parameter::String("lowerdir+", &by_descriptor(layer)))?;
     }
-    fs.set(Parameter::String(
-        "upperdir",
-        &overlay.upper.to_string_lossy(),
-    ))?;
-    fs.set(Parameter::String(
-        "workdir",
-        &overlay.work.to_string_lossy(),
-    ))?;
+    fs.set(Parameter::String("upperdir", &by_descriptor(&opened.upper)))?;
+    fs.set(Parameter::String("workdir", &by_descriptor(&opened.work)))?;
     fs.set(Parameter::Flag("userxattr"))?;
     if overlay.volatile {
         fs.set(Parameter::Flag("volatile"))?;
     }
-    fs.mount(Attributes::empty())
+    // Devices are mounts of their own; one that is made here opens nothing, which says something new
+    // where there is no user namespace (where there is one, the kernel has it so anyhow).
+    fs.mount(Attributes::MOUNT_ATTR_NODEV)
 }
 
-fn overlay_classic(overlay: &Overlay) -> sys::Result<OwnedFd> {
-    // Colons and commas separate; in a path they are escaped by a backslash.
-    let escape = |path: &Path| {
-        let text = path.to_string_lossy();
-        text.replace('\\', "\\\\")
-            .replace(':', "\\:")
-            .replace(',', "\\,")
-    };
-    let lower: Vec<String> = overlay.lower.iter().map(|layer| escape(layer)).collect();
+fn overlay_classic(overlay: &Overlay, opened: &Opened) -> sys::Result<OwnedFd> {
+    let lower: Vec<String> = opened.lower.iter().map(by_descriptor).collect();
     let options = format!(
         "lowerdir={},upperdir={},workdir={},userxattr{}",
         lower.join(":"),
-        escape(&overlay.upper),
-        escape(&overlay.work),
+        by_descriptor(&opened.upper),
+        by_descriptor(&opened.work),
         if overlay.volatile { ",volatile" } else { "" }
     );
     let invalid = |_| sys::SyscallError {
@@ -184,8 +220,13 @@ fn overlay_classic(overlay: &Overlay) -> sys::Result<OwnedFd> {
         errno: Errno::INVAL,
     };
     let options = std::ffi::CString::new(options.clone()).map_err(invalid)?;
-    mount::mount_classic("overlay", &overlay.merged, &options)?;
-    open_dir(&overlay.merged)
+    let merged = by_descriptor(&opened.merged);
+    mount::mount_classic("overlay", Path::new(&merged), &options)?;
+    // Linux: a descriptor shows what it was opened on; the mount on top of it is found by its path.
+    // Where root of the container cannot go there, this fails and the image is copied instead.
+    let root = open_dir(&overlay.merged)?;
+    mount::set_attributes(root.as_fd(), Attributes::MOUNT_ATTR_NODEV, false)?;
+    Ok(root)
 }
 
 fn open_dir(path: &Path) -> sys::Result<OwnedFd> {
@@ -195,12 +236,13 @@ fn open_dir(path: &Path) -> sys::Result<OwnedFd> {
 }
 
 /// Makes a directory a mount of its own, which pivot_root(2) asks for.
-fn mount_directory(directory: &Path) -> anyhow::Result<OwnedFd> {
-    let cannot = || format!("cannot use {} as a root file system", directory.display());
-    let target = open_dir(directory).with_context(cannot)?;
-    let tree = mount::clone_tree(target.as_fd(), c"", true).with_context(cannot)?;
-    mount::attach(tree.as_fd(), target.as_fd()).with_context(cannot)?;
-    Ok(tree)
+fn mount_directory(directory: &OwnedFd) -> anyhow::Result<OwnedFd> {
+    let mount = || {
+        let tree = mount::clone_tree(directory.as_fd(), c"", true)?;
+        mount::attach(tree.as_fd(), directory.as_fd())?;
+        sys::Result::Ok(tree)
+    };
+    mount().context("cannot use it as a root file system")
 }
 
 /// A device of the host as a mount that shows it and lets nobody change it.

@@ -10,11 +10,13 @@ use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::process::Pid;
 
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::runtime::Bundle;
+use crate::runtime::Userns;
 use crate::runtime::hooks::Stage;
 use crate::runtime::idmapped;
 use crate::runtime::init;
@@ -23,6 +25,8 @@ use crate::runtime::notify::Handler;
 use crate::runtime::report;
 use crate::runtime::report::Received;
 use crate::runtime::rootfs;
+use crate::sys::idmap;
+use crate::sys::idmap::IdMaps;
 use crate::sys::notify::Listener;
 use crate::sys::process;
 use crate::sys::process::Child;
@@ -85,8 +89,9 @@ fn guard_null(stream: OwnedFd) -> anyhow::Result<OwnedFd> {
 /// A container whose command runs.
 pub struct Running {
     pub init: Child,
-    /// Its user namespace.
-    pub userns: OwnedFd,
+    /// Its user namespace, where it is its own and root of it is who called: all files of the container
+    /// can be removed there.
+    pub userns: Option<OwnedFd>,
     /// The master of its terminal, if it has one.
     pub terminal: Option<OwnedFd>,
     /// Where its filter asks for answers, if it does.
@@ -105,9 +110,22 @@ pub fn create(
     answers: Answers<'_>,
 ) -> anyhow::Result<Running> {
     let (ours, theirs) = socket::pair()?;
-    let flags = namespace_flags(bundle)? | libc::CLONE_NEWUSER;
+    let flags = namespace_flags(bundle)?;
     let idmapped = idmapped::prepare(bundle.spec, bundle.ids)?;
-    match process::clone(flags) {
+    let made = match bundle.userns {
+        Userns::New => process::clone(flags | libc::CLONE_NEWUSER),
+        Userns::Host => process::clone(flags),
+        Userns::Join(userns) => {
+            let given = Given {
+                stdio,
+                idmapped,
+                socket: theirs,
+            };
+            let init = join(bundle, userns, flags, given)?;
+            return watch(bundle, init, &ours, answers);
+        }
+    };
+    match made {
         Ok(Side::Child) => {
             drop(ours);
             init::main(bundle, stdio, idmapped, theirs)
@@ -120,6 +138,61 @@ pub fn create(
         }
         Err(err) => Err(explain_clone(err)),
     }
+}
+
+/// Makes init in a user namespace that exists. Who joins one cannot come back, and the other namespaces
+/// must belong to it: a child joins it, and makes init as a child of ours.
+fn join(bundle: &Bundle<'_>, userns: &OwnedFd, flags: i32, given: Given) -> anyhow::Result<Child> {
+    let (hears, tells) = socket::pair()?;
+    let joiner = match process::fork()? {
+        Side::Child => {
+            drop(hears);
+            join_here(bundle, userns, flags, given, &tells)
+        }
+        Side::Parent(joiner) => joiner,
+    };
+    drop((given, tells));
+    let init = report::receive(&hears);
+    process::wait(joiner.pidfd.as_fd())?;
+    match init? {
+        Received::Descriptor(pidfd, pid) => {
+            let pid = Pid::from_raw(pid).context("a container has no pid 0")?;
+            Ok(Child { pid, pidfd })
+        }
+        _ => bail!("the process that joined the user namespace died"),
+    }
+}
+
+fn join_here(
+    bundle: &Bundle<'_>,
+    userns: &OwnedFd,
+    flags: i32,
+    given: Given,
+    tells: &OwnedFd,
+) -> ! {
+    // Must: before others of that namespace could ptrace this process.
+    let joined = process::set_dumpable(false)
+        .and_then(|()| process::setns(userns.as_fd(), libc::CLONE_NEWUSER))
+        .and_then(|()| process::clone(flags | libc::CLONE_PARENT));
+    match joined {
+        Ok(Side::Child) => init::main(bundle, given.stdio, given.idmapped, given.socket),
+        Ok(Side::Parent(init)) => {
+            let pid = init.pid.as_raw_pid();
+            report::send_descriptor(tells.as_fd(), init.pidfd.as_fd(), pid).ok();
+        }
+        Err(err) => {
+            let err = anyhow::Error::new(err).context("cannot join the user namespace");
+            report::send_error(tells.as_fd(), &err);
+        }
+    }
+    process::exit_now(0)
+}
+
+/// What init gets from who makes it.
+struct Given {
+    stdio: Option<Stdio>,
+    idmapped: Vec<Option<OwnedFd>>,
+    socket: OwnedFd,
 }
 
 fn watch(
@@ -157,14 +230,18 @@ fn map_and_wait(
     init: &Child,
     socket: &OwnedFd,
     mut answers: Answers<'_>,
-) -> anyhow::Result<(OwnedFd, Arrived)> {
+) -> anyhow::Result<(Option<OwnedFd>, Arrived)> {
+    let mut userns = None;
     // Must: before init goes on. Linux: later on it may execute a file that its user may not read, and
     // /proc/PID/ns of such a process is closed even to us.
-    let userns = open_userns(init)?;
-    bundle
-        .ids
-        .write(init.pid.as_raw_pid().cast_unsigned())
-        .context("cannot map ids")?;
+    if matches!(bundle.userns, Userns::New) {
+        let made = open_userns(init)?;
+        bundle
+            .ids
+            .write(init.pid.as_raw_pid().cast_unsigned())
+            .context("cannot map ids")?;
+        userns = is_ours(bundle.ids).then_some(made);
+    }
     socket::send(socket.as_fd(), b"m", None).ok();
     let mut arrived = Arrived::default();
     let mut ready = false;
@@ -191,6 +268,12 @@ fn map_and_wait(
             Received::End => bail!("its init died before the command was executed"),
         }
     }
+}
+
+fn is_ours(ids: &IdMaps) -> bool {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    idmap::outside(&ids.uids, 0) == Some(uid.as_raw())
+        && idmap::outside(&ids.gids, 0) == Some(gid.as_raw())
 }
 
 fn open_userns(init: &Child) -> anyhow::Result<OwnedFd> {
@@ -223,6 +306,10 @@ fn namespace_flags(bundle: &Bundle<'_>) -> anyhow::Result<i32> {
         .as_ref()
         .and_then(|linux| linux.namespaces().as_ref());
     for namespace in namespaces.into_iter().flatten() {
+        if namespace.typ() == LinuxNamespaceType::User {
+            // It is the bundle's that counts.
+            continue;
+        }
         if let Some(path) = namespace.path() {
             bail!("cannot join namespace {}: not supported", path.display());
         }
@@ -231,7 +318,7 @@ fn namespace_flags(bundle: &Bundle<'_>) -> anyhow::Result<i32> {
             LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
             LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
             LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
-            LinuxNamespaceType::User => libc::CLONE_NEWUSER,
+            LinuxNamespaceType::User => 0,
             LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
             LinuxNamespaceType::Network => libc::CLONE_NEWNET,
             LinuxNamespaceType::Time => bail!("cannot make a time namespace: not supported"),

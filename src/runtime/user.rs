@@ -22,26 +22,77 @@ pub struct User {
     pub home: String,
 }
 
+/// A user as people and images name it, looked up inside the root file system.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// `name`, `uid`, `name:group`, `uid:gid`…
+    pub user: &'a str,
+    /// More groups, by name or number.
+    pub groups: &'a [String],
+    /// The process keeps the supplementary groups that it has.
+    pub keep_groups: bool,
+}
+
+impl Wanted<'_> {
+    pub fn of(user: &str) -> Wanted<'_> {
+        Wanted {
+            user,
+            groups: &[],
+            keep_groups: false,
+        }
+    }
+}
+
+/// Says what is wrong with a user, as far as that shows without the files of the container.
+pub fn check(user: &str) -> Result<(), String> {
+    let parts: Vec<&str> = user.split(':').collect();
+    if parts.len() > 2 {
+        return Err("expected USER or USER:GROUP".into());
+    }
+    for part in parts {
+        check_group(part)?;
+    }
+    Ok(())
+}
+
+/// The same for one name or id.
+pub fn check_group(group: &str) -> Result<(), String> {
+    match number(group) {
+        Some(Err(())) => Err(format!("expected an id from 0 to {MAX}")),
+        _ if group.contains(|c: char| c.is_control()) => {
+            Err("a name has no control characters".into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Looks up a user in the root file system behind `root`.
-pub fn find(root: BorrowedFd<'_>, user: &str) -> anyhow::Result<User> {
+pub fn find(root: BorrowedFd<'_>, wanted: Wanted<'_>) -> anyhow::Result<User> {
     let read = |file| {
         path::read_in_root(root, Path::new(file), LIMIT)
             .with_context(|| format!("cannot read {file} of the container"))
     };
     let passwd = read("/etc/passwd")?.unwrap_or_default();
     let group = read("/etc/group")?.unwrap_or_default();
-    resolve(user, &passwd, &group)
+    let mut user = resolve(wanted.user, &passwd, &group)?;
+    for name in wanted.groups {
+        let gid = group_id(name, &group)?;
+        if !user.groups.contains(&gid) {
+            user.groups.push(gid);
+        }
+    }
+    Ok(user)
 }
 
 /// One line of a passwd file.
-struct Account<'a> {
-    name: &'a str,
-    uid: u32,
+pub struct Account<'a> {
+    pub name: &'a str,
+    pub uid: u32,
     gid: u32,
     home: &'a str,
 }
 
-fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
+pub fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
     passwd.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         Some(Account {
@@ -54,7 +105,7 @@ fn accounts(passwd: &str) -> impl Iterator<Item = Account<'_>> {
 }
 
 /// Name, gid and members of each line of a group file.
-fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
+pub fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
     group.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         Some((
@@ -67,7 +118,8 @@ fn groups(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
 
 fn resolve(user: &str, passwd: &str, group: &str) -> anyhow::Result<User> {
     let (who, with_group) = match user.split_once(':') {
-        Some((who, group)) => (who, Some(group)),
+        // As Docker has it: `1:` is `1`.
+        Some((who, group)) => (who, (!group.is_empty()).then_some(group)),
         None => (user, None),
     };
     let who = if who.is_empty() { "0" } else { who };
@@ -114,7 +166,7 @@ fn resolve(user: &str, passwd: &str, group: &str) -> anyhow::Result<User> {
     })
 }
 
-fn group_id(name: &str, group: &str) -> anyhow::Result<u32> {
+pub fn group_id(name: &str, group: &str) -> anyhow::Result<u32> {
     if let Some(gid) = id(name)? {
         return Ok(gid);
     }
@@ -131,20 +183,27 @@ fn group_id(name: &str, group: &str) -> anyhow::Result<u32> {
 
 /// A numeric id; `None` for a name. A number that is no id is an error and never a wrapped or
 /// truncated one, which could be 0 (CVE-2024-40635, CVE-2026-46680).
-fn id(text: &str) -> anyhow::Result<Option<u32>> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(None);
-    }
-    match text.parse::<u32>() {
-        Ok(id) if id <= i32::MAX.cast_unsigned() => Ok(Some(id)),
-        _ => Err(fail(
+pub fn id(text: &str) -> anyhow::Result<Option<u32>> {
+    match number(text) {
+        None => Ok(None),
+        Some(Ok(id)) => Ok(Some(id)),
+        Some(Err(())) => Err(fail(
             Kind::Usage,
-            format!(
-                "\"{text}\" is not an id: expected a number from 0 to {}",
-                i32::MAX
-            ),
+            format!("\"{text}\" is not an id: expected a number from 0 to {MAX}"),
         )),
     }
+}
+
+/// Ids above it are not safe in programs that keep them in a signed number.
+const MAX: u32 = i32::MAX.cast_unsigned();
+
+/// `None` for what is not all digits.
+fn number(text: &str) -> Option<Result<u32, ()>> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let id = text.parse::<u32>().ok().filter(|id| *id <= MAX);
+    Some(id.ok_or(()))
 }
 
 #[cfg(test)]
@@ -174,7 +233,38 @@ mod tests {
         assert_eq!(ids("ann:7"), (1000, 7, vec![7], "/home/ann".into()));
         assert_eq!(ids("4000"), (4000, 0, vec![0], "/".into()));
         assert_eq!(ids(":wheel"), (0, 10, vec![10], "/root".into()));
+        // Never root, whatever stands there instead of a group (CVE-2026-30892).
+        assert_eq!(ids("5:"), (5, 5, vec![5], "/".into()));
+        assert_eq!(ids("4000:"), (4000, 0, vec![0], "/".into()));
         assert_eq!(ids("nohome"), (5, 5, vec![5], "/".into()));
+    }
+
+    #[test]
+    fn what_no_container_can_have_is_seen_without_one() {
+        for good in [
+            "",
+            "ann",
+            "1000",
+            "1000:100",
+            "ann:wheel",
+            ":wheel",
+            "00",
+            "1:",
+            "+0",
+        ] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        let id = Err("expected an id from 0 to 2147483647".to_owned());
+        for wrong in [
+            "4294967296",
+            "2147483648",
+            "0:4294967295",
+            "99999999999999999999:1",
+        ] {
+            assert_eq!(check(wrong), id, "{wrong}");
+        }
+        assert_eq!(check("a:b:c"), Err("expected USER or USER:GROUP".into()));
+        assert!(check("a\nb").is_err());
     }
 
     #[test]
@@ -205,6 +295,12 @@ mod tests {
             assert_eq!(
                 message(id),
                 format!("\"{id}\" is not an id: expected a number from 0 to 2147483647")
+            );
+        }
+        for (name, quoted) in [("+0", "+0"), (" 0", " 0"), ("0x0", "0x0"), ("٠", "٠")] {
+            assert_eq!(
+                message(name),
+                format!("no user \"{quoted}\" in /etc/passwd of the container")
             );
         }
         assert_eq!(

@@ -38,6 +38,7 @@ use serde::Serialize;
 
 use crate::config::ids::Ids;
 use crate::error::WithHint;
+use crate::sys::idmap::Root;
 use crate::sys::process;
 use crate::sys::userns;
 
@@ -203,7 +204,11 @@ pub fn enter(ids: &str) -> Result<()> {
     if count == 0 {
         bail!("no id map was written");
     }
-    userns::become_root(ids == "single")?;
+    userns::become_root(Root {
+        uid: 0,
+        gid: 0,
+        keeps_groups: ids == "single",
+    })?;
     rustix::process::chroot(".").context("cannot chroot")?;
     rustix::process::chdir("/").context("cannot chdir")?;
     rustix::process::umask(Mode::empty());

@@ -6,6 +6,7 @@
 
 pub mod atomic;
 pub mod blobs;
+pub mod copy;
 pub mod dirs;
 pub mod helper;
 pub mod lock;

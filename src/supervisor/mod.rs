@@ -58,6 +58,7 @@ use crate::supervisor::protocol::Reply;
 use crate::supervisor::protocol::Request;
 use crate::supervisor::streams::Output;
 use crate::supervisor::streams::Streams;
+use crate::sys::idmap::Root;
 use crate::sys::notify::Listener;
 use crate::sys::process;
 use crate::sys::process::Exit;
@@ -106,7 +107,7 @@ fn supervise(order: Order<'_>) -> anyhow::Result<()> {
         Ok(supervisor) => supervisor,
         Err(err) => {
             let exit = record_of(started, &failed_exit(&err), Some(&err));
-            record_end(order.dirs, order.container, &exit, None).ok();
+            record_end(order.dirs, order.container, &exit, false).ok();
             order.lock.release().ok();
             starter.tell(&Reply::Failed(Told::of(&err)));
             starter.flush();
@@ -488,12 +489,7 @@ impl Supervisor<'_> {
             handler.end().ok();
         }
         let record = record_of(self.started, &exit, None);
-        let recorded = record_end(
-            self.dirs,
-            self.container,
-            &record,
-            Some(&self.running.userns),
-        );
+        let recorded = record_end(self.dirs, self.container, &record, true);
         if !self.container.config.remove {
             lock.release()?;
         }
@@ -514,7 +510,7 @@ impl Supervisor<'_> {
             }
         }
         if self.container.config.remove {
-            remove_files(self.container, &self.running.userns);
+            remove_files(self.container, self.running.userns.as_ref());
         }
         recorded
     }
@@ -539,11 +535,11 @@ fn record_end(
     dirs: &Dirs,
     container: &Container,
     exit: &crate::container::record::Exit,
-    userns: Option<&OwnedFd>,
+    has_run: bool,
 ) -> anyhow::Result<()> {
     if container.config.remove {
         container.free_name(dirs)?;
-        if userns.is_none() {
+        if !has_run {
             remove::remove_tree(&container.data)?;
             remove::remove_tree(&container.run)?;
         }
@@ -554,9 +550,13 @@ fn record_end(
 
 /// Deletes the files of a container whose name is free already. What fails here is collected by
 /// the next command that creates a container (`engine::sweep`).
-fn remove_files(container: &Container, userns: &OwnedFd) {
+fn remove_files(container: &Container, userns: Option<&OwnedFd>) {
     let remove = || -> anyhow::Result<()> {
-        remove_as_root_of(userns, &container.data)?;
+        match userns {
+            Some(userns) => remove_as_root_of(userns, &container.data)?,
+            // In a namespace of its own that has all ids of the user.
+            None => remove::remove_tree(&container.data)?,
+        }
         remove::remove_tree(&container.run)
     };
     remove().ok();
@@ -569,7 +569,11 @@ fn remove_as_root_of(userns: &OwnedFd, path: &Path) -> anyhow::Result<()> {
         process::Side::Child => {
             let work = || -> anyhow::Result<()> {
                 process::setns(userns.as_fd(), libc::CLONE_NEWUSER)?;
-                userns::become_root(true)?;
+                userns::become_root(Root {
+                    uid: 0,
+                    gid: 0,
+                    keeps_groups: true,
+                })?;
                 remove::remove_tree(path)
             };
             process::exit_now(i32::from(work().is_err()))

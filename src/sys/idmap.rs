@@ -35,6 +35,31 @@ pub enum Writer {
     },
 }
 
+/// An identity inside a user namespace, of which the process has all capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups stay as they are.
+    pub keeps_groups: bool,
+}
+
+/// What `id` of the namespace is in its parent.
+pub fn outside(ranges: &[IdRange], id: u32) -> Option<u32> {
+    ranges.iter().find_map(|range| {
+        let offset = id.checked_sub(range.inside)?;
+        (offset < range.count).then(|| range.outside + offset)
+    })
+}
+
+/// What `id` of the parent is in the namespace.
+pub fn inside(ranges: &[IdRange], id: u32) -> Option<u32> {
+    ranges.iter().find_map(|range| {
+        let offset = id.checked_sub(range.outside)?;
+        (offset < range.count).then(|| range.inside + offset)
+    })
+}
+
 /// The ids of a container: both maps, and how they get written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMaps {
@@ -54,12 +79,21 @@ impl IdMaps {
                 .collect();
             parts.join(",")
         };
+        let same = |ranges: &[IdRange]| ranges.iter().all(|range| range.inside == range.outside);
         match self.writer {
-            Writer::Privileged => "identity".into(),
+            Writer::Privileged if same(&self.uids) && same(&self.gids) => "identity".into(),
             Writer::Single => "single".into(),
-            Writer::Helpers { .. } => {
-                format!("mapped:{}/{}", describe(&self.uids), describe(&self.gids))
-            }
+            _ => format!("mapped:{}/{}", describe(&self.uids), describe(&self.gids)),
+        }
+    }
+
+    /// Who sets things up in a namespace with these ids: 0, or the lowest id where 0 is not mapped.
+    pub fn root(&self) -> Root {
+        let lowest = |ranges: &[IdRange]| ranges.iter().map(|range| range.inside).min();
+        Root {
+            uid: lowest(&self.uids).unwrap_or(0),
+            gid: lowest(&self.gids).unwrap_or(0),
+            keeps_groups: self.is_single(),
         }
     }
 

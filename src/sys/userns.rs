@@ -11,6 +11,7 @@ use anyhow::anyhow;
 use anyhow::bail;
 
 use crate::sys::idmap::IdMaps;
+use crate::sys::idmap::Root;
 use crate::sys::process;
 use crate::sys::process::Side;
 
@@ -29,7 +30,7 @@ pub fn run(
         Side::Child => {
             drop(mapped_tx);
             drop(result_rx);
-            child(mapped_rx, result_tx, maps.is_single(), work)
+            child(mapped_rx, result_tx, maps.root(), work)
         }
         Side::Parent(child) => {
             drop(result_tx);
@@ -59,11 +60,11 @@ pub fn run(
 fn child(
     mapped: OwnedFd,
     result: OwnedFd,
-    single: bool,
+    root: Root,
     work: impl FnOnce() -> anyhow::Result<Vec<u8>>,
 ) -> ! {
     let answer = wait_for_map(mapped)
-        .and_then(|()| become_root(single))
+        .and_then(|()| become_root(root))
         .and_then(|()| work());
     let bytes = match answer {
         Ok(data) => [b"+", data.as_slice()].concat(),
@@ -81,16 +82,16 @@ pub fn wait_for_map(mapped: OwnedFd) -> anyhow::Result<()> {
         .context("no id map was written")
 }
 
-/// Takes uid and gid 0 of the namespace. With a single id setgroups(2) is denied, and the
+/// Takes an identity of the namespace. Where setgroups(2) is denied, as with a single id, the
 /// supplementary groups of the user stay (unmapped, as the overflow gid).
-pub fn become_root(single: bool) -> anyhow::Result<()> {
-    let denied = single || setgroups_is_denied();
-    process::set_ids(0, 0, if denied { None } else { Some(&[]) })?;
+pub fn become_root(root: Root) -> anyhow::Result<()> {
+    let denied = root.keeps_groups || setgroups_is_denied();
+    process::set_ids(root.uid, root.gid, if denied { None } else { Some(&[]) })?;
     Ok(())
 }
 
 /// Linux: "deny" is inherited by every namespace below, whatever it maps (user_namespaces(7)).
-fn setgroups_is_denied() -> bool {
+pub fn setgroups_is_denied() -> bool {
     std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
 }
 

@@ -16,8 +16,8 @@ use crate::container::config::Config;
 
 /// What the machine, and not the user, decides.
 pub struct Host {
-    /// Only id 0 is mapped.
-    pub single_id: bool,
+    /// The container has gid 5, the group of terminals.
+    pub tty_group: bool,
     /// /sys/fs/cgroup is cgroup v2.
     pub unified_cgroup: bool,
     /// Files made for this start, and where the container sees them.
@@ -28,7 +28,7 @@ pub struct Host {
 
 /// The specification of one start of a container.
 pub fn of(config: &Config, host: &Host) -> anyhow::Result<Spec> {
-    let linux = LinuxBuilder::default().namespaces(namespaces::namespaces(config.process.network)?);
+    let linux = LinuxBuilder::default().namespaces(namespaces::namespaces(config)?);
     let root = RootBuilder::default()
         .path("rootfs")
         .readonly(config.files.read_only)

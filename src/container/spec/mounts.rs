@@ -98,7 +98,7 @@ fn terminals(host: &Host) -> anyhow::Result<Mount> {
         "mode=0620",
     ];
     // Linux: gid 5, the tty group of every distribution, must be mapped when devpts is mounted.
-    if !host.single_id {
+    if host.tty_group {
         options.push("gid=5");
     }
     mount("devpts", "devpts", "/dev/pts", &options)

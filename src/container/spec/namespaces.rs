@@ -4,18 +4,22 @@ use oci_spec::runtime::LinuxNamespace;
 use oci_spec::runtime::LinuxNamespaceBuilder;
 use oci_spec::runtime::LinuxNamespaceType;
 
+use crate::container::config::Config;
+use crate::container::config::identity::Userns;
 use crate::container::config::process::Network;
 
-pub fn namespaces(network: Network) -> anyhow::Result<Vec<LinuxNamespace>> {
+pub fn namespaces(config: &Config) -> anyhow::Result<Vec<LinuxNamespace>> {
     let mut kinds = vec![
-        LinuxNamespaceType::User,
         LinuxNamespaceType::Pid,
         LinuxNamespaceType::Mount,
         LinuxNamespaceType::Ipc,
         LinuxNamespaceType::Uts,
         LinuxNamespaceType::Cgroup,
     ];
-    if network == Network::None {
+    if config.identity.userns != Userns::Host {
+        kinds.insert(0, LinuxNamespaceType::User);
+    }
+    if config.process.network == Network::None {
         kinds.push(LinuxNamespaceType::Network);
     }
     let made = kinds

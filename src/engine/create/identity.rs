@@ -12,5 +12,6 @@ pub struct Wish {
 pub fn decide(wish: Wish, image: &ImageConfig) -> anyhow::Result<Identity> {
     Ok(Identity {
         user: wish.user.unwrap_or_else(|| image.user.clone()),
+        ..Identity::default()
     })
 }

@@ -4,6 +4,7 @@
 //! | verb | working directory | does |
 //! |---|---|---|
 //! | `extract IDS ALGORITHM` | the unfinished layer | stdin, a layer as it comes, into `diff/` |
+//! | `own IDS UID GID NAMES…` | the parent of what is made | makes directories of this owner |
 //! | `remove IDS NAME` | the parent of what goes | removes NAME and all in it |
 //!
 //! Layers are hostile: what reads them here is confined (`confine`), works by descriptors only
@@ -16,8 +17,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
+use rustix::fs::Gid;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::Uid;
+use rustix::io::Errno;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -82,6 +86,11 @@ fn work(args: &[OsString]) -> Result<String> {
             remove::remove_here(name)?;
             Ok("{}".to_owned())
         }
+        ["own", ids, uid, gid, names @ ..] => {
+            helper::enter(ids)?;
+            own(uid.parse()?, gid.parse()?, names)?;
+            Ok("{}".to_owned())
+        }
         ["extract", ids, algorithm] => {
             let algorithm = match *algorithm {
                 "sha512" => Algorithm::Sha512,
@@ -97,6 +106,23 @@ fn work(args: &[OsString]) -> Result<String> {
         }
         _ => bail!("a helper process was started with unknown arguments"),
     }
+}
+
+/// Makes the directories that do not exist.
+fn own(uid: u32, gid: u32, names: &[&str]) -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    for name in names {
+        let cannot = || format!("cannot make {name}");
+        match rustix::fs::mkdir(*name, Mode::RWXU) {
+            Err(Errno::EXIST) => continue,
+            made => made.with_context(cannot)?,
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(*name, flags, Mode::empty()).with_context(cannot)?;
+        rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755)).with_context(cannot)?;
+        rustix::fs::fchown(&dir, Some(uid), Some(gid)).with_context(cannot)?;
+    }
+    Ok(())
 }
 
 fn extract_stdin(algorithm: Algorithm, owners: Owners) -> Result<Report> {
