@@ -1,5 +1,10 @@
 //! What `run` may grant and take: capabilities, kernel parameters, hidden paths, hooks, all of it at once.
+use std::time::Duration;
+use std::time::Instant;
+
 use crate::support::Rbox;
+use crate::support::images;
+use crate::support::processes;
 
 /// What `grep` finds in /proc/self/status of a container started with these flags.
 fn status(rbox: &Rbox, flags: &[&str], pattern: &str) -> String {
@@ -171,8 +176,9 @@ fn paths_are_hidden_and_uncovered() {
         .args([
             "busybox",
             "grep",
+            "-m1",
             "-o",
-            "hidepid=[a-z0-9]*",
+            "hidepid=[a-z]*",
             "/proc/self/mounts",
         ])
         .stdout("hidepid=invisible\n")
@@ -364,4 +370,40 @@ fn a_hook_that_fails_or_hangs_stops_the_container() {
         .status(125)
         .run();
     rbox.remove(&["c"]);
+}
+
+/// The helper that reads a hostile layer has no way out of it: seen while it is at work.
+#[test]
+fn the_unpacker_is_confined() {
+    let rbox = Rbox::new();
+    let load = rbox
+        .args(["load", "-i"])
+        .arg(&images::get("debian").oci_archive)
+        .stdout("Loaded image: localhost/debian:latest\n")
+        .spawn();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        let read = |pid: i32, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+        let unpacker = processes::of(rbox.dir()).into_iter().find(|process| {
+            read(process.pid, "cmdline").is_ok_and(|line| line.contains("\0unpack\0extract\0"))
+        });
+        let status = unpacker.map(|process| read(process.pid, "status").unwrap_or_default());
+        match status {
+            Some(status) if status.contains("Seccomp:\t2") => break status,
+            status => assert!(Instant::now() < deadline, "{status:?}"),
+        }
+    };
+    load.wait();
+    for line in [
+        "NoNewPrivs:\t1",
+        "CapInh:\t0000000000000000",
+        // chown, dac_override, fowner, fsetid, setfcap
+        "CapEff:\t000000008000001b",
+        "CapPrm:\t000000008000001b",
+    ] {
+        assert!(
+            status.lines().any(|found| found == line),
+            "{line}\n{status}"
+        );
+    }
 }

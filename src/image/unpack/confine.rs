@@ -1,6 +1,6 @@
 //! What the unpacker gives up before it reads the first byte of a layer: files outside its
 //! directory (its root already), all capabilities but those over files, new processes, memory
-//! without end. With the namespaces of `store::helper` it has no network and no other process.
+//! without end, and all system calls but those of `filter`. With the namespaces of `store::helper` it has no network and no other process.
 
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
@@ -21,6 +21,7 @@ use landlock::RulesetCreatedAttr;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
 
+use crate::image::unpack::filter;
 use crate::sys::process;
 
 /// A zstd window, the buffers, the stacks, and the names of directories to be touched at the end.
@@ -34,7 +35,8 @@ pub fn confine(root: &OwnedFd) -> Result<()> {
     limit(Resource::As, MEMORY_MAX)?;
     limit(Resource::Nofile, FILES_MAX)?;
     shut_in(root)?;
-    keep_file_capabilities()
+    keep_file_capabilities()?;
+    filter::install()
 }
 
 /// Linux: before Landlock ABI 2 (5.19) a ruleset also forbids every link between directories,

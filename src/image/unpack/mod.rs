@@ -35,6 +35,7 @@ use crate::store::remove;
 
 mod confine;
 pub mod extract;
+mod filter;
 mod name;
 pub mod stream;
 #[cfg(test)]

@@ -1,0 +1,153 @@
+//! The system calls that an unpacker needs, and no others: what a hostile layer might talk it into would
+//! meet a kernel that knows nothing but files, memory and threads.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use anyhow::Result;
+use seccompiler::BpfProgram;
+use seccompiler::SeccompAction;
+use seccompiler::SeccompCmpArgLen;
+use seccompiler::SeccompCmpOp;
+use seccompiler::SeccompCondition;
+use seccompiler::SeccompFilter;
+use seccompiler::SeccompRule;
+
+/// Files below the root directory, by descriptors.
+const FILES: [libc::c_long; 39] = [
+    libc::SYS_close,
+    libc::SYS_copy_file_range,
+    libc::SYS_dup,
+    libc::SYS_fallocate,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchmodat2,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_fcntl,
+    libc::SYS_fdatasync,
+    libc::SYS_fgetxattr,
+    libc::SYS_flistxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_fstat,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_getdents64,
+    libc::SYS_lgetxattr,
+    libc::SYS_linkat,
+    libc::SYS_llistxattr,
+    libc::SYS_lseek,
+    libc::SYS_lsetxattr,
+    libc::SYS_mkdirat,
+    libc::SYS_mknodat,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_read,
+    libc::SYS_readlinkat,
+    libc::SYS_renameat2,
+    libc::SYS_statx,
+    libc::SYS_symlinkat,
+    libc::SYS_unlinkat,
+    libc::SYS_utimensat,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// What the memory allocator, the threads and the end of a program need.
+const PROGRAM: [libc::c_long; 23] = [
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_madvise,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_prlimit64,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_set_robust_list,
+    libc::SYS_sigaltstack,
+    libc::SYS_tgkill,
+];
+
+/// Linux: _IOW(0x94, 9, int), the clone of a file's data (ioctl_ficlonerange(2)).
+const FICLONE: u64 = 0x4004_9409;
+
+/// Puts the filter on this thread and those that it starts. Any other call answers ENOSYS, so that the
+/// C library falls back from clone3, whose flags a filter cannot see, to clone.
+///
+/// Must: be called with no_new_privs set.
+pub fn install() -> Result<()> {
+    let program = compile().context("cannot compile the unpacker's filter")?;
+    seccompiler::apply_filter(&program).context("cannot install the unpacker's filter")
+}
+
+fn compile() -> Result<BpfProgram> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for call in FILES.into_iter().chain(PROGRAM) {
+        rules.insert(call, vec![]);
+    }
+    let no_code = u64::from(libc::PROT_EXEC.cast_unsigned());
+    let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
+    let name = u64::from(libc::PR_SET_NAME.cast_unsigned());
+    rules.insert(libc::SYS_mmap, masked(2, no_code, 0)?);
+    rules.insert(libc::SYS_mprotect, masked(2, no_code, 0)?);
+    rules.insert(libc::SYS_clone, masked(0, thread, thread)?);
+    rules.insert(libc::SYS_prctl, masked(0, u64::MAX, name)?);
+    rules.insert(libc::SYS_ioctl, masked(1, u64::from(u32::MAX), FICLONE)?);
+    let no_such_call = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+    let arch = std::env::consts::ARCH.try_into()?;
+    let filter = SeccompFilter::new(rules, no_such_call, SeccompAction::Allow, arch)?;
+    Ok(filter.try_into()?)
+}
+
+/// The rule that an argument has this value under a mask.
+fn masked(argument: u8, mask: u64, value: u64) -> Result<Vec<SeccompRule>> {
+    let comparison = SeccompCmpOp::MaskedEq(mask);
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, comparison, value)?;
+    Ok(vec![SeccompRule::new(vec![condition])?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a thread of its own: a filter stays for ever.
+    #[test]
+    fn only_files_memory_and_threads_are_left() {
+        let thread = std::thread::spawn(|| {
+            crate::sys::process::set_no_new_privs().unwrap();
+            install().unwrap();
+            let err = |result: rustix::io::Result<()>| result.unwrap_err();
+            let no_such_call = rustix::io::Errno::NOSYS;
+            let socket = rustix::net::socket(
+                rustix::net::AddressFamily::INET,
+                rustix::net::SocketType::STREAM,
+                None,
+            );
+            assert_eq!(err(socket.map(drop)), no_such_call);
+            assert_eq!(err(rustix::process::chroot(".")), no_such_call);
+            let me = rustix::process::getpid();
+            let signal = rustix::process::kill_process(me, rustix::process::Signal::WINCH);
+            assert_eq!(err(signal), no_such_call);
+            std::fs::read("/proc/self/status").unwrap();
+            std::thread::spawn(|| vec![1; 1 << 20].len())
+                .join()
+                .unwrap()
+        });
+        assert_eq!(thread.join().unwrap(), 1 << 20);
+    }
+}
