@@ -16,6 +16,7 @@
 //! Clients that read slowly make the container wait, like a full pipe does; nothing is dropped.
 
 mod client;
+pub mod emulation;
 pub mod protocol;
 mod streams;
 

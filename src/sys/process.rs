@@ -145,6 +145,16 @@ pub fn start_ticks(pid: Pid) -> Option<u64> {
     fields.split(' ').nth(19)?.parse().ok()
 }
 
+/// When a thread was started, and where the arguments of its program begin (field 48): each execution of a program
+/// has another place for them, unless it turns that off (personality(2)). 0 for those that we may not look at.
+pub fn start_and_arguments(tid: Pid) -> Option<(u64, u64)> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", tid.as_raw_pid())).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(19);
+    let start = fields.next()?.parse().ok()?;
+    Some((start, fields.nth(25)?.parse().ok()?))
+}
+
 /// A pidfd of the process that was started at this time, if it is still there.
 pub fn open_started(pid: i32, ticks: u64) -> Option<OwnedFd> {
     let pid = Pid::from_raw(pid)?;

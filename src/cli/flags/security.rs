@@ -34,7 +34,8 @@ pub struct SecurityFlags {
     privileged: bool,
 
     /// Set a security option: no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE,
-    /// label=disable, mask=PATHS, unmask=PATHS|ALL, proc-opts=OPTIONS, systempaths=unconfined
+    /// label=disable, mask=PATHS, unmask=PATHS|ALL, proc-opts=OPTIONS, root-emulation=on|off,
+    /// systempaths=unconfined
     #[arg(long, value_name = "OPTION", value_parser = security_option)]
     security_opt: Vec<SecurityOption>,
 
@@ -59,6 +60,7 @@ impl SecurityFlags {
             label: Label::default(),
             sysctls: parameters(self.sysctl)?,
             hooks_dirs: self.hooks_dir,
+            root_emulation: true,
         };
         for option in self.security_opt {
             option.apply(&mut wish);
@@ -152,6 +154,7 @@ enum SecurityOption {
     Mask(Vec<PathBuf>),
     Unmask(Vec<String>),
     ProcOptions(Vec<String>),
+    RootEmulation(bool),
 }
 
 impl SecurityOption {
@@ -167,6 +170,7 @@ impl SecurityOption {
             SecurityOption::LabelLevel(level) => wish.label.level = Some(level),
             SecurityOption::Mask(paths) => wish.paths.mask.extend(paths),
             SecurityOption::Unmask(paths) => wish.paths.unmask.extend(paths),
+            SecurityOption::RootEmulation(on) => wish.root_emulation = on,
             SecurityOption::ProcOptions(options) => wish.proc_options.extend(options),
         }
     }
@@ -190,10 +194,13 @@ fn security_option(text: &str) -> Result<SecurityOption, String> {
         }
         ("unmask", value) => patterns(value).map(SecurityOption::Unmask),
         ("proc-opts", value) => proc_options(value).map(SecurityOption::ProcOptions),
+        ("root-emulation", "on") => Ok(SecurityOption::RootEmulation(true)),
+        ("root-emulation", "off") => Ok(SecurityOption::RootEmulation(false)),
+        ("root-emulation", _) => Err("expected on or off".into()),
         ("systempaths", "unconfined") => Ok(SecurityOption::Unmask(vec!["ALL".into()])),
         ("systempaths", _) => Err("expected systempaths=unconfined".into()),
         _ => Err(
-            "expected no-new-privileges, seccomp=, apparmor=, label=, mask=, unmask=, proc-opts= or systempaths=unconfined"
+            "expected no-new-privileges, seccomp=, apparmor=, label=, mask=, unmask=, proc-opts=, root-emulation= or systempaths=unconfined"
                 .into(),
         ),
     }
@@ -319,6 +326,8 @@ mod tests {
             "unmask=/a/../b",
             "proc-opts=",
             "proc-opts=hidepid=9",
+            "root-emulation=",
+            "root-emulation=perhaps",
             "systempaths=x",
             "no-new-privileges=perhaps",
         ] {

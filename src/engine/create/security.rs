@@ -31,6 +31,7 @@ pub struct Wish {
     pub label: Label,
     pub sysctls: BTreeMap<String, String>,
     pub hooks_dirs: Vec<PathBuf>,
+    pub root_emulation: bool,
 }
 
 /// Parts of an SELinux context; absent ones are those of the caller.
@@ -63,6 +64,7 @@ pub fn decide(wish: Wish, process: &Process) -> anyhow::Result<Security> {
         proc_options: wish.proc_options,
         sysctls: wish.sysctls,
         hooks_dirs: wish.hooks_dirs,
+        root_emulation: wish.root_emulation,
     })
 }
 

@@ -18,6 +18,7 @@
 
 mod assembler;
 mod default;
+pub mod emulation;
 mod numbers;
 mod rules;
 
