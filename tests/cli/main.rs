@@ -14,6 +14,7 @@ mod image;
 mod isolation;
 mod lifecycle;
 mod machine;
+mod metadata;
 mod nested;
 mod registry;
 mod root;
