@@ -18,6 +18,9 @@ use crate::container::record::Container;
 use crate::engine;
 use crate::engine::Engine;
 use crate::engine::exec::Request;
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
 use crate::runtime::Stdio;
 use crate::runtime::exec::Joined;
 use crate::sys::poll;
@@ -32,17 +35,35 @@ use crate::sys::terminal::Raw;
   rbox exec web cat /etc/hostname
   rbox exec -it web sh")]
 pub struct Args {
+    /// Take the container whose id stands in this file
+    #[arg(long, value_name = "FILE", conflicts_with = "latest")]
+    cidfile: Option<String>,
+
     /// Leave the command in the background
     #[arg(short, long)]
     detach: bool,
 
-    /// Set an environment variable; without a value, that of the host
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
+    #[command(flatten)]
+    environment: flags::OwnVariables,
 
     /// Pass standard input to the command
     #[arg(short, long)]
     interactive: bool,
+
+    /// Take the container that was created last
+    #[arg(short, long)]
+    latest: bool,
+
+    /// Accepted for podman, and always so: rbox records no sessions
+    #[arg(long, hide = true)]
+    no_session: bool,
+
+    #[command(flatten)]
+    preserve: flags::PreserveFlags,
+
+    /// Give the command all capabilities
+    #[arg(long)]
+    privileged: bool,
 
     /// Give the command a terminal
     #[arg(short, long)]
@@ -57,20 +78,35 @@ pub struct Args {
     workdir: Option<String>,
 
     /// The container, and the command with its arguments
-    #[arg(required = true, num_args = 2.., trailing_var_arg = true, allow_hyphen_values = true,
+    #[arg(required = true, num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true,
         value_names = ["CONTAINER", "COMMAND"])]
     container_and_command: Vec<String>,
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    let preserved = args.preserve.open()?;
     let mut words = args.container_and_command.into_iter();
     flags::refuse_flag(words.as_slice())?;
-    let container = Container::find(&engine.dirs, &words.next().unwrap_or_default())?;
+    let container = match args.cidfile {
+        None if args.latest => latest(engine)?,
+        None => Container::find(&engine.dirs, &words.next().unwrap_or_default())?,
+        Some(path) => {
+            let id = std::fs::read_to_string(&path)
+                .map_err(|err| fail(Kind::Usage, format!("--cidfile=\"{path}\": {err}")))?;
+            Container::find(&engine.dirs, id.trim())?
+        }
+    };
+    if words.as_slice().is_empty() {
+        return Err(fail(Kind::Usage, "missing COMMAND")
+            .hint("`rbox exec CONTAINER COMMAND` runs a command in a container"));
+    }
     let request = Request {
         command: words.collect(),
-        env: flags::with_host_values(args.env)?,
+        env: args.environment.read()?,
         workdir: args.workdir,
         user: args.user,
+        privileged: args.privileged,
+        preserved,
         terminal: args.tty,
         size: session::size(),
     };
@@ -82,6 +118,14 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let joined = engine::exec::exec(&container, &request, theirs)?;
     let status = Session::new(joined, streams, args.interactive)?.run(&signals)?;
     Ok(u8::try_from(status).unwrap_or(255))
+}
+
+fn latest(engine: &Engine) -> anyhow::Result<Container> {
+    let all = Container::list(&engine.dirs, |_| {})?;
+    let latest = all
+        .into_iter()
+        .max_by_key(|container| container.config.created);
+    latest.ok_or_else(|| fail(Kind::NotFound, "there is no container"))
 }
 
 /// Starts the command in a process of its own, which waits for it and is its parent.

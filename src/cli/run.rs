@@ -4,6 +4,7 @@ use anyhow::Context;
 
 use crate::cli::create;
 use crate::cli::flags::ContainerFlags;
+use crate::cli::flags::PreserveFlags;
 use crate::cli::output;
 use crate::cli::session;
 use crate::cli::session::End;
@@ -14,6 +15,7 @@ use crate::engine::Engine;
 use crate::engine::connect::Connection;
 use crate::engine::start;
 use crate::engine::start::Options;
+use crate::runtime::Preserved;
 
 /// Run a command in a new container
 #[derive(Debug, clap::Args)]
@@ -28,30 +30,46 @@ pub struct Args {
     detach: bool,
 
     #[command(flatten)]
+    preserve: PreserveFlags,
+
+    #[command(flatten)]
     container: ContainerFlags,
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let detach = args.detach;
+    let preserved = args.preserve.open()?;
     let container = create::create(engine, args.container)?;
     if detach {
         let options = Options {
             foreground: false,
             size: None,
+            preserved: &preserved,
         };
         start::start(engine, &container, options)?;
         output::print_line(&container.config.id)?;
         return Ok(0);
     }
-    foreground(engine, &container, container.config.process.interactive)
+    foreground(
+        engine,
+        &container,
+        container.config.process.interactive,
+        &preserved,
+    )
 }
 
 /// Starts a container and stays with it; the exit status is the container's.
-pub fn foreground(engine: &Engine, container: &Container, stdin: bool) -> anyhow::Result<u8> {
+pub fn foreground(
+    engine: &Engine,
+    container: &Container,
+    stdin: bool,
+    preserved: &[Preserved],
+) -> anyhow::Result<u8> {
     let signals = session::catch_signals()?;
     let options = Options {
         foreground: true,
         size: session::size(),
+        preserved,
     };
     let connection = start::start(engine, container, options)?
         .context("a foreground start gives a connection")?;

@@ -32,7 +32,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             ));
         };
         let container = Container::find(&engine.dirs, name)?;
-        return run::foreground(engine, &container, args.interactive);
+        return run::foreground(engine, &container, args.interactive, &[]);
     }
     output::each(&args.containers, |name| {
         let container = Container::find(&engine.dirs, name)?;
@@ -41,6 +41,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             let options = Options {
                 foreground: false,
                 size: None,
+                preserved: &[],
             };
             start::start(engine, &container, options)?;
         }

@@ -118,8 +118,14 @@ impl Container {
         std::fs::create_dir(&self.data)
             .with_context(|| format!("cannot make {}", self.data.display()))
             .map_err(atomic::with_space_hint)?;
-        let created = record::save(&self.config_file(), &self.config, durability)
-            .and_then(|()| self.take_name(dirs, durability));
+        let created = self.write_id_file().and_then(|()| {
+            let saved = record::save(&self.config_file(), &self.config, durability)
+                .and_then(|()| self.take_name(dirs, durability));
+            if saved.is_err() {
+                self.remove_id_file();
+            }
+            saved
+        });
         if created.is_err() {
             std::fs::remove_dir_all(&self.data).ok();
         }
@@ -172,6 +178,28 @@ impl Container {
                 self.unlink_name(dirs)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Writes the file that the user wants the id in; one that is there stays, and is an error.
+    pub fn write_id_file(&self) -> anyhow::Result<()> {
+        let Some(path) = &self.config.process.files.container else {
+            return Ok(());
+        };
+        let mut file = std::fs::File::create_new(path).map_err(|err| {
+            let text = format!("cannot write the id to {}: {err}", path.display());
+            fail(Kind::Conflict, text)
+        })?;
+        std::io::Write::write_all(&mut file, self.config.id.as_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Removes that file, if it is still about this container.
+    pub fn remove_id_file(&self) {
+        if let Some(path) = &self.config.process.files.container
+            && std::fs::read_to_string(path).is_ok_and(|text| text == self.config.id)
+        {
+            std::fs::remove_file(path).ok();
         }
     }
 

@@ -8,21 +8,25 @@ use anyhow::Context;
 use oci_spec::runtime::LinuxNamespaceType;
 use oci_spec::runtime::Spec;
 
+use crate::container::config::Config;
 use crate::container::config::identity::Userns;
 use crate::container::record::Container;
 use crate::container::record::State;
 use crate::container::record::Status;
+use crate::container::spec;
 use crate::engine::calls;
 use crate::engine::connect::Connection;
 use crate::engine::connect::not_running;
 use crate::engine::ids;
 use crate::error;
+use crate::runtime::Preserved;
 use crate::runtime::Program;
 use crate::runtime::Stdio;
 use crate::runtime::Wanted;
 use crate::runtime::exec;
 use crate::runtime::exec::Join;
 use crate::runtime::exec::Joined;
+use crate::runtime::join;
 use crate::sys::idmap::Root;
 use crate::sys::poll;
 use crate::sys::process;
@@ -31,12 +35,16 @@ use crate::sys::process;
 const END: Duration = Duration::from_millis(100);
 
 /// What to execute, and as whom. Absent is what the container has.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Request {
     pub command: Vec<String>,
     pub env: Vec<String>,
     pub workdir: Option<String>,
     pub user: Option<String>,
+    /// With all capabilities.
+    pub privileged: bool,
+    /// Descriptors of the caller for the command.
+    pub preserved: Vec<Preserved>,
     pub terminal: bool,
     /// Rows and columns of the caller's terminal.
     pub size: Option<(u16, u16)>,
@@ -57,10 +65,12 @@ pub fn exec(
     let pidfd = open_init(container, &state).with_context(cannot)?;
     let spec = Spec::load(container.spec_file())
         .with_context(|| format!("cannot read {}", container.spec_file().display()))?;
-    let process = process_of(&spec, request).with_context(cannot)?;
-    let identity = &container.config.identity;
+    let mut config = container.config.clone();
+    config.security.privileged |= request.privileged;
+    let process = process_of(&spec, &config, request).with_context(cannot)?;
+    let identity = &config.identity;
     let ids = ids::of(identity)?;
-    let filters = calls::filters(&container.config, &ids)?;
+    let filters = calls::filters(&config, &ids)?;
     let user = match &request.user {
         // Its groups are then its own too, as in Podman.
         Some(user) => Wanted::of(user),
@@ -82,6 +92,10 @@ pub fn exec(
             make_workdir: false,
             filters: &filters,
             hooked: None,
+            init: false,
+            set_home: !config.process.unset_env.contains("HOME"),
+            preserved: &request.preserved,
+            personality: join::personality(&spec),
         },
     };
     let pass_on = |listener: OwnedFd| match Connection::open(container)? {
@@ -112,24 +126,25 @@ fn namespaces(spec: &Spec) -> i32 {
         .and_then(|linux| linux.namespaces().as_ref());
     list.into_iter()
         .flatten()
-        .map(|namespace| match namespace.typ() {
-            LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
-            LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
-            LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
-            LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
-            LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
-            LinuxNamespaceType::Network => libc::CLONE_NEWNET,
-            _ => 0,
-        })
+        .filter(|namespace| namespace.typ() != LinuxNamespaceType::User)
+        .map(|namespace| join::kind(namespace.typ()).0)
         .fold(0, |all, one| all | one)
 }
 
-fn process_of(spec: &Spec, request: &Request) -> anyhow::Result<oci_spec::runtime::Process> {
+fn process_of(
+    spec: &Spec,
+    config: &Config,
+    request: &Request,
+) -> anyhow::Result<oci_spec::runtime::Process> {
     let mut process = spec
         .process()
         .clone()
         .context("the specification has no process")?;
     process.set_args(Some(request.command.clone()));
+    if request.privileged {
+        process.set_capabilities(Some(spec::security::capabilities(config)?));
+        process.set_no_new_privileges(Some(false));
+    }
     let mut env = process.env().clone().unwrap_or_default();
     let name = |variable: &str| variable.split('=').next().map(str::to_owned);
     for variable in &request.env {

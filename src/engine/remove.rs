@@ -56,6 +56,7 @@ pub fn remove(engine: &Engine, container: &Container, force: bool) -> anyhow::Re
     }
     container.clear_state().with_context(cannot)?;
     container.free_name(&engine.dirs).with_context(cannot)?;
+    container.remove_id_file();
     // The data last: it is by them that a sweep finds what is left.
     remove_tree(&container.run).with_context(cannot)?;
     remove_tree(&container.data).with_context(cannot)?;

@@ -4,14 +4,12 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::path::PathBuf;
 
 use anyhow::Context;
 use anyhow::bail;
 use oci_spec::runtime::Spec;
 
 use crate::config::hooks;
-use crate::container::config::process::Network;
 use crate::container::record;
 use crate::container::record::Container;
 use crate::container::record::RunLock;
@@ -21,7 +19,10 @@ use crate::engine::Engine;
 use crate::engine::calls;
 use crate::engine::connect::Connection;
 use crate::engine::create::overlay_dirs;
+use crate::engine::etc;
 use crate::engine::ids;
+use crate::engine::namespaces;
+use crate::engine::namespaces::Shared;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -29,6 +30,7 @@ use crate::runtime::Accounts;
 use crate::runtime::Bundle;
 use crate::runtime::Filter;
 use crate::runtime::Overlay;
+use crate::runtime::Preserved;
 use crate::runtime::Rootfs;
 use crate::runtime::Userns;
 use crate::runtime::notify::Handler;
@@ -44,11 +46,13 @@ use crate::sys::socket;
 
 /// How a container is started.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     /// The caller stays and hears the streams.
     pub foreground: bool,
     /// Rows and columns of the caller's terminal.
     pub size: Option<(u16, u16)>,
+    /// Descriptors of the caller for the container.
+    pub preserved: &'a [Preserved],
 }
 
 /// Starts a container; in the foreground the connection hears its streams and its exit.
@@ -57,7 +61,7 @@ pub struct Options {
 pub fn start(
     engine: &Engine,
     container: &Container,
-    options: Options,
+    options: Options<'_>,
 ) -> anyhow::Result<Option<Connection>> {
     let cannot = || format!("cannot start container \"{}\"", container.name);
     let Some(lock) = container.try_lock().with_context(cannot)? else {
@@ -85,19 +89,27 @@ struct Prepared {
     accounts: Option<Accounts>,
     filters: Vec<Filter>,
     handler: Option<Box<dyn Handler>>,
+    shared: Shared,
 }
 
 impl Prepared {
-    fn new(engine: &Engine, container: &Container, options: Options) -> anyhow::Result<Prepared> {
+    fn new(
+        engine: &Engine,
+        container: &Container,
+        options: Options<'_>,
+    ) -> anyhow::Result<Prepared> {
         let config = &container.config;
         let ids = ids::of(&config.identity)?;
-        let userns = ids::userns(&engine.dirs, config)?;
-        let files = write_files(container)?;
+        let mut shared = namespaces::open(engine, config)?;
+        let userns = shared.userns(config, ids::userns(&engine.dirs, config)?)?;
+        let files = etc::write(engine, container)?;
         let host = Host {
             tty_group: idmap::outside(&ids.gids, 5).is_some(),
             unified_cgroup: is_cgroup2(Path::new("/sys/fs/cgroup")),
             files,
             size: options.size,
+            joined: shared.paths.clone(),
+            mqueue: Path::new("/dev/mqueue").exists(),
         };
         let mut spec = spec::of(&container.config, &host)?;
         if !container.config.security.hooks_dirs.is_empty() {
@@ -115,6 +127,7 @@ impl Prepared {
             filters: calls::filters(&container.config, &ids)?,
             handler: calls::handler(&container.config, &ids),
             ids,
+            shared,
         })
     }
 }
@@ -160,40 +173,6 @@ fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::Resul
     })
 }
 
-/// Files of /etc that are the engine's: made anew at each start, in the runtime directory.
-fn write_files(container: &Container) -> anyhow::Result<Vec<(PathBuf, &'static str)>> {
-    let config = &container.config;
-    let hosts = match config.process.network {
-        Network::Host => std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
-        Network::None => format!(
-            "127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n127.0.1.1\t{} {}\n",
-            config.process.hostname, container.name
-        ),
-    };
-    let resolv = match config.process.network {
-        Network::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
-        Network::None => String::new(),
-    };
-    let files = [
-        ("hosts", "/etc/hosts", hosts),
-        (
-            "hostname",
-            "/etc/hostname",
-            format!("{}\n", config.process.hostname),
-        ),
-        ("resolv.conf", "/etc/resolv.conf", resolv),
-    ];
-    files
-        .into_iter()
-        .map(|(name, destination, text)| {
-            let path = container.run.join(name);
-            std::fs::write(&path, text)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            Ok((path, destination))
-        })
-        .collect()
-}
-
 fn is_cgroup2(path: &Path) -> bool {
     // Linux: CGROUP2_SUPER_MAGIC (linux/magic.h).
     rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == 0x6367_7270)
@@ -205,7 +184,7 @@ fn fork_supervisor(
     prepared: &mut Prepared,
     lock: RunLock,
     starter: OwnedFd,
-    options: Options,
+    options: Options<'_>,
 ) -> anyhow::Result<()> {
     match process::fork().context("cannot start a supervisor")? {
         Side::Child => supervisor::main(Order {
@@ -219,6 +198,11 @@ fn fork_supervisor(
                 user: Some(ids::wanted(&container.config.identity)),
                 accounts: prepared.accounts.as_ref(),
                 filters: &prepared.filters,
+                joins: &prepared.shared.joins,
+                shm: prepared.shared.shm.as_ref().map(AsFd::as_fd),
+                init: container.config.process.init,
+                set_home: !container.config.process.unset_env.contains("HOME"),
+                preserved: options.preserved,
                 id: &container.config.id,
                 directory: &container.data,
             },

@@ -29,6 +29,7 @@ use crate::runtime::process::take_terminal;
 use crate::runtime::procfs::Procfs;
 use crate::runtime::report;
 use crate::runtime::report::Received;
+use crate::runtime::spawn::inherit;
 use crate::runtime::trampoline;
 use crate::sys::idmap::Root;
 use crate::sys::process;
@@ -139,6 +140,7 @@ fn run(join: &Join<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, anyh
 }
 
 fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Result<Held> {
+    inherit(join.program.process)?;
     // Must: before any namespace is joined, see runtime/mod.rs.
     process::set_dumpable(false)?;
     if join.userns {

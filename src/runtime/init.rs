@@ -10,7 +10,9 @@ use oci_spec::runtime::Spec;
 
 use crate::runtime::Bundle;
 use crate::runtime::Program;
+use crate::runtime::Userns;
 use crate::runtime::hooks::Stage;
+use crate::runtime::join;
 use crate::runtime::lsm;
 use crate::runtime::process;
 use crate::runtime::process::Held;
@@ -19,6 +21,7 @@ use crate::runtime::report;
 use crate::runtime::rootfs;
 use crate::runtime::spawn::Stdio;
 use crate::runtime::sysctl;
+use crate::runtime::timens;
 use crate::runtime::trampoline;
 use crate::sys;
 use crate::sys::socket;
@@ -57,6 +60,10 @@ fn run(
                 make_workdir: true,
                 filters: bundle.filters,
                 hooked: Some(bundle.hooked()),
+                init: bundle.init,
+                set_home: bundle.set_home,
+                preserved: bundle.preserved,
+                personality: join::personality(bundle.spec),
             };
             process::become_program(&program, bundle.root(), &held, socket)
         }
@@ -80,6 +87,15 @@ fn set_up(
     sys::process::set_parent_death_signal(libc::SIGKILL)?;
     rustix::process::setsid().context("cannot start a session")?;
 
+    if !bundle.has_pid_namespace() {
+        let mounts = sys::namespace::own("mnt")?;
+        report::send_descriptor(socket.as_fd(), mounts.as_fd(), report::MOUNTS)?;
+    }
+    if !matches!(bundle.userns, Userns::Join(_))
+        && let Some(time) = timens::prepare(spec)?
+    {
+        time.unshare()?;
+    }
     // Before the ids are mapped: this runs beside newuidmap and newgidmap.
     let held = Held {
         executable: trampoline::open_own_executable()?,

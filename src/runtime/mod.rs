@@ -34,6 +34,7 @@
 //! | close_range with CLOEXEC | 5.11 | no inherited descriptors | no containers |
 //! | overlay in a user namespace (`userxattr`) | 5.11 | root file system | a copy of the image |
 //! | mount_setattr | 5.12 | read-only trees, the trampoline | no containers |
+//! | exec enters the time namespace of children | 6.3 | private time namespace | refused |
 //! | overlay `lowerdir+` | 6.5 | many layers, long paths | one option string of a page |
 
 pub mod accounts;
@@ -44,23 +45,30 @@ mod flatten;
 pub mod hooks;
 mod idmapped;
 mod init;
+pub mod join;
 mod lsm;
 mod mounts;
 pub mod notify;
 mod process;
 mod procfs;
+mod reaper;
 mod report;
 mod rootfs;
 pub mod seccomp;
 mod spawn;
 mod sysctl;
+mod timens;
 pub mod trampoline;
 pub mod user;
 
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 
+use oci_spec::runtime::LinuxNamespaceType;
+use oci_spec::runtime::LinuxPersonalityDomain;
 use oci_spec::runtime::Process;
 use oci_spec::runtime::Spec;
 
@@ -69,6 +77,7 @@ use crate::sys::idmap::Root;
 
 pub use accounts::Accounts;
 pub use hooks::Hooked;
+pub use join::Joins;
 pub use seccomp::Filter;
 pub use spawn::Running;
 pub use spawn::Stdio;
@@ -89,6 +98,15 @@ pub struct Bundle<'a> {
     /// The filters of system calls, compiled, in the order in which they are installed; at most one has calls that
     /// wait for an answer.
     pub filters: &'a [Filter],
+    /// Namespaces that others made.
+    pub joins: &'a Joins,
+    /// A mount for /dev/shm, attached nowhere.
+    pub shm: Option<BorrowedFd<'a>>,
+    /// Pid 1 is an init of ours, and the process of the specification its child.
+    pub init: bool,
+    /// `HOME` is set where the specification does not.
+    pub set_home: bool,
+    pub preserved: &'a [Preserved],
     /// What hooks are told of the container: its id, and a directory.
     pub id: &'a str,
     pub directory: &'a Path,
@@ -106,6 +124,31 @@ pub enum Userns {
 }
 
 impl Bundle<'_> {
+    /// Descriptors of others that it refers to.
+    pub fn given(&self) -> Vec<BorrowedFd<'_>> {
+        let preserved = self.preserved.iter().map(|kept| kept.fd.as_fd());
+        let user = match self.userns {
+            Userns::Join(user) => Some(user.as_fd()),
+            Userns::New | Userns::Host => None,
+        };
+        let joined = self.joins.fds().chain(user);
+        joined.chain(self.shm).chain(preserved).collect()
+    }
+
+    /// Whether init is made by a process that has joined namespaces.
+    fn joins_first(&self) -> bool {
+        !self.joins.is_empty() || matches!(self.userns, Userns::Join(_))
+    }
+
+    /// Whether the kernel ends all processes of the container with its first.
+    pub fn has_pid_namespace(&self) -> bool {
+        let linux = self.spec.linux().as_ref();
+        let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+        namespaces.into_iter().flatten().any(|namespace| {
+            namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
+        })
+    }
+
     pub fn hooked(&self) -> Hooked<'_> {
         Hooked {
             spec: self.spec,
@@ -120,6 +163,13 @@ impl Bundle<'_> {
         root.keeps_groups |= self.user.is_some_and(|user| user.keep_groups);
         root
     }
+}
+
+/// A descriptor of the caller that the container's process gets, under this number.
+#[derive(Debug)]
+pub struct Preserved {
+    pub number: i32,
+    pub fd: OwnedFd,
 }
 
 /// Where the root file system comes from.
@@ -159,4 +209,10 @@ pub struct Program<'a> {
     pub filters: &'a [Filter],
     /// Whose startContainer hooks are run before it.
     pub hooked: Option<Hooked<'a>>,
+    /// See `Bundle`.
+    pub init: bool,
+    pub set_home: bool,
+    pub preserved: &'a [Preserved],
+    /// Its execution domain, if the specification names one.
+    pub personality: Option<LinuxPersonalityDomain>,
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::ensure;
+use oci_spec::runtime::LinuxPersonalityDomain;
 use oci_spec::runtime::PosixRlimit;
 use oci_spec::runtime::Process;
 use rustix::fs::FileType;
@@ -36,6 +37,7 @@ use crate::runtime::user::User;
 use crate::runtime::user::Wanted;
 use crate::sys;
 use crate::sys::idmap::Root;
+use crate::sys::namespace;
 use crate::sys::path;
 use crate::sys::process;
 use crate::sys::terminal;
@@ -43,6 +45,10 @@ use crate::sys::terminal::Pty;
 
 /// Where a command is looked for when its environment has no PATH.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Linux: linux/personality.h.
+const PER_LINUX: u32 = 0;
+const PER_LINUX32: u32 = 8;
 
 /// A terminal of the devpts of the root file system, of the size that the specification asks for.
 pub fn open_terminal(
@@ -83,15 +89,14 @@ pub fn become_program(
 ) -> (OwnedFd, anyhow::Error) {
     match prepare(program, root, held, &report) {
         Ok((command, env)) => {
-            let args = program.process.args().clone().unwrap_or_default();
-            // The jump closes nothing on failure, so the socket is duplicated for the report.
-            match report.try_clone() {
-                Ok(copy) => {
-                    let err = trampoline::jump(&held.executable, copy, &command, &args, &env);
-                    (report, err)
-                }
-                Err(err) => (report, err.into()),
-            }
+            let next = trampoline::Next {
+                command: &command,
+                args: program.process.args().as_deref().unwrap_or_default(),
+                env: &env,
+                init: program.init,
+                preserved: program.preserved,
+            };
+            trampoline::jump(&held.executable, report, &next)
         }
         Err(err) => (report, err),
     }
@@ -111,13 +116,18 @@ fn prepare(
     .context("cannot open the root directory")?;
     let process = program.process;
     let user = identify(program, root.as_fd())?;
-    let env = with_home(process.env().clone().unwrap_or_default(), &user);
+    let mut env = process.env().clone().unwrap_or_default();
+    if program.set_home && !env.iter().any(|variable| variable.starts_with("HOME=")) {
+        env.push(format!("HOME={}", user.home));
+    }
+    if let Some(domain) = program.personality {
+        namespace::set_personality(match domain {
+            LinuxPersonalityDomain::PerLinux => PER_LINUX,
+            LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
+        })?;
+    }
     for limit in process.rlimits().iter().flatten() {
         set_limit(limit)?;
-    }
-    if let Some(score) = process.oom_score_adj() {
-        std::fs::write("/proc/self/oom_score_adj", score.to_string())
-            .with_context(|| format!("cannot set the OOM score to {score}"))?;
     }
     own_streams(&user);
     enter_directory(root.as_fd(), process.cwd(), program.make_workdir)?;
@@ -191,13 +201,6 @@ fn look_up(
         groups: given.additional_gids().clone().unwrap_or_default(),
         home: known.home,
     })
-}
-
-fn with_home(mut env: Vec<String>, user: &User) -> Vec<String> {
-    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
-        env.push(format!("HOME={}", user.home));
-    }
-    env
 }
 
 fn set_limit(limit: &PosixRlimit) -> anyhow::Result<()> {

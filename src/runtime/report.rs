@@ -15,6 +15,9 @@ use crate::sys::socket;
 
 const LIMIT: usize = 16 * 1024;
 
+/// In place of a pid: the descriptor is the mount namespace of init.
+pub const MOUNTS: i32 = -1;
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Message {

@@ -3,10 +3,12 @@
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use anyhow::Context;
 use anyhow::bail;
 use oci_spec::runtime::LinuxNamespaceType;
+use oci_spec::runtime::Process;
 use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -20,13 +22,16 @@ use crate::runtime::Userns;
 use crate::runtime::hooks::Stage;
 use crate::runtime::idmapped;
 use crate::runtime::init;
+use crate::runtime::join;
 use crate::runtime::notify;
 use crate::runtime::notify::Handler;
 use crate::runtime::report;
 use crate::runtime::report::Received;
 use crate::runtime::rootfs;
+use crate::runtime::timens;
 use crate::sys::idmap;
 use crate::sys::idmap::IdMaps;
+use crate::sys::limits;
 use crate::sys::notify::Listener;
 use crate::sys::process;
 use crate::sys::process::Child;
@@ -96,6 +101,8 @@ pub struct Running {
     pub terminal: Option<OwnedFd>,
     /// Where its filter asks for answers, if it does.
     pub listener: Option<OwnedFd>,
+    /// Its mount namespace, if it has no process namespace of its own.
+    pub mounts: Option<OwnedFd>,
 }
 
 /// Who answers notified calls: the supervisor's handler, or nobody where no filter asks.
@@ -110,89 +117,141 @@ pub fn create(
     answers: Answers<'_>,
 ) -> anyhow::Result<Running> {
     let (ours, theirs) = socket::pair()?;
-    let flags = namespace_flags(bundle)?;
-    let idmapped = idmapped::prepare(bundle.spec, bundle.ids)?;
+    let flags = namespace_flags(bundle);
+    let mut premade = idmapped::prepare(bundle.spec, bundle.ids)?;
+    add_shm(bundle, &mut premade)?;
     let made = match bundle.userns {
-        Userns::New => process::clone(flags | libc::CLONE_NEWUSER),
-        Userns::Host => process::clone(flags),
-        Userns::Join(userns) => {
-            let given = Given {
-                stdio,
-                idmapped,
-                socket: theirs,
-            };
-            let init = join(bundle, userns, flags, given)?;
+        _ if bundle.joins_first() => {
+            let init = create_joining(bundle, flags, stdio, theirs, premade)?;
             return watch(bundle, init, &ours, answers);
         }
+        Userns::New => process::clone(flags | libc::CLONE_NEWUSER),
+        Userns::Join(_) | Userns::Host => process::clone(flags),
     };
     match made {
         Ok(Side::Child) => {
             drop(ours);
-            init::main(bundle, stdio, idmapped, theirs)
+            init::main(bundle, stdio, premade, theirs)
         }
         Ok(Side::Parent(init)) => {
             drop(theirs);
             drop(stdio);
-            drop(idmapped);
+            drop(premade);
             watch(bundle, init, &ours, answers)
         }
         Err(err) => Err(explain_clone(err)),
     }
 }
 
-/// Makes init in a user namespace that exists. Who joins one cannot come back, and the other namespaces
-/// must belong to it: a child joins it, and makes init as a child of ours.
-fn join(bundle: &Bundle<'_>, userns: &OwnedFd, flags: i32, given: Given) -> anyhow::Result<Child> {
-    let (hears, tells) = socket::pair()?;
-    let joiner = match process::fork()? {
-        Side::Child => {
-            drop(hears);
-            join_here(bundle, userns, flags, given, &tells)
-        }
-        Side::Parent(joiner) => joiner,
+/// The mount for /dev/shm that another container gives, if there is one.
+fn add_shm(bundle: &Bundle<'_>, premade: &mut Vec<Option<OwnedFd>>) -> anyhow::Result<()> {
+    let Some(shm) = bundle.shm else {
+        return Ok(());
     };
-    drop((given, tells));
-    let init = report::receive(&hears);
-    process::wait(joiner.pidfd.as_fd())?;
-    match init? {
-        Received::Descriptor(pidfd, pid) => {
-            let pid = Pid::from_raw(pid).context("a container has no pid 0")?;
-            Ok(Child { pid, pidfd })
-        }
-        _ => bail!("the process that joined the user namespace died"),
+    let mounts = bundle.spec.mounts().as_deref().unwrap_or_default();
+    let place = Path::new("/dev/shm");
+    if let Some(index) = mounts.iter().position(|mount| mount.destination() == place) {
+        premade.resize_with(premade.len().max(index + 1), || None);
+        premade[index] = Some(shm.try_clone_to_owned()?);
     }
+    Ok(())
 }
 
-fn join_here(
+/// By way of a process that joins what is to be joined, and makes init as its sibling.
+fn create_joining(
     bundle: &Bundle<'_>,
-    userns: &OwnedFd,
     flags: i32,
-    given: Given,
-    tells: &OwnedFd,
-) -> ! {
-    // Must: before others of that namespace could ptrace this process.
-    let joined = process::set_dumpable(false)
-        .and_then(|()| process::setns(userns.as_fd(), libc::CLONE_NEWUSER))
-        .and_then(|()| process::clone(flags | libc::CLONE_PARENT));
-    match joined {
-        Ok(Side::Child) => init::main(bundle, given.stdio, given.idmapped, given.socket),
-        Ok(Side::Parent(init)) => {
-            let pid = init.pid.as_raw_pid();
-            report::send_descriptor(tells.as_fd(), init.pidfd.as_fd(), pid).ok();
-        }
-        Err(err) => {
-            let err = anyhow::Error::new(err).context("cannot join the user namespace");
-            report::send_error(tells.as_fd(), &err);
+    stdio: Option<Stdio>,
+    theirs: OwnedFd,
+    premade: Vec<Option<OwnedFd>>,
+) -> anyhow::Result<Child> {
+    // Not the socket of init, which may have something to say before its pid has arrived.
+    let (hears, tells) = socket::pair()?;
+    match process::fork()? {
+        Side::Child => match join_and_clone(bundle, flags, &tells) {
+            Ok(()) => {
+                drop((hears, tells));
+                init::main(bundle, stdio, premade, theirs)
+            }
+            Err(err) => {
+                report::send_error(tells.as_fd(), &err);
+                process::exit_now(125)
+            }
+        },
+        Side::Parent(joiner) => {
+            drop((theirs, tells, stdio, premade));
+            let received = report::receive(&hears);
+            process::wait(joiner.pidfd.as_fd())?;
+            match received? {
+                Received::Descriptor(pidfd, pid) => Ok(Child {
+                    pid: Pid::from_raw(pid).context("the joiner sent no pid")?,
+                    pidfd,
+                }),
+                _ => bail!("the process that joins namespaces died"),
+            }
         }
     }
-    process::exit_now(0)
 }
 
-/// What init gets from who makes it.
-struct Given {
-    stdio: Option<Stdio>,
-    idmapped: Vec<Option<OwnedFd>>,
-    socket: OwnedFd,
+/// Returns in the clone only.
+fn join_and_clone(bundle: &Bundle<'_>, flags: i32, socket: &OwnedFd) -> anyhow::Result<()> {
+    if let Some(process) = bundle.spec.process() {
+        inherit(process)?;
+    }
+    let (user, flags) = match bundle.userns {
+        Userns::Join(user) => (Some(user), flags),
+        Userns::New => (None, flags | libc::CLONE_NEWUSER),
+        Userns::Host => (None, flags),
+    };
+    let time = user.and_then(|_| timens::prepare(bundle.spec).transpose());
+    let time = time.transpose()?;
+    // Must: before any namespace is joined, see runtime/mod.rs.
+    process::set_dumpable(false)?;
+    bundle.joins.enter(user, bundle.ids)?;
+    time.map_or(Ok(()), timens::Prepared::unshare)?;
+    match process::clone(flags | libc::CLONE_PARENT).map_err(explain_clone)? {
+        Side::Parent(init) => {
+            let pid = init.pid.as_raw_pid();
+            report::send_descriptor(socket.as_fd(), init.pidfd.as_fd(), pid)?;
+            process::exit_now(0)
+        }
+        Side::Child => Ok(()),
+    }
+}
+
+/// Gives this process what its children are to inherit and could not give themselves, since they are in
+/// a user namespace: higher limits, another OOM score.
+pub fn inherit(process: &Process) -> anyhow::Result<()> {
+    for limit in process.rlimits().iter().flatten() {
+        limits::raise(None, &limit.typ().to_string(), limit.hard())?;
+    }
+    process
+        .oom_score_adj()
+        .map_or(Ok(()), |score| limits::set_oom_score(None, score))
+}
+
+/// The same for init, and what is the host's to give it.
+fn endow(bundle: &Bundle<'_>, init: &Child) -> anyhow::Result<()> {
+    let process = bundle.spec.process().as_ref();
+    if let Some(process) = process.filter(|_| !bundle.joins_first()) {
+        for limit in process.rlimits().iter().flatten() {
+            limits::raise(Some(init.pid), &limit.typ().to_string(), limit.hard())?;
+        }
+        if let Some(score) = process.oom_score_adj() {
+            limits::set_oom_score(Some(init.pid), score)?;
+        }
+    }
+    let rdt = bundle
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.intel_rdt().as_ref());
+    if let Some(class) = rdt.and_then(|rdt| rdt.clos_id().as_ref()) {
+        let tasks = Path::new("/sys/fs/resctrl").join(class).join("tasks");
+        std::fs::write(&tasks, init.pid.as_raw_pid().to_string())
+            .with_context(|| format!("cannot write {}", tasks.display()))?;
+    }
+    Ok(())
 }
 
 fn watch(
@@ -208,6 +267,7 @@ fn watch(
             userns,
             terminal: arrived.terminal,
             listener: arrived.listener,
+            mounts: arrived.mounts,
         }),
         Err(err) => {
             // It has reported and exits by itself, unless it is the map that could not be written.
@@ -221,6 +281,7 @@ fn watch(
 /// Descriptors that init sends.
 #[derive(Default)]
 struct Arrived {
+    mounts: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
     listener: Option<OwnedFd>,
 }
@@ -234,6 +295,7 @@ fn map_and_wait(
     let mut userns = None;
     // Must: before init goes on. Linux: later on it may execute a file that its user may not read, and
     // /proc/PID/ns of such a process is closed even to us.
+    endow(bundle, init)?;
     if matches!(bundle.userns, Userns::New) {
         let made = open_userns(init)?;
         bundle
@@ -250,6 +312,7 @@ fn map_and_wait(
             notify::serve_until(socket, arrived.listener.as_ref(), handler)?;
         }
         match report::receive(socket)? {
+            Received::Descriptor(fd, report::MOUNTS) if !ready => arrived.mounts = Some(fd),
             Received::Descriptor(fd, _) if !ready => arrived.terminal = Some(fd),
             Received::Listener(fd) if !ready => {
                 Listener::new(fd.as_fd()).take_turns();
@@ -298,31 +361,18 @@ fn explain_clone(err: crate::sys::SyscallError) -> anyhow::Error {
     fail(Kind::Unsupported, text).hint(hint)
 }
 
-fn namespace_flags(bundle: &Bundle<'_>) -> anyhow::Result<i32> {
-    let mut flags = 0;
-    let namespaces = bundle
-        .spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.namespaces().as_ref());
-    for namespace in namespaces.into_iter().flatten() {
-        if namespace.typ() == LinuxNamespaceType::User {
-            // It is the bundle's that counts.
-            continue;
-        }
-        if let Some(path) = namespace.path() {
-            bail!("cannot join namespace {}: not supported", path.display());
-        }
-        flags |= match namespace.typ() {
-            LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
-            LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
-            LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
-            LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
-            LinuxNamespaceType::User => 0,
-            LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
-            LinuxNamespaceType::Network => libc::CLONE_NEWNET,
-            LinuxNamespaceType::Time => bail!("cannot make a time namespace: not supported"),
-        };
-    }
-    Ok(flags)
+/// What the clone makes. A time namespace is none of it: `timens`.
+fn namespace_flags(bundle: &Bundle<'_>) -> i32 {
+    let linux = bundle.spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+    namespaces
+        .into_iter()
+        .flatten()
+        // The user namespace is the bundle's to name.
+        .filter(|one| one.path().is_none() && one.typ() != LinuxNamespaceType::User)
+        .map(|namespace| match namespace.typ() {
+            LinuxNamespaceType::Time => 0,
+            other => join::kind(other).0,
+        })
+        .fold(0, |all, one| all | one)
 }

@@ -28,6 +28,8 @@ use rustix::io::FdFlags;
 
 use crate::error;
 use crate::error::Kind;
+use crate::runtime::Preserved;
+use crate::runtime::reaper;
 use crate::runtime::report;
 use crate::sys::fd;
 use crate::sys::mount;
@@ -37,6 +39,8 @@ use crate::sys::signal;
 
 /// The name by which `main` knows this role.
 pub const NAME: &str = "rbox-exec";
+
+const INIT: &str = "init";
 
 /// A descriptor of our own executable that cannot be written through.
 ///
@@ -83,33 +87,57 @@ fn copy_own_executable() -> anyhow::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Executes the trampoline; returns only when that fails.
-pub fn jump(
-    executable: &OwnedFd,
-    report: OwnedFd,
-    command: &Path,
-    args: &[String],
-    env: &[String],
-) -> anyhow::Error {
+/// What the trampoline is told.
+pub struct Next<'a> {
+    pub command: &'a Path,
+    pub args: &'a [String],
+    pub env: &'a [String],
+    /// It stays, as an init with the command for its child.
+    pub init: bool,
+    pub preserved: &'a [Preserved],
+}
+
+/// Executes the trampoline; returns only when that fails, with the socket to report it.
+pub fn jump(executable: &OwnedFd, report: OwnedFd, next: &Next<'_>) -> (OwnedFd, anyhow::Error) {
+    // Must: be out of the way of the numbers that are taken next.
+    let above = next
+        .preserved
+        .iter()
+        .map(|kept| kept.number)
+        .max()
+        .unwrap_or(2)
+        + 1;
+    let (executable, report) = match (fd::above(executable, above), fd::above(&report, above)) {
+        (Ok(executable), Ok(report)) => (executable, report),
+        (Err(err), _) | (_, Err(err)) => return (report, err.into()),
+    };
     let jumped = || -> anyhow::Result<Infallible> {
-        let argv = arguments(&report, command, args)?;
-        let env = strings(env)?;
+        let argv = arguments(&report, next)?;
+        let env = strings(next.env)?;
+        let sources = next.preserved.iter().map(|kept| fd::above(&kept.fd, above));
+        let sources = sources.collect::<Result<Vec<_>, _>>()?;
+        for (kept, source) in next.preserved.iter().zip(&sources) {
+            // From here on descriptors of this process are no longer what they were: it must only
+            // execute, or report and exit.
+            fd::place(source.as_fd(), kept.number)?;
+        }
         report::send_ready(report.as_fd())?;
         rustix::io::fcntl_setfd(&report, FdFlags::empty())?;
         process::exec_fd(executable.as_fd(), &argv, &env).context("cannot execute rbox itself")
     };
     let Err(err) = jumped();
-    err
+    (report, err)
 }
 
-fn arguments(report: &OwnedFd, command: &Path, args: &[String]) -> anyhow::Result<Vec<CString>> {
+fn arguments(report: &OwnedFd, next: &Next<'_>) -> anyhow::Result<Vec<CString>> {
     use std::os::fd::AsRawFd;
     let mut argv = vec![
         CString::new(NAME)?,
         CString::new(report.as_raw_fd().to_string())?,
-        CString::new(command.as_os_str().as_bytes())?,
+        CString::new(if next.init { INIT } else { "exec" })?,
+        CString::new(next.command.as_os_str().as_bytes())?,
     ];
-    argv.extend(strings(args)?);
+    argv.extend(strings(next.args)?);
     Ok(argv)
 }
 
@@ -120,7 +148,7 @@ fn strings(texts: &[String]) -> anyhow::Result<Vec<CString>> {
         .collect()
 }
 
-/// The role itself: `rbox-exec FD COMMAND ARG0 ARG…`.
+/// The role itself: `rbox-exec FD exec|init COMMAND ARG0 ARG…`.
 pub fn main(arguments: Vec<OsString>) -> ! {
     // Other processes of the container have no business in this one, nor with its socket.
     process::set_dumpable(false).ok();
@@ -129,7 +157,8 @@ pub fn main(arguments: Vec<OsString>) -> ! {
         .next()
         .and_then(|number| String::from_utf8(number).ok()?.parse::<i32>().ok())
         .and_then(fd::inherited);
-    let (Some(report), Some(command)) = (report, arguments.next()) else {
+    let (Some(report), Some(mode), Some(command)) = (report, arguments.next(), arguments.next())
+    else {
         process::exit_now(125);
     };
     let argv: Vec<CString> = arguments.map_while(|arg| CString::new(arg).ok()).collect();
@@ -142,6 +171,11 @@ pub fn main(arguments: Vec<OsString>) -> ! {
         process::exit_now(125);
     };
     signal::reset_all();
+    let report = if mode == INIT.as_bytes() {
+        reaper::fork(report, &argv)
+    } else {
+        report
+    };
     let Err(err) = process::exec(&command, &argv, &env);
     let name = command.to_string_lossy();
     report::send_error(report.as_fd(), &explain(&name, err.errno));

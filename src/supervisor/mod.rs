@@ -18,6 +18,7 @@
 mod client;
 pub mod emulation;
 pub mod protocol;
+mod remains;
 mod streams;
 
 use std::os::fd::AsFd;
@@ -25,11 +26,14 @@ use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context;
 use jiff::Timestamp;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
@@ -57,6 +61,7 @@ use crate::supervisor::client::Hears;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
 use crate::supervisor::protocol::Request;
+use crate::supervisor::remains::Remains;
 use crate::supervisor::streams::Output;
 use crate::supervisor::streams::Streams;
 use crate::sys::idmap::Root;
@@ -149,6 +154,10 @@ struct Supervisor<'a> {
     listener: OwnedFd,
     signals: OwnedFd,
     clients: Vec<Client>,
+    /// When the container is killed.
+    deadline: Option<Instant>,
+    /// Of a container without a process namespace of its own.
+    remains: Option<Remains>,
     handler: Option<Box<dyn Handler>>,
     /// Of init's filter, and of those of commands that joined.
     calls: Vec<OwnedFd>,
@@ -164,7 +173,14 @@ fn start<'a>(
     started: Timestamp,
     mut handler: Option<Box<dyn Handler>>,
 ) -> anyhow::Result<Supervisor<'a>> {
-    let signals = detach(&[lock.as_fd(), starter.socket.as_fd()])?;
+    let given = bundle.given();
+    let mut kept = given.clone();
+    kept.extend([lock.as_fd(), starter.socket.as_fd()]);
+    let signals = detach(&kept)?;
+    let alone = !bundle.has_pid_namespace();
+    if alone {
+        process::set_child_subreaper()?;
+    }
     process::set_title(&format!("rbox: {}", container.name));
     let run = rustix::fs::open(
         &container.run,
@@ -176,6 +192,12 @@ fn start<'a>(
     let log = log_file::Writer::open(&container.log_path())?;
     let (streams, mut running) = create(dirs, container, bundle, &mut handler)?;
     let calls = running.listener.take().into_iter().collect();
+    for fd in given {
+        // The container has its own; ours would keep pipes and namespaces of others open.
+        let number = fd.as_raw_fd().cast_unsigned();
+        process::close_range(number, number)?;
+    }
+    let remains = running.mounts.take().map(Remains::of).transpose()?;
     let pid = running.init.pid.as_raw_pid();
     let state = State {
         started,
@@ -185,7 +207,16 @@ fn start<'a>(
     };
     // The runtime directory is gone after a power cut, and so is what the record tells of.
     record::save(&container.state_file(), &state, Durability::Volatile)?;
+    let files = &container.config.process.files;
+    for (path, pid) in [(&files.init, pid), (&files.supervisor, state.supervisor)] {
+        if let Some(path) = path {
+            write_pid(path, pid)?;
+        }
+    }
+    let timeout = container.config.process.timeout;
     Ok(Supervisor {
+        deadline: timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.into())),
+        remains,
         dirs,
         container,
         started,
@@ -304,12 +335,16 @@ impl Supervisor<'_> {
         // Ascending, as the poll set is.
         let mut unused = vec![];
         loop {
+            self.keep_deadline();
             for (source, events) in self.wait()? {
                 match source {
                     Source::Signals => self.forward_signal(),
                     Source::Listener => self.accept(),
                     Source::Init => {
                         let exit = process::wait(self.running.init.pidfd.as_fd())?;
+                        if let Some(remains) = &self.remains {
+                            remains.end();
+                        }
                         self.drain(&mut buffer);
                         return Ok(exit);
                     }
@@ -330,6 +365,14 @@ impl Supervisor<'_> {
             }
             self.grant_input();
             self.clients.retain(|client| !client.gone);
+        }
+    }
+
+    /// Kills the container when its time is over.
+    fn keep_deadline(&mut self) {
+        if self.deadline.is_some_and(|at| at <= Instant::now()) {
+            self.deadline = None;
+            signal::send(self.running.init.pidfd.as_fd(), libc::SIGKILL).ok();
         }
     }
 
@@ -375,7 +418,11 @@ impl Supervisor<'_> {
             sources.push(Source::Calls(index));
             fds.push(PollFd::new(listener, PollFlags::IN));
         }
-        process::retry(|| rustix::event::poll(&mut fds, None)).context("poll")?;
+        let left = self
+            .deadline
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        process::retry(|| rustix::event::poll(&mut fds, left.as_ref())).context("poll")?;
         let ready = sources.into_iter().zip(fds.iter().map(PollFd::revents));
         Ok(ready.filter(|(_, events)| !events.is_empty()).collect())
     }
@@ -428,7 +475,7 @@ impl Supervisor<'_> {
     }
 
     /// Takes what the streams still hold. All processes of the container are dead: with its
-    /// init the kernel has killed its pid namespace, so that this ends.
+    /// init the kernel has killed its pid namespace, or we what was left, so that this ends.
     fn drain(&mut self, buffer: &mut [u8]) {
         for output in [Output::Stdout, Output::Stderr] {
             while self.read(output, buffer) {}
@@ -531,6 +578,18 @@ fn record_of(
     }
 }
 
+/// A pid for other programs to read, whole at any time.
+fn write_pid(path: &Path, pid: i32) -> anyhow::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let written =
+        std::fs::write(&name, pid.to_string()).and_then(|()| std::fs::rename(&name, path));
+    if written.is_err() {
+        std::fs::remove_file(&name).ok();
+    }
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// The moment from which on the container counts as ended, or with `--rm` as gone.
 fn record_end(
     dirs: &Dirs,
@@ -538,8 +597,13 @@ fn record_end(
     exit: &crate::container::record::Exit,
     has_run: bool,
 ) -> anyhow::Result<()> {
+    let files = &container.config.process.files;
+    for path in [&files.init, &files.supervisor].into_iter().flatten() {
+        std::fs::remove_file(path).ok();
+    }
     if container.config.remove {
         container.free_name(dirs)?;
+        container.remove_id_file();
         if !has_run {
             remove::remove_tree(&container.data)?;
             remove::remove_tree(&container.run)?;

@@ -13,6 +13,7 @@ pub mod lock;
 pub mod loopback;
 pub mod mount;
 mod name_service;
+pub mod namespace;
 pub mod notify;
 pub mod path;
 pub mod poll;

@@ -92,6 +92,25 @@ pub fn fork() -> Result<Side> {
     clone(0)
 }
 
+/// Which side of a `plain_fork` this is.
+pub enum Fork {
+    Parent(Pid),
+    Child,
+}
+
+/// A fork by the oldest call for it, which no filter forbids that lets programs start others.
+///
+/// Must: be called by a single-threaded process.
+pub fn plain_fork() -> Result<Fork> {
+    // SAFETY: with one thread the child is as consistent as its parent, and may do what that may.
+    let pid = unsafe { libc::fork() };
+    check(pid.into(), || "fork".into())?;
+    Ok(match Pid::from_raw(pid) {
+        Some(pid) => Fork::Parent(pid),
+        None => Fork::Child,
+    })
+}
+
 /// Ends this process at once: no destructors, no atexit handlers. What a forked
 /// child that does not exec must use, since those belong to its parent.
 pub fn exit_now(status: i32) -> ! {
@@ -284,6 +303,11 @@ pub fn set_parent_death_signal(signal: i32) -> Result<()> {
 /// without CAP_SYS_PTRACE in the user namespace its memory belongs to.
 pub fn set_dumpable(dumpable: bool) -> Result<()> {
     prctl("PR_SET_DUMPABLE", libc::PR_SET_DUMPABLE, dumpable.into())
+}
+
+/// Processes below this one whose parent dies become its children (prctl(2)).
+pub fn set_child_subreaper() -> Result<()> {
+    prctl("PR_SET_CHILD_SUBREAPER", libc::PR_SET_CHILD_SUBREAPER, 1)
 }
 
 pub fn set_no_new_privs() -> Result<()> {

@@ -60,6 +60,30 @@ pub fn read_signal(fd: BorrowedFd<'_>) -> Result<Option<i32>> {
     }
 }
 
+/// Blocks every signal in this thread, to be taken by `wait_any`.
+pub fn block_all() -> Result<()> {
+    // SAFETY: sigset_t is a plain array of integers, for which all zeroes is a value.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a live sigset_t.
+    unsafe { libc::sigfillset(&raw mut set) };
+    // SAFETY: `set` is initialised; the old mask is not asked for.
+    let result =
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
+    check(result.into(), || "sigprocmask(SIG_SETMASK)".into())
+}
+
+/// Waits for a signal that is blocked, and takes it.
+pub fn wait_any() -> Result<i32> {
+    // SAFETY: sigset_t is a plain array of integers, for which all zeroes is a value.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a live sigset_t.
+    unsafe { libc::sigfillset(&raw mut set) };
+    // SAFETY: `set` is initialised; what else there is to tell of the signal is not asked for.
+    let number = unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) };
+    check(number.into(), || "sigwaitinfo".into())?;
+    Ok(number)
+}
+
 /// Every signal to its default, none blocked: what a program that is executed must find.
 /// Rust ignores SIGPIPE, the supervisor blocks what it reads, and exec keeps both.
 pub fn reset_all() {

@@ -3,8 +3,11 @@
 
 pub mod duration;
 pub mod escape;
+pub mod hosts;
 pub mod signal;
 pub mod size;
 pub mod table;
 pub mod template;
 pub mod time;
+pub mod ulimit;
+pub mod variables;

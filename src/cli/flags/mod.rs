@@ -1,13 +1,18 @@
 //! Flags that `run` and `create` share, in groups, the forms of their values, and what is said of wrong
 //! ones.
 
+mod environment;
+mod etc;
 mod files;
 mod identity;
+mod namespaces;
+mod preserve;
 mod process;
 mod security;
 
 use std::collections::BTreeMap;
 
+use anyhow::Context;
 use clap::Args;
 
 use crate::cli::pull::Policy;
@@ -17,7 +22,8 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 
-pub use process::with_host_values;
+pub use environment::OwnVariables;
+pub use preserve::PreserveFlags;
 pub use process::workdir;
 
 #[derive(Clone, Debug, Args)]
@@ -28,9 +34,17 @@ pub struct ContainerFlags {
     #[command(flatten)]
     identity: identity::IdentityFlags,
 
+    /// Set an annotation
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+
     /// Set a label
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
+
+    /// Set labels from a file: one KEY=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<String>,
 
     /// Name the container
     #[arg(long)]
@@ -67,7 +81,8 @@ impl ContainerFlags {
         Ok(Request {
             image: words.next().unwrap_or_default(),
             name: self.name,
-            labels: labels(self.label)?,
+            labels: labels(self.label_file, self.label)?,
+            annotations: annotations(self.annotation)?,
             remove: self.rm,
             identity: self.identity.into_wish()?,
             process: self.process.into_wish(words.collect())?,
@@ -90,20 +105,48 @@ pub fn refuse_flag(words: &[String]) -> anyhow::Result<()> {
     }
 }
 
-fn labels(labels: Vec<String>) -> anyhow::Result<BTreeMap<String, String>> {
-    labels
-        .into_iter()
-        .map(|label| {
-            let (key, value) = label.split_once('=').unwrap_or((&label, ""));
-            if key.is_empty() {
-                return Err(fail(
-                    Kind::Usage,
-                    format!("\"{label}\" is no label: expected KEY=VALUE"),
-                ));
+/// Those of the files first, so that the single ones win.
+fn labels(files: Vec<String>, words: Vec<String>) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut labels = BTreeMap::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|err| fail(Kind::Usage, format!("--label-file=\"{path}\": {err}")))?;
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
             }
-            Ok((key.to_owned(), value.to_owned()))
-        })
-        .collect()
+            let (key, value) = label(line).with_context(|| format!("{path}:{}", index + 1))?;
+            labels.insert(key, value);
+        }
+    }
+    for word in words {
+        let (key, value) = label(&word)?;
+        labels.insert(key, value);
+    }
+    Ok(labels)
+}
+
+fn label(text: &str) -> anyhow::Result<(String, String)> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.is_empty() {
+        return Err(fail(
+            Kind::Usage,
+            format!("\"{text}\" is no label: expected KEY=VALUE"),
+        ));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn annotations(words: Vec<String>) -> anyhow::Result<BTreeMap<String, String>> {
+    let pairs = words.into_iter().map(|word| match word.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(fail(
+            Kind::Usage,
+            format!("--annotation=\"{word}\": expected KEY=VALUE"),
+        )),
+    });
+    pairs.collect()
 }
 
 /// clap's report of a wrong command line as one line of ours.

@@ -1,39 +1,82 @@
 //! Flags that say what is executed, in which surroundings.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
-use crate::container::config::process::Network;
+use crate::cli::flags::environment::EnvironmentFlags;
+use crate::cli::flags::etc::EtcFlags;
+use crate::cli::flags::namespaces::NamespaceFlags;
+use crate::cli::flags::namespaces::absolute;
+use crate::container::config::process::Limits;
+use crate::container::config::process::Personality;
+use crate::container::config::process::PidFiles;
+use crate::container::config::process::Ulimit;
 use crate::engine::create::process::Wish;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::text::signal;
+use crate::text::ulimit;
 
 #[derive(Clone, Debug, Args)]
 pub struct ProcessFlags {
+    /// Write the container's id to a new file, which goes with the container
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
+    cidfile: Option<PathBuf>,
+
+    /// Write the supervisor's pid to a file, which goes when the container ends
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
+    conmon_pidfile: Option<PathBuf>,
+
     /// Replace the image's entrypoint: one command, or a JSON array
     #[arg(long, value_name = "COMMAND", value_parser = entrypoint)]
     entrypoint: Option<Entrypoint>,
 
-    /// Set an environment variable; without a value, that of the host
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
+    #[command(flatten)]
+    environment: EnvironmentFlags,
+
+    #[command(flatten)]
+    etc: EtcFlags,
 
     /// Set the container's host name
     #[arg(long, value_name = "NAME", value_parser = hostname)]
     hostname: Option<String>,
 
+    /// Run an init of rbox as pid 1, which reaps processes and passes signals on to the command
+    #[arg(long)]
+    init: bool,
+
+    /// Refused: the init of rbox is part of rbox
+    #[arg(long, value_name = "PATH", hide = true)]
+    init_path: Option<String>,
+
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
 
-    /// Connect to a network: none (loopback only) or host (the host's own)
-    #[arg(long, alias = "net", value_name = "MODE", value_parser = network, default_value = "none")]
-    network: Network,
+    #[command(flatten)]
+    namespaces: NamespaceFlags,
+
+    /// Set how likely the kernel kills the container when memory is short: -1000 to 1000
+    #[arg(long, value_name = "SCORE", value_parser = oom_score_adj, allow_hyphen_values = true)]
+    oom_score_adj: Option<i32>,
+
+    /// Set the execution domain: LINUX, or LINUX32 for a machine of 32 bits
+    #[arg(long, value_name = "DOMAIN", value_parser = personality)]
+    personality: Option<Personality>,
+
+    /// Write the pid of the container's first process to a file, which goes when the container ends
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
+    pidfile: Option<PathBuf>,
 
     /// Publish a port (not possible yet: there is no network to publish from)
     #[arg(short, long, value_name = "PORT", hide = true)]
     publish: Vec<String>,
+
+    /// Put the container into this group of /sys/fs/resctrl
+    #[arg(long, value_name = "CLASS", value_parser = rdt_class)]
+    rdt_class: Option<String>,
 
     /// Stop the container by this signal instead of the image's
     #[arg(long, value_name = "SIGNAL", value_parser = signal::parse)]
@@ -43,9 +86,17 @@ pub struct ProcessFlags {
     #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<u32>,
 
+    /// Kill the container after this many seconds; 0 is never
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u32>,
+
     /// Give the container a terminal
     #[arg(short, long)]
     tty: bool,
+
+    /// Set a resource limit, as nofile=1024:2048; -1 is none; host leaves all as they are
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = one_ulimit, value_delimiter = ',')]
+    ulimit: Vec<OneUlimit>,
 
     /// Set the working directory
     #[arg(short, long, value_name = "DIR", value_parser = workdir)]
@@ -61,38 +112,99 @@ impl ProcessFlags {
             )
             .hint("use `--network host`; the container then listens on the host itself"));
         }
+        if let Some(path) = self.init_path {
+            let text = format!("--init-path=\"{path}\": the init of rbox is part of rbox");
+            return Err(fail(Kind::Unsupported, text).hint("use `--init` alone"));
+        }
         Ok(Wish {
             command,
             entrypoint: self.entrypoint.map(|entrypoint| entrypoint.0),
-            env: with_host_values(self.env)?,
+            environment: self.environment.into_wish()?,
             workdir: self.workdir,
             hostname: self.hostname,
-            network: self.network,
+            network: self.namespaces.network.clone(),
+            namespaces: self.namespaces.into_wish()?,
+            etc: self.etc.into_wish()?,
             terminal: self.tty,
             interactive: self.interactive,
+            init: self.init,
             stop_signal: self.stop_signal,
             stop_timeout: self.stop_timeout,
+            timeout: self.timeout.filter(|seconds| *seconds > 0),
+            limits: Limits {
+                ulimits: ulimits(self.ulimit)?,
+                oom_score_adj: self.oom_score_adj,
+                personality: self.personality,
+                rdt_class: self.rdt_class,
+            },
+            files: PidFiles {
+                container: self.cidfile,
+                init: self.pidfile,
+                supervisor: self.conmon_pidfile,
+            },
         })
     }
 }
 
-/// `NAME` alone takes the host's value, and is left out where the host has none.
-pub fn with_host_values(env: Vec<String>) -> anyhow::Result<Vec<String>> {
-    let mut variables = Vec::new();
-    for variable in env {
-        if variable.is_empty() || variable.starts_with('=') {
-            return Err(fail(
-                Kind::Usage,
-                format!("\"{variable}\" is no environment variable: expected NAME=VALUE or NAME"),
-            ));
-        }
-        if variable.contains('=') {
-            variables.push(variable);
-        } else if let Ok(value) = std::env::var(&variable) {
-            variables.push(format!("{variable}={value}"));
+#[derive(Clone, Debug)]
+enum OneUlimit {
+    Host,
+    Limit(Ulimit),
+}
+
+fn one_ulimit(text: &str) -> Result<OneUlimit, String> {
+    if text == "host" {
+        return Ok(OneUlimit::Host);
+    }
+    let limit = ulimit::parse(text)?;
+    Ok(OneUlimit::Limit(Ulimit {
+        name: format!("RLIMIT_{}", limit.name.to_ascii_uppercase()),
+        soft: limit.soft,
+        hard: limit.hard,
+    }))
+}
+
+/// The last of each name counts.
+fn ulimits(given: Vec<OneUlimit>) -> anyhow::Result<Vec<Ulimit>> {
+    let several = given.len() > 1;
+    let mut limits: Vec<Ulimit> = Vec::new();
+    for one in given {
+        match one {
+            OneUlimit::Host if several => {
+                let text = "--ulimit=\"host\": expected no other limit beside it";
+                return Err(fail(Kind::Usage, text));
+            }
+            OneUlimit::Host => {}
+            OneUlimit::Limit(limit) => {
+                limits.retain(|known| known.name != limit.name);
+                limits.push(limit);
+            }
         }
     }
-    Ok(variables)
+    Ok(limits)
+}
+
+fn oom_score_adj(text: &str) -> Result<i32, String> {
+    let score = text.parse().ok();
+    score
+        .filter(|score| (-1000..=1000).contains(score))
+        .ok_or("expected a number from -1000 to 1000".into())
+}
+
+fn personality(text: &str) -> Result<Personality, String> {
+    match text {
+        "LINUX" => Ok(Personality::Linux),
+        "LINUX32" => Ok(Personality::Linux32),
+        _ => Err("expected LINUX or LINUX32".into()),
+    }
+}
+
+/// A class is one directory in the root of resctrl.
+fn rdt_class(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.starts_with('.') || text.contains('/') {
+        return Err("expected the name of a directory in /sys/fs/resctrl".into());
+    }
+    Ok(text.to_owned())
 }
 
 #[derive(Clone, Debug)]
@@ -110,14 +222,6 @@ fn entrypoint(text: &str) -> Result<Entrypoint, String> {
     } else {
         vec![text.to_owned()]
     }))
-}
-
-fn network(text: &str) -> Result<Network, String> {
-    match text {
-        "none" => Ok(Network::None),
-        "host" => Ok(Network::Host),
-        _ => Err("there is no user-mode network yet: use none or host".into()),
-    }
 }
 
 fn hostname(text: &str) -> Result<String, String> {

@@ -1,8 +1,10 @@
 //! What the user asked for, joined with what the image says: written once, when the container is
 //! created, and never changed.
 
+pub mod etc;
 pub mod files;
 pub mod identity;
+pub mod namespaces;
 pub mod process;
 pub mod security;
 
@@ -37,6 +39,7 @@ pub struct Config {
     pub lower: Vec<PathBuf>,
     pub ids: String,
     pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     /// `--rm`: the container goes when its command ends.
     pub remove: bool,
     pub identity: Identity,

@@ -1,7 +1,12 @@
 //! What is executed, in which surroundings.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 use serde::Serialize;
+
+use crate::container::config::etc::Etc;
+use crate::container::config::namespaces::Namespaces;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Process {
@@ -9,16 +14,26 @@ pub struct Process {
     pub entrypoint: Vec<String>,
     pub command: Vec<String>,
     pub env: Vec<String>,
+    /// What rbox adds to `env` otherwise.
+    pub unset_env: Unset,
     pub workdir: String,
     pub hostname: String,
     pub network: Network,
+    pub namespaces: Namespaces,
+    pub etc: Etc,
     /// `-t`: a pseudo-terminal.
     pub terminal: bool,
     /// `-i`: standard input is kept open.
     pub interactive: bool,
+    /// `--init`: an init of ours is pid 1, and the command its child.
+    pub init: bool,
     pub stop_signal: i32,
     /// Seconds between the stop signal and SIGKILL.
     pub stop_timeout: u32,
+    /// Seconds after which the container is killed.
+    pub timeout: Option<u32>,
+    pub limits: Limits,
+    pub files: PidFiles,
 }
 
 impl Process {
@@ -28,21 +43,81 @@ impl Process {
     }
 }
 
-/// How the container sees the network.
+/// Variables that every container has, and this one not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unset {
+    Names(Vec<String>),
+    All,
+}
+
+impl Unset {
+    pub fn contains(&self, name: &str) -> bool {
+        match self {
+            Unset::Names(names) => names.iter().any(|known| known == name),
+            Unset::All => true,
+        }
+    }
+}
+
+/// What the kernel is told of the process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Limits {
+    pub ulimits: Vec<Ulimit>,
+    pub oom_score_adj: Option<i32>,
+    pub personality: Option<Personality>,
+    /// A group of resctrl.
+    pub rdt_class: Option<String>,
+}
+
+/// `u64::MAX` is no limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// As setrlimit(2) has it: `RLIMIT_NOFILE`.
+    pub name: String,
+    pub soft: u64,
+    pub hard: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Personality {
+    #[serde(rename = "LINUX")]
+    Linux,
+    #[serde(rename = "LINUX32")]
+    Linux32,
+}
+
+/// Files that the user wants written, by absolute paths.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PidFiles {
+    /// The container's id, as long as it exists.
+    pub container: Option<PathBuf>,
+    /// The pids of init and supervisor, while it runs.
+    pub init: Option<PathBuf>,
+    pub supervisor: Option<PathBuf>,
+}
+
+/// How the container sees the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// A network namespace with nothing but loopback.
     None,
     /// The host's own.
     Host,
+    /// That of another container, by its id.
+    Container(String),
+    /// The namespace behind a file.
+    Path(PathBuf),
 }
 
 impl Network {
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> String {
         match self {
-            Network::None => "none",
-            Network::Host => "host",
+            Network::None => "none".into(),
+            Network::Host => "host".into(),
+            Network::Container(id) => format!("container:{id}"),
+            Network::Path(path) => format!("ns:{}", path.display()),
         }
     }
 }

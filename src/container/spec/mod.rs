@@ -8,11 +8,13 @@ pub mod security;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxBuilder;
+use oci_spec::runtime::LinuxNamespaceType;
 use oci_spec::runtime::RootBuilder;
 use oci_spec::runtime::Spec;
 use oci_spec::runtime::SpecBuilder;
 
 use crate::container::config::Config;
+use crate::container::config::namespaces::Namespace;
 
 /// What the machine, and not the user, decides.
 pub struct Host {
@@ -24,21 +26,35 @@ pub struct Host {
     pub files: Vec<(PathBuf, &'static str)>,
     /// Rows and columns of the terminal that asks.
     pub size: Option<(u16, u16)>,
+    /// Namespaces that are there already, and where.
+    pub joined: Vec<(LinuxNamespaceType, PathBuf)>,
+    /// The host shows its message queues.
+    pub mqueue: bool,
 }
 
 /// The specification of one start of a container.
 pub fn of(config: &Config, host: &Host) -> anyhow::Result<Spec> {
-    let linux = LinuxBuilder::default().namespaces(namespaces::namespaces(config)?);
+    let mut linux = LinuxBuilder::default().namespaces(namespaces::namespaces(config, host)?);
+    if !config.process.namespaces.time_offsets.is_empty() {
+        linux = linux.time_offsets(namespaces::time_offsets(config));
+    }
+    let linux = process::limit(linux, config)?;
     let root = RootBuilder::default()
         .path("rootfs")
         .readonly(config.files.read_only)
         .build()?;
-    Ok(SpecBuilder::default()
+    let mut spec = SpecBuilder::default()
         .version("1.2.0")
         .root(root)
-        .hostname(config.process.hostname.clone())
         .mounts(mounts::mounts(config, host)?)
         .process(process::process(config, host)?)
         .linux(security::restrict(linux, config)?.build()?)
-        .build()?)
+        .build()?;
+    let hostname = &config.process.hostname;
+    let own = config.process.namespaces.uts == Namespace::Private;
+    spec.set_hostname((own && !hostname.is_empty()).then(|| hostname.clone()));
+    if !config.annotations.is_empty() {
+        spec.set_annotations(Some(config.annotations.clone().into_iter().collect()));
+    }
+    Ok(spec)
 }

@@ -6,63 +6,13 @@ use oci_spec::runtime::Mount;
 use oci_spec::runtime::MountBuilder;
 
 use crate::container::config::Config;
+use crate::container::config::namespaces::Namespace;
+use crate::container::config::namespaces::Shm;
 use crate::container::config::process::Network;
 use crate::container::spec::Host;
 
 pub fn mounts(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
-    let shm_size = format!("size={}", config.files.shm_size);
-    let mut proc = vec!["nosuid", "noexec", "nodev"];
-    proc.extend(config.security.proc_options.iter().map(String::as_str));
-    // What is the kernel's own to set is left to whoever has the privilege for it.
-    let kernel = if config.security.privileged {
-        "rw"
-    } else {
-        "ro"
-    };
-    let mut mounts = vec![
-        mount("proc", "proc", "/proc", &proc)?,
-        mount(
-            "tmpfs",
-            "tmpfs",
-            "/dev",
-            &["nosuid", "strictatime", "mode=755", "size=65536k"],
-        )?,
-        terminals(host)?,
-        mount(
-            "mqueue",
-            "mqueue",
-            "/dev/mqueue",
-            &["nosuid", "noexec", "nodev"],
-        )?,
-        mount(
-            "tmpfs",
-            "shm",
-            "/dev/shm",
-            &["nosuid", "noexec", "nodev", "mode=1777", &shm_size],
-        )?,
-        // Linux: sysfs shows a network namespace, and only its owner may mount it.
-        match config.process.network {
-            Network::None => mount(
-                "sysfs",
-                "sysfs",
-                "/sys",
-                &["nosuid", "noexec", "nodev", kernel],
-            )?,
-            Network::Host => bind(
-                Path::new("/sys"),
-                Path::new("/sys"),
-                &["nosuid", "noexec", "nodev", kernel],
-            )?,
-        },
-    ];
-    if host.unified_cgroup && config.process.network == Network::None {
-        mounts.push(mount(
-            "cgroup2",
-            "cgroup",
-            "/sys/fs/cgroup",
-            &["nosuid", "noexec", "nodev", kernel],
-        )?);
-    }
+    let mut mounts = of_kernel(config, host)?;
     for (source, destination) in &host.files {
         // A volume of the user's at the same place wins.
         let taken = config
@@ -87,6 +37,70 @@ pub fn mounts(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
         )?);
     }
     Ok(mounts)
+}
+
+/// The file systems of the kernel: each shows a namespace, of this container or of who shares it.
+fn of_kernel(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
+    let usual = ["nosuid", "noexec", "nodev"];
+    let mut proc = usual.to_vec();
+    proc.extend(config.security.proc_options.iter().map(String::as_str));
+    // What is the kernel's own to set is left to whoever has the privilege for it.
+    let kernel = if config.security.privileged {
+        "rw"
+    } else {
+        "ro"
+    };
+    let kernel = ["nosuid", "noexec", "nodev", kernel];
+    let mut mounts = vec![
+        mount("proc", "proc", "/proc", &proc)?,
+        mount(
+            "tmpfs",
+            "tmpfs",
+            "/dev",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        )?,
+        terminals(host)?,
+    ];
+    // Linux: mqueue shows an IPC namespace, and only its owner may mount it.
+    if config.process.namespaces.ipc != Namespace::Host {
+        mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &usual)?);
+    } else if host.mqueue {
+        mounts.push(bind(
+            Path::new("/dev/mqueue"),
+            Path::new("/dev/mqueue"),
+            &usual,
+        )?);
+    }
+    mounts.extend(shm(config)?);
+    // Linux: sysfs shows a network namespace, and only its owner may mount it.
+    if config.process.network == Network::Host {
+        mounts.push(bind(Path::new("/sys"), Path::new("/sys"), &kernel)?);
+    } else {
+        mounts.push(mount("sysfs", "sysfs", "/sys", &kernel)?);
+        let cgroup = "/sys/fs/cgroup";
+        if config.process.namespaces.cgroup == Namespace::Host {
+            mounts.push(bind(Path::new(cgroup), Path::new(cgroup), &kernel)?);
+        } else if host.unified_cgroup {
+            mounts.push(mount("cgroup2", "cgroup", cgroup, &kernel)?);
+        }
+    }
+    Ok(mounts)
+}
+
+/// Shared memory goes with the IPC namespace.
+fn shm(config: &Config) -> anyhow::Result<Option<Mount>> {
+    let namespaces = &config.process.namespaces;
+    let place = "/dev/shm";
+    if namespaces.ipc == Namespace::Host {
+        let host = Path::new(place);
+        return bind(host, host, &["nosuid", "noexec", "nodev"]).map(Some);
+    }
+    if namespaces.ipc == Namespace::Private && namespaces.shm == Shm::None {
+        return Ok(None);
+    }
+    let size = format!("size={}", config.files.shm_size);
+    let options = ["nosuid", "noexec", "nodev", "mode=1777", &size];
+    mount("tmpfs", "shm", place, &options).map(Some)
 }
 
 fn terminals(host: &Host) -> anyhow::Result<Mount> {

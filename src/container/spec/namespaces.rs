@@ -1,29 +1,57 @@
-//! The namespaces of the specification.
+//! The namespaces of the specification, and the offsets of its clocks.
+
+use std::collections::HashMap;
 
 use oci_spec::runtime::LinuxNamespace;
 use oci_spec::runtime::LinuxNamespaceBuilder;
 use oci_spec::runtime::LinuxNamespaceType;
+use oci_spec::runtime::LinuxTimeOffset;
 
 use crate::container::config::Config;
 use crate::container::config::identity::Userns;
+use crate::container::config::namespaces::Namespace;
 use crate::container::config::process::Network;
+use crate::container::spec::Host;
 
-pub fn namespaces(config: &Config) -> anyhow::Result<Vec<LinuxNamespace>> {
-    let mut kinds = vec![
-        LinuxNamespaceType::Pid,
-        LinuxNamespaceType::Mount,
-        LinuxNamespaceType::Ipc,
-        LinuxNamespaceType::Uts,
-        LinuxNamespaceType::Cgroup,
+pub fn namespaces(config: &Config, host: &Host) -> anyhow::Result<Vec<LinuxNamespace>> {
+    let asked = &config.process.namespaces;
+    let private = |namespace: &Namespace| *namespace == Namespace::Private;
+    let kinds = [
+        // Whose it is says the bundle.
+        (
+            LinuxNamespaceType::User,
+            config.identity.userns != Userns::Host,
+        ),
+        (LinuxNamespaceType::Mount, true),
+        (LinuxNamespaceType::Pid, private(&asked.pid)),
+        (LinuxNamespaceType::Ipc, private(&asked.ipc)),
+        (LinuxNamespaceType::Uts, private(&asked.uts)),
+        (LinuxNamespaceType::Cgroup, private(&asked.cgroup)),
+        (LinuxNamespaceType::Time, private(&asked.time)),
+        (
+            LinuxNamespaceType::Network,
+            config.process.network == Network::None,
+        ),
     ];
-    if config.identity.userns != Userns::Host {
-        kinds.insert(0, LinuxNamespaceType::User);
-    }
-    if config.process.network == Network::None {
-        kinds.push(LinuxNamespaceType::Network);
-    }
     let made = kinds
         .into_iter()
-        .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build());
-    Ok(made.collect::<Result<_, _>>()?)
+        .filter(|(_, made)| *made)
+        .map(|(kind, _)| LinuxNamespaceBuilder::default().typ(kind).build());
+    let joined = host.joined.iter().map(|(kind, path)| {
+        LinuxNamespaceBuilder::default()
+            .typ(*kind)
+            .path(path.clone())
+            .build()
+    });
+    Ok(made.chain(joined).collect::<Result<_, _>>()?)
+}
+
+pub fn time_offsets(config: &Config) -> HashMap<String, LinuxTimeOffset> {
+    let offsets = config.process.namespaces.time_offsets.iter().map(|asked| {
+        let mut offset = LinuxTimeOffset::default();
+        offset.set_secs(Some(asked.seconds));
+        offset.set_nanosecs(Some(asked.nanos));
+        (asked.clock.clone(), offset)
+    });
+    offsets.collect()
 }

@@ -3,10 +3,17 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::BoxBuilder;
+use oci_spec::runtime::LinuxBuilder;
+use oci_spec::runtime::LinuxIntelRdtBuilder;
+use oci_spec::runtime::LinuxPersonality;
+use oci_spec::runtime::LinuxPersonalityDomain;
+use oci_spec::runtime::PosixRlimitBuilder;
+use oci_spec::runtime::PosixRlimitType;
 use oci_spec::runtime::Process;
 use oci_spec::runtime::ProcessBuilder;
 
 use crate::container::config::Config;
+use crate::container::config::process::Personality;
 use crate::container::spec::Host;
 use crate::container::spec::security;
 
@@ -38,16 +45,48 @@ pub fn process(config: &Config, host: &Host) -> anyhow::Result<Process> {
         process = process.console_size(size);
     }
     let mut process = process.build()?;
-    process.set_rlimits(None);
+    let limits = asked.limits.ulimits.iter().map(|limit| {
+        PosixRlimitBuilder::default()
+            .typ(limit.name.parse::<PosixRlimitType>()?)
+            .soft(limit.soft)
+            .hard(limit.hard)
+            .build()
+            .map_err(anyhow::Error::from)
+    });
+    let limits: Vec<_> = limits.collect::<anyhow::Result<_>>()?;
+    process.set_rlimits((!limits.is_empty()).then_some(limits));
+    process.set_oom_score_adj(asked.limits.oom_score_adj);
     Ok(process)
+}
+
+/// What the kernel is told beside the process itself.
+pub fn limit(linux: LinuxBuilder, config: &Config) -> anyhow::Result<LinuxBuilder> {
+    let limits = &config.process.limits;
+    let mut linux = linux;
+    if let Some(personality) = limits.personality {
+        let mut domain = LinuxPersonality::default();
+        domain.set_domain(match personality {
+            Personality::Linux => LinuxPersonalityDomain::PerLinux,
+            Personality::Linux32 => LinuxPersonalityDomain::PerLinux32,
+        });
+        linux = linux.personality(domain);
+    }
+    if let Some(class) = &limits.rdt_class {
+        let rdt = LinuxIntelRdtBuilder::default()
+            .clos_id(class.clone())
+            .build()?;
+        linux = linux.intel_rdt(rdt);
+    }
+    Ok(linux)
 }
 
 /// The image's and the user's variables, with what a container has in any case.
 fn environment(config: &Config) -> Vec<String> {
     let mut env = config.process.env.clone();
+    let unset = &config.process.unset_env;
     let mut add = |name: &str, value: &str| {
         let prefix = format!("{name}=");
-        if !env.iter().any(|variable| variable.starts_with(&prefix)) {
+        if !unset.contains(name) && !env.iter().any(|variable| variable.starts_with(&prefix)) {
             env.push(format!("{prefix}{value}"));
         }
     };
@@ -55,7 +94,9 @@ fn environment(config: &Config) -> Vec<String> {
         "PATH",
         "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     );
-    add("HOSTNAME", &config.process.hostname);
+    if !config.process.hostname.is_empty() {
+        add("HOSTNAME", &config.process.hostname);
+    }
     add("container", "rbox");
     if config.process.terminal {
         add("TERM", "xterm");

@@ -29,6 +29,7 @@ pub struct Request {
     pub image: String,
     pub name: Option<String>,
     pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     pub remove: bool,
     pub identity: identity::Wish,
     pub process: process::Wish,
@@ -75,7 +76,7 @@ fn config(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Co
     let lower = image::layers::lowerdirs(&engine.dirs, image, &tag)?;
     let id = name::random_id()?;
     let from_image = image.config.untrusted();
-    let process = process::decide(request.process, from_image, &id, &request.image)?;
+    let process = process::decide(engine, request.process, from_image, &id, &request.image)?;
     let mut labels = from_image.labels.clone();
     labels.extend(request.labels);
     Ok(Config {
@@ -85,6 +86,7 @@ fn config(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Co
         lower,
         ids: tag,
         labels,
+        annotations: request.annotations,
         remove: request.remove,
         identity: identity::decide(request.identity, from_image)?,
         files: files::decide(request.files)?,

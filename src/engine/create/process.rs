@@ -1,30 +1,70 @@
 //! What will be executed, in which surroundings.
 
+use std::path::Path;
+
 use crate::container::config::Process;
+use crate::container::config::etc::Etc;
+use crate::container::config::etc::HostsBase;
+use crate::container::config::namespaces::Namespace;
+use crate::container::config::namespaces::Namespaces;
+use crate::container::config::namespaces::Shm;
+use crate::container::config::process::Limits;
 use crate::container::config::process::Network;
+use crate::container::config::process::PidFiles;
+use crate::container::config::process::Unset;
+use crate::container::record::Container;
+use crate::engine::Engine;
+use crate::engine::etc;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::image::config::ImageConfig;
+use crate::sys::limits;
 use crate::text::signal;
+use crate::text::variables;
 
-/// What the user asks for. Absent is what the image says.
+/// What the user asks for. Absent is what the image says; containers are called as the user calls them.
 #[derive(Clone, Debug)]
 pub struct Wish {
     pub command: Vec<String>,
     pub entrypoint: Option<Vec<String>>,
-    pub env: Vec<String>,
+    pub environment: Environment,
     pub workdir: Option<String>,
     pub hostname: Option<String>,
     pub network: Network,
+    pub namespaces: Namespaces,
+    pub etc: Etc,
     pub terminal: bool,
     pub interactive: bool,
+    pub init: bool,
     pub stop_signal: Option<i32>,
     pub stop_timeout: Option<u32>,
+    pub timeout: Option<u32>,
+    pub limits: Limits,
+    pub files: PidFiles,
+}
+
+/// Variables as `NAME=VALUE`, except where a name stands apart.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// Of the host; the image's win over them.
+    pub base: Vec<String>,
+    /// Name, and a value that refers to the image's variables.
+    pub merged: Vec<(String, String)>,
+    /// They win over all others.
+    pub own: Vec<String>,
+    pub unset: Vec<String>,
+    pub unset_all: bool,
 }
 
 /// `id` is the container's, `name` what the user calls the image.
-pub fn decide(wish: Wish, image: &ImageConfig, id: &str, name: &str) -> anyhow::Result<Process> {
+pub fn decide(
+    engine: &Engine,
+    wish: Wish,
+    image: &ImageConfig,
+    id: &str,
+    name: &str,
+) -> anyhow::Result<Process> {
     let (entrypoint, command) = match wish.entrypoint {
         // An entrypoint of the user's makes the image's command meaningless.
         Some(entrypoint) => (entrypoint, wish.command),
@@ -43,41 +83,76 @@ pub fn decide(wish: Wish, image: &ImageConfig, id: &str, name: &str) -> anyhow::
         .stop_signal
         .or_else(|| signal::parse(&image.stop_signal).ok())
         .unwrap_or(libc::SIGTERM);
-    let hostname = wish.hostname.unwrap_or_else(|| match wish.network {
-        Network::None => id[..12].to_owned(),
-        Network::Host => rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
-    });
+    let network = find_network(engine, wish.network)?;
+    let namespaces = find_namespaces(engine, wish.namespaces)?;
+    let hostname = hostname(engine, wish.hostname, &namespaces.uts, &network, id)?;
+    check_etc(&wish.etc, &network)?;
+    check_limits(&wish.limits)?;
     let workdir = wish.workdir.unwrap_or_else(|| image.working_dir.clone());
     Ok(Process {
         entrypoint,
         command,
-        env: merge_env(&image.env, wish.env),
+        env: wish.environment.join(&image.env),
+        unset_env: if wish.environment.unset_all {
+            Unset::All
+        } else {
+            Unset::Names(wish.environment.unset)
+        },
         workdir: absolute(&workdir),
         hostname,
-        network: wish.network,
+        network,
+        namespaces,
+        etc: wish.etc,
         terminal: wish.terminal,
         interactive: wish.interactive,
+        init: wish.init,
         stop_signal,
         stop_timeout: wish.stop_timeout.unwrap_or(10),
+        timeout: wish.timeout,
+        limits: wish.limits,
+        files: wish.files,
     })
 }
 
-/// The image's variables, each replaced by the user's of the same name. An entry of the image
-/// without `=` is dropped: nothing is looked up on the host for it (CVE-2020-14370).
-fn merge_env(image: &[String], user: Vec<String>) -> Vec<String> {
-    let name = |variable: &str| variable.split('=').next().map(str::to_owned);
-    let mut env: Vec<String> = Vec::new();
-    let image = image.iter().filter(|variable| variable.contains('='));
-    for variable in image.cloned().chain(user) {
-        match env.iter_mut().find(|known| name(known) == name(&variable)) {
-            Some(known) => *known = variable,
-            None => env.push(variable),
+impl Environment {
+    /// With the image's variables, of which an entry without `=` is dropped: nothing is looked up on the
+    /// host for it (CVE-2020-14370).
+    fn join(&self, image: &[String]) -> Vec<String> {
+        let image = || image.iter().filter(|variable| variable.contains('='));
+        let merged = self.merged.iter().map(|(name, value)| {
+            let of_image = |wanted: &str| {
+                let found = image().find_map(|variable| {
+                    variable.split_once('=').filter(|(name, _)| *name == wanted)
+                });
+                found.map(|(_, value)| value.to_owned())
+            };
+            format!("{name}={}", variables::expand(value, of_image))
+        });
+        let unset = |variable: &&String| {
+            self.unset_all || self.unset.iter().any(|name| name == name_of(variable))
+        };
+        let others = self.base.iter().chain(image());
+        let mut env: Vec<String> = Vec::new();
+        for variable in others
+            .filter(|variable| !unset(variable))
+            .cloned()
+            .chain(merged)
+            .chain(self.own.iter().cloned())
+        {
+            match env
+                .iter_mut()
+                .find(|known| name_of(known) == name_of(&variable))
+            {
+                Some(known) => *known = variable,
+                None => env.push(variable),
+            }
         }
+        env
     }
-    env
+}
+
+fn name_of(variable: &str) -> &str {
+    variable.split('=').next().unwrap_or_default()
 }
 
 fn absolute(workdir: &str) -> String {
@@ -88,15 +163,204 @@ fn absolute(workdir: &str) -> String {
     }
 }
 
+/// Names of containers become ids, which stay.
+fn find(engine: &Engine, namespace: Namespace) -> anyhow::Result<Namespace> {
+    Ok(match namespace {
+        Namespace::Container(name) => {
+            Namespace::Container(Container::find(&engine.dirs, &name)?.config.id)
+        }
+        other => other,
+    })
+}
+
+fn find_network(engine: &Engine, network: Network) -> anyhow::Result<Network> {
+    Ok(match network {
+        Network::Container(name) => {
+            Network::Container(Container::find(&engine.dirs, &name)?.config.id)
+        }
+        other => other,
+    })
+}
+
+fn find_namespaces(engine: &Engine, wish: Namespaces) -> anyhow::Result<Namespaces> {
+    if let Namespace::Container(name) = &wish.ipc {
+        let other = Container::find(&engine.dirs, name)?
+            .config
+            .process
+            .namespaces;
+        if other.ipc == Namespace::Private && other.shm != Shm::Shareable {
+            let text = format!("the IPC namespace of container \"{name}\" is not shareable");
+            return Err(fail(Kind::Conflict, text).hint("create that with `--ipc shareable`"));
+        }
+    }
+    Ok(Namespaces {
+        pid: find(engine, wish.pid)?,
+        ipc: find(engine, wish.ipc)?,
+        uts: find(engine, wish.uts)?,
+        cgroup: find(engine, wish.cgroup)?,
+        time: find(engine, wish.time)?,
+        ..wish
+    })
+}
+
+/// Empty where it is not known.
+fn hostname(
+    engine: &Engine,
+    wish: Option<String>,
+    uts: &Namespace,
+    network: &Network,
+    id: &str,
+) -> anyhow::Result<String> {
+    if let (Some(name), true) = (&wish, *uts != Namespace::Private) {
+        let text = format!(
+            "--hostname=\"{name}\": the host name of --uts {} is not the container's to set",
+            uts.name()
+        );
+        return Err(fail(Kind::Usage, text));
+    }
+    if let Some(name) = wish {
+        return Ok(name);
+    }
+    Ok(match (uts, network) {
+        (Namespace::Container(other), _) => {
+            Container::find(&engine.dirs, other)?
+                .config
+                .process
+                .hostname
+        }
+        (Namespace::Path(_), _) => String::new(),
+        (Namespace::Host, _) | (_, Network::Host) => rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        _ => id[..12].to_owned(),
+    })
+}
+
+fn check_etc(wish: &Etc, network: &Network) -> anyhow::Result<()> {
+    let resolver = &wish.resolver;
+    let given = [
+        ("--add-host", !wish.added_hosts.is_empty()),
+        ("--hosts-file", wish.hosts_base != HostsBase::Default),
+        ("--dns", resolver.servers.is_some() || resolver.untouched),
+        ("--dns-search", resolver.search.is_some()),
+        ("--dns-option", resolver.options.is_some()),
+    ];
+    if let (Network::Container(_), Some((flag, _))) =
+        (network, given.iter().find(|(_, given)| *given))
+    {
+        let text = format!(
+            "flag {flag} cannot be used with --network {}: the files are those of that container",
+            network.name()
+        );
+        return Err(fail(Kind::Usage, text));
+    }
+    let to_host = wish.added_hosts.iter().find(|host| host.address.is_none());
+    if let (Network::None | Network::Path(_), Some(host)) = (network, to_host) {
+        let text = format!(
+            "--add-host=\"{}:host-gateway\": with --network {} no address leads to the host",
+            host.names.join(";"),
+            network.name()
+        );
+        return Err(fail(Kind::Usage, text));
+    }
+    if let HostsBase::File(path) = &wish.hosts_base {
+        std::fs::File::open(path).map_err(|err| {
+            fail(
+                Kind::Usage,
+                format!("--hosts-file=\"{}\": {err}", path.display()),
+            )
+        })?;
+    }
+    if let Some(zone) = &wish.time_zone {
+        etc::time_zone(zone)?;
+    }
+    Ok(())
+}
+
+fn check_limits(wish: &Limits) -> anyhow::Result<()> {
+    for limit in &wish.ulimits {
+        let host = limits::hard(&limit.name)?;
+        if limit.hard > host && !limits::may_have(&limit.name, limit.hard) {
+            let name = limit
+                .name
+                .trim_start_matches("RLIMIT_")
+                .to_ascii_lowercase();
+            let asked = match limit.hard {
+                u64::MAX => "unlimited".into(),
+                hard => hard.to_string(),
+            };
+            let text =
+                format!("cannot raise ulimit {name} to {asked}: the host's hard limit is {host}");
+            return Err(fail(Kind::Unsupported, text));
+        }
+    }
+    if let Some(score) = wish.oom_score_adj
+        && !limits::may_have_oom_score(score)
+    {
+        let text = format!(
+            "cannot set the OOM score to {score}: only root may go below that of this process, {}",
+            limits::oom_score()?
+        );
+        return Err(fail(Kind::Unsupported, text));
+    }
+    if let Some(class) = &wish.rdt_class {
+        let root = Path::new("/sys/fs/resctrl");
+        let tasks = root.join(class).join("tasks");
+        let why = if !root.join("tasks").exists() {
+            "this host has no resctrl file system at /sys/fs/resctrl".to_owned()
+        } else if let Err(err) = std::fs::File::options().write(true).open(&tasks) {
+            format!("{}: {err}", tasks.display())
+        } else {
+            return Ok(());
+        };
+        return Err(fail(
+            Kind::Unsupported,
+            format!("cannot use RDT class \"{class}\": {why}"),
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn environment(own: &[&str]) -> Environment {
+        Environment {
+            base: vec!["H=host".into(), "A=host".into()],
+            merged: vec![],
+            own: own.iter().map(|&variable| variable.into()).collect(),
+            unset: vec![],
+            unset_all: false,
+        }
+    }
+
     #[test]
     fn the_users_variables_win_and_the_images_never_reach_the_host() {
         let image = ["A=1", "SECRET", "B=2", "S*"].map(String::from);
-        let user = vec!["B=3".to_owned(), "C=4".to_owned(), "C=5".to_owned()];
-        assert_eq!(merge_env(&image, user), ["A=1", "B=3", "C=5"]);
+        let joined = environment(&["B=3", "C=4", "C=5"]).join(&image);
+        assert_eq!(joined, ["H=host", "A=1", "B=3", "C=5"]);
+    }
+
+    #[test]
+    fn values_are_merged_with_the_images_alone() {
+        let image = ["A=1", "B=2"].map(String::from);
+        let mut wish = environment(&["B=3"]);
+        wish.merged = [("A", "${A}:$H-$B"), ("N", "$NONE.")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
+        assert_eq!(wish.join(&image), ["H=host", "A=1:-2", "B=3", "N=."]);
+    }
+
+    #[test]
+    fn what_is_unset_was_the_images() {
+        let image = ["A=1", "B=2"].map(String::from);
+        let mut wish = environment(&["B=3"]);
+        wish.unset = vec!["A".into(), "B".into()];
+        assert_eq!(wish.join(&image), ["H=host", "B=3"]);
+        wish.unset_all = true;
+        assert_eq!(wish.join(&image), ["B=3"]);
     }
 
     #[test]
