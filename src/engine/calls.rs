@@ -39,11 +39,12 @@ pub fn handler(config: &Config, ids: &IdMaps) -> Option<Box<dyn Handler>> {
         return None;
     }
     let held = spec::security::bounding(&config.security);
+    let is_labelled = config.security.apparmor.is_some() || config.security.selinux.is_some();
     Some(Box::new(Emulation::new(Abilities {
         chown: held.contains(&Capability::Chown),
         set_user: held.contains(&Capability::Setuid),
         set_group: held.contains(&Capability::Setgid),
-        make_node: held.contains(&Capability::Mknod),
+        make_node: held.contains(&Capability::Mknod) && !is_labelled,
     })))
 }
 

@@ -36,6 +36,8 @@ pub enum Answer {
     Continue,
     Return(i64),
     Errno(Errno),
+    /// Another process that has the listener gives it.
+    Later,
 }
 
 /// A listener on which one process at a time waits.
@@ -96,6 +98,7 @@ impl<'a> Listener<'a> {
             Answer::Continue => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE),
             Answer::Return(value) => (value, 0, 0),
             Answer::Errno(errno) => (0, -errno.raw_os_error(), 0),
+            Answer::Later => return Ok(()),
         };
         let response = libc::seccomp_notif_resp {
             id,

@@ -5,6 +5,7 @@ mod support;
 mod attacks;
 mod complete;
 mod crash;
+mod emulation;
 mod errors;
 mod exec;
 mod fulldisk;

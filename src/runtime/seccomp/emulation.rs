@@ -38,10 +38,12 @@ pub enum Call {
     /// The argument that is the mode; `MakeNode(2)` has a directory before its path.
     MakeNode(usize),
     KeepCapabilities,
+    /// landlock_restrict_self(2)
+    Confine,
     Exit,
 }
 
-const CALLS: [(&str, Call); 24] = [
+const CALLS: [(&str, Call); 25] = [
     ("chown", Call::Chown(1)),
     ("lchown", Call::Chown(1)),
     ("fchown", Call::Chown(1)),
@@ -65,6 +67,7 @@ const CALLS: [(&str, Call); 24] = [
     ("mknod", Call::MakeNode(1)),
     ("mknodat", Call::MakeNode(2)),
     ("prctl", Call::KeepCapabilities),
+    ("landlock_restrict_self", Call::Confine),
     ("exit_group", Call::Exit),
 ];
 

@@ -8,14 +8,14 @@
 //!   kernel knows nothing of it: such a process may do all that the container's root may.
 //! * chown: nothing, where the container's root may do it; the owner on disk stays the one there is. To the owner that
 //!   a file has in any case the kernel changes it itself, and finds its errors.
-//! * mknod of a device: nothing. The caller could be confined further than we are (Landlock), so that a file which we
-//!   made in its place might be one that it may not make.
+//! * mknod of a device: an empty regular file (`node`).
 //!
 //! A capability that was taken from the container is missing here too. Nothing is ever granted: each answer is a value
 //! told to the process that asked. What a program learns in other ways shows the truth: stat(2), /proc/PID/status,
 //! credentials of sockets. A set-user-ID program gets no other user.
 
 mod ids;
+mod node;
 mod tree;
 
 use std::fs::File;
@@ -31,6 +31,8 @@ use crate::runtime::seccomp::emulation::Of;
 use crate::supervisor::emulation::ids::Credentials;
 use crate::supervisor::emulation::ids::Ids;
 use crate::supervisor::emulation::ids::KEEP;
+use crate::supervisor::emulation::node::Nodes;
+use crate::supervisor::emulation::node::Request;
 use crate::supervisor::emulation::tree::Tree;
 use crate::sys::notify::Answer;
 use crate::sys::notify::Listener;
@@ -55,6 +57,7 @@ pub struct Emulation {
     abilities: Abilities,
     meanings: Meanings,
     tree: Tree,
+    nodes: Nodes,
 }
 
 /// One call, and what is needed to answer it.
@@ -110,9 +113,16 @@ impl Handler for Emulation {
         let Some((meaning, narrow)) = self.meanings.of(call.arch, call.number) else {
             return Answer::Continue;
         };
-        if meaning == Call::Exit {
-            self.tree.end(call.tid);
-            return Answer::Continue;
+        match meaning {
+            Call::Exit => {
+                self.tree.end(call.tid);
+                return Answer::Continue;
+            }
+            Call::Confine => {
+                self.abilities.make_node = false;
+                return Answer::Continue;
+            }
+            _ => {}
         }
         let asked = Asked {
             notification: call,
@@ -122,7 +132,7 @@ impl Handler for Emulation {
         };
         let answer = match meaning {
             Call::Chown(first) => self.chown(&asked, first),
-            Call::MakeNode(mode) => Ok(self.make_node(&asked, mode)),
+            Call::MakeNode(mode) => self.make_node(&asked, mode),
             Call::GetReal(of) => Ok(get(&asked, ids_of(&asked.credentials, of).real)),
             Call::GetEffective(of) => Ok(get(&asked, ids_of(&asked.credentials, of).effective)),
             Call::GetRealEffectiveSaved(of) => get_all(&asked, of),
@@ -137,9 +147,14 @@ impl Handler for Emulation {
                 let new = asked.credentials.keep_capabilities(keep);
                 self.change(&asked, new).map(|()| Answer::Continue)
             }
-            Call::Exit => Ok(Answer::Continue),
+            Call::Exit | Call::Confine => Ok(Answer::Continue),
         };
         answer.unwrap_or_else(Answer::Errno)
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        self.nodes.end();
+        Ok(())
     }
 }
 
@@ -149,6 +164,7 @@ impl Emulation {
             abilities,
             meanings: Meanings::new(),
             tree: Tree::default(),
+            nodes: Nodes::default(),
         }
     }
 
@@ -239,14 +255,23 @@ impl Emulation {
         Err(Errno::PERM)
     }
 
-    fn make_node(&self, asked: &Asked<'_>, mode_at: usize) -> Answer {
+    fn make_node(&mut self, asked: &Asked<'_>, mode_at: usize) -> Result<Answer, Errno> {
         let device = asked.id(mode_at + 1);
         let able = self.abilities.make_node && asked.credentials.may_change_files();
         if device == 0 || !able {
             // Linux: a whiteout, which needs no capability, or EPERM.
-            return Answer::Continue;
+            return Ok(Answer::Continue);
         }
-        Answer::Return(0)
+        let args = &asked.notification.args;
+        #[expect(clippy::cast_possible_truncation, reason = "the kernel takes an int")]
+        let directory = (mode_at == 2).then_some(args[0] as i32);
+        self.nodes.make(&Request {
+            call: asked.notification,
+            listener: asked.listener,
+            directory: directory.filter(|number| *number != libc::AT_FDCWD),
+            path: args[mode_at - 1],
+            mode: asked.id(mode_at),
+        })
     }
 }
 

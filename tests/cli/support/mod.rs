@@ -8,6 +8,7 @@ pub mod hostile;
 pub mod images;
 pub mod leaks;
 pub mod liar;
+pub mod packages;
 pub mod place;
 pub mod processes;
 pub mod rbox;
