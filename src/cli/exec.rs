@@ -70,7 +70,7 @@ pub struct Args {
     tty: bool,
 
     /// Run as this user: name or uid, and :group
-    #[arg(short, long, value_name = "USER[:GROUP]")]
+    #[arg(short, long, value_name = "USER[:GROUP]", value_parser = flags::checked_user)]
     user: Option<String>,
 
     /// Set the working directory

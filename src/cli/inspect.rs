@@ -5,6 +5,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::output;
+use crate::container::config::Config;
 use crate::container::config::Security;
 use crate::container::config::security::Seccomp;
 use crate::container::record::Container;
@@ -15,6 +16,7 @@ use crate::error;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::sys::idmap::IdRange;
 use crate::text::signal;
 use crate::text::template::Template;
 use crate::text::time;
@@ -172,6 +174,9 @@ fn describe(container: &Container) -> anyhow::Result<Value> {
         "HostConfig": {
             "AutoRemove": config.remove,
             "NetworkMode": config.process.network.name(),
+            "UsernsMode": config.identity.userns.name(),
+            "GroupAdd": groups(config),
+            "IDMappings": id_mappings(config),
             "ReadonlyRootfs": config.files.read_only,
             "Privileged": security.privileged,
             "CapAdd": security.capabilities.add.names(),
@@ -226,6 +231,28 @@ fn security_options(security: &Security) -> Vec<String> {
         options.push(format!("proc-opts={}", security.proc_options.join(",")));
     }
     options
+}
+
+fn groups(config: &Config) -> Vec<String> {
+    let identity = &config.identity;
+    if identity.keep_groups {
+        return vec!["keep-groups".into()];
+    }
+    identity.groups.clone()
+}
+
+/// As Podman has them: `CONTAINER:HOST:COUNT`; for ids of its own only.
+fn id_mappings(config: &Config) -> Value {
+    let lines = |ranges: &[IdRange]| -> Vec<String> {
+        let ranges = ranges.iter();
+        ranges
+            .map(|range| format!("{}:{}:{}", range.inside, range.outside, range.count))
+            .collect()
+    };
+    config.identity.userns.maps().map_or(
+        Value::Null,
+        |maps| json!({ "UidMap": lines(&maps.uids), "GidMap": lines(&maps.gids) }),
+    )
 }
 
 fn go_time(moment: Timestamp) -> String {

@@ -106,7 +106,11 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         Verb::GenerateDocs(args) => docs::run(&args, Cli::command()).map(|()| 0),
         Verb::Hello(args) => hello::run(&args),
         Verb::Version(args) => version::run(&args, &mut output::Stdout).map(|()| 0),
-        verb => dispatch(&Engine::open()?, verb),
+        verb => {
+            let mut engine = Engine::open()?;
+            engine.note = output::print_note;
+            dispatch(&engine, verb)
+        }
     }
 }
 

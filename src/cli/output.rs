@@ -61,6 +61,13 @@ pub fn print_hint(hint: &str) {
     eprintln!("Hint: {hint}");
 }
 
+/// For a person who waits, and not among the errors of a script.
+pub fn print_note(text: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("Note: {}", escape::line(text));
+    }
+}
+
 /// Something that went wrong and was passed over.
 pub fn print_warning(text: &str) {
     eprintln!("Warning: {text}");

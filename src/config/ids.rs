@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::Context;
 use rustix::thread::CapabilitySet;
 
+use crate::sys::idmap;
 use crate::sys::idmap::IdMaps;
 use crate::sys::idmap::IdRange;
 use crate::sys::idmap::Writer;
@@ -72,18 +73,11 @@ fn identity() -> anyhow::Result<IdMaps> {
 
 /// Every id that a namespace with this map has, mapped to itself.
 fn identity_of(map: &str) -> Vec<IdRange> {
-    map.lines()
-        .filter_map(|line| {
-            let mut fields = line.split_whitespace().map(str::parse::<u32>);
-            let inside = fields.next()?.ok()?;
-            let count = fields.nth(1)?.ok()?;
-            Some(IdRange {
-                inside,
-                outside: inside,
-                count,
-            })
-        })
-        .collect()
+    let mut map = idmap::parse(map);
+    for range in &mut map {
+        range.outside = range.inside;
+    }
+    map
 }
 
 fn has_several(ranges: &[IdRange]) -> bool {
@@ -206,6 +200,69 @@ pub fn user_name(uid: u32) -> Option<String> {
     })
 }
 
+/// A user of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub full_name: String,
+    pub home: String,
+}
+
+/// The user of this name or number: from /etc/passwd, else from `getent`.
+pub fn account(who: &str) -> Option<Account> {
+    account_in(&host_file("passwd", who), who)
+}
+
+/// The name of a group.
+pub fn group_name(gid: u32) -> Option<String> {
+    let text = host_file("group", &gid.to_string());
+    text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let found = fields.get(2)?.parse() == Ok(gid);
+        found.then(|| fields[0].to_owned())
+    })
+}
+
+/// A file of /etc, and what `getent` has to add to it about one key.
+fn host_file(database: &str, key: &str) -> String {
+    let mut text = std::fs::read_to_string(format!("/etc/{database}")).unwrap_or_default();
+    let is_there = text
+        .lines()
+        .any(|line| line.split(':').take(3).any(|field| field == key));
+    // A key that looks like an option is one for getent.
+    if !is_there
+        && !key.starts_with('-')
+        && let Ok(output) = Command::new("getent").args([database, key]).output()
+    {
+        text.push('\n');
+        text.push_str(&String::from_utf8_lossy(&output.stdout));
+    }
+    text
+}
+
+fn account_in(passwd: &str, who: &str) -> Option<Account> {
+    let number: Option<u32> = who.parse().ok();
+    passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, uid, gid, gecos, home, ..] = fields.as_slice() else {
+            return None;
+        };
+        let uid: u32 = uid.parse().ok()?;
+        if *name != who && Some(uid) != number {
+            return None;
+        }
+        Some(Account {
+            name: (*name).to_owned(),
+            uid,
+            gid: gid.parse().ok()?,
+            full_name: gecos.split(',').next().unwrap_or_default().to_owned(),
+            home: (*home).to_owned(),
+        })
+    })
+}
+
 fn name_in(passwd: &str, uid: u32) -> Option<String> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -260,6 +317,23 @@ mod tests {
                 }
             ]
         );
+    }
+
+    #[test]
+    fn accounts_are_found_by_name_and_by_number() {
+        let passwd = "ann:x:1000:100:Ann A.,room 7,,:/home/ann:/bin/sh\nshort:x:7\n";
+        let ann = Account {
+            name: "ann".into(),
+            uid: 1000,
+            gid: 100,
+            full_name: "Ann A.".into(),
+            home: "/home/ann".into(),
+        };
+        assert_eq!(account_in(passwd, "ann"), Some(ann.clone()));
+        assert_eq!(account_in(passwd, "1000"), Some(ann));
+        for who in ["short", "7", "bob", "", "100"] {
+            assert_eq!(account_in(passwd, who), None, "{who}");
+        }
     }
 
     #[test]

@@ -2,3 +2,5 @@
 
 pub mod hooks;
 pub mod ids;
+pub mod mapping;
+pub mod userns;

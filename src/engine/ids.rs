@@ -149,6 +149,14 @@ pub fn accounts(config: &Config) -> Option<Accounts> {
     })
 }
 
+/// Whether root of a container with these ids is, outside, the user.
+pub fn root_is_us(maps: &IdMaps) -> bool {
+    let root = maps.root();
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    idmap::outside(&maps.uids, root.uid) == Some(uid.as_raw())
+        && idmap::outside(&maps.gids, root.gid) == Some(gid.as_raw())
+}
+
 /// Makes directories in `parent` that belong to root of a container with these ids.
 pub fn make_dirs(
     parent: &Path,
@@ -156,11 +164,7 @@ pub fn make_dirs(
     default: &IdMaps,
     maps: &IdMaps,
 ) -> anyhow::Result<()> {
-    let root = maps.root();
-    let uid = idmap::outside(&maps.uids, root.uid).unwrap_or(u32::MAX);
-    let gid = idmap::outside(&maps.gids, root.gid).unwrap_or(u32::MAX);
-    let (us, our_group) = (rustix::process::geteuid(), rustix::process::getegid());
-    if (uid, gid) == (us.as_raw(), our_group.as_raw()) {
+    if root_is_us(maps) {
         for name in names {
             make_dir(&parent.join(name))?;
         }
@@ -169,6 +173,9 @@ pub fn make_dirs(
     if names.iter().all(|name| parent.join(name).exists()) {
         return Ok(());
     }
+    let root = maps.root();
+    let uid = idmap::outside(&maps.uids, root.uid).unwrap_or(u32::MAX);
+    let gid = idmap::outside(&maps.gids, root.gid).unwrap_or(u32::MAX);
     let owner = idmap::inside(&default.uids, uid).zip(idmap::inside(&default.gids, gid));
     let (uid, gid) = owner.ok_or_else(|| not_ours(uid, gid))?;
     let (uid, gid) = (uid.to_string(), gid.to_string());

@@ -27,6 +27,8 @@ use crate::store::dirs::Dirs;
 /// What every verb needs.
 pub struct Engine {
     pub dirs: Dirs,
+    /// Hears, in one line, of work that a person may have to wait for.
+    pub note: fn(&str),
     ids: OnceCell<Ids>,
 }
 
@@ -34,6 +36,7 @@ impl Engine {
     pub fn open() -> anyhow::Result<Engine> {
         Ok(Engine {
             dirs: Dirs::open()?,
+            note: |_| {},
             ids: OnceCell::new(),
         })
     }

@@ -195,6 +195,7 @@ fn fork_supervisor(
                 rootfs: &prepared.rootfs,
                 userns: &prepared.userns,
                 ids: &prepared.ids,
+                root_is_caller: ids::root_is_us(&prepared.ids),
                 user: Some(ids::wanted(&container.config.identity)),
                 accounts: prepared.accounts.as_ref(),
                 filters: &prepared.filters,

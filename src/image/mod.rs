@@ -25,6 +25,7 @@ pub mod progress;
 pub mod record;
 pub mod registry;
 pub mod remove;
+pub mod shifted;
 pub mod unpack;
 
 mod archive;

@@ -91,6 +91,8 @@ pub struct Bundle<'a> {
     pub userns: &'a Userns,
     /// The ids that are mapped in its user namespace.
     pub ids: &'a IdMaps,
+    /// Root of the container is, outside, who makes it.
+    pub root_is_caller: bool,
     /// It takes the place of `process.user`.
     pub user: Option<Wanted<'a>>,
     /// What is added to the passwd and group files of the container before its start.

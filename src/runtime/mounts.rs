@@ -197,8 +197,10 @@ fn source(mount: &Mount) -> &Path {
 
 /// Makes a mount as far as this can be done before the ids are mapped.
 ///
+/// `owned`: who makes it now is who root of the container will be, and may be its owner.
+///
 /// Must: run in a mount namespace of our own that still has the host's files.
-pub fn prepare(mount: &Mount) -> anyhow::Result<Made> {
+pub fn prepare(mount: &Mount, owned: bool) -> anyhow::Result<Made> {
     let options = Options::of(mount).with_context(|| cannot(mount))?;
     if is_bind(mount) {
         let from = source(mount);
@@ -208,7 +210,7 @@ pub fn prepare(mount: &Mount) -> anyhow::Result<Made> {
     if mount.typ().as_deref() == Some("overlay") {
         return open_layers(&options).with_context(|| cannot(mount));
     }
-    if options.needs_ids(mount) {
+    if !owned || options.needs_ids(mount) {
         return Ok(Made::Later);
     }
     make_file_system(mount, &options).map(Made::Mount)

@@ -109,10 +109,12 @@ pub fn prepare(bundle: &Bundle<'_>, idmapped: Vec<Option<OwnedFd>>) -> anyhow::R
         Rootfs::Overlay(overlay) | Rootfs::Copy(overlay) => Source::Layers(Opened::open(overlay)?),
         Rootfs::Directory(path) => Source::Directory(open_dir(path)?),
     };
+    // Linux: the root of a new file system belongs to who makes it.
+    let owned = bundle.root_is_caller;
     let mut idmapped = idmapped.into_iter();
     let mounts = mounts.iter().map(|mount| match idmapped.next().flatten() {
         Some(tree) => Ok(Made::Mount(tree)),
-        None => mounts::prepare(mount),
+        None => mounts::prepare(mount, owned),
     });
     let mounts = mounts.collect::<anyhow::Result<_>>()?;
     let devices = DEVICES.iter().map(|name| clone_device(name));

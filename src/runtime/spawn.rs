@@ -29,8 +29,6 @@ use crate::runtime::report;
 use crate::runtime::report::Received;
 use crate::runtime::rootfs;
 use crate::runtime::timens;
-use crate::sys::idmap;
-use crate::sys::idmap::IdMaps;
 use crate::sys::limits;
 use crate::sys::notify::Listener;
 use crate::sys::process;
@@ -302,7 +300,9 @@ fn map_and_wait(
             .ids
             .write(init.pid.as_raw_pid().cast_unsigned())
             .context("cannot map ids")?;
-        userns = is_ours(bundle.ids).then_some(made);
+        let root = bundle.ids.root();
+        let ours = bundle.root_is_caller && (root.uid, root.gid) == (0, 0);
+        userns = ours.then_some(made);
     }
     socket::send(socket.as_fd(), b"m", None).ok();
     let mut arrived = Arrived::default();
@@ -331,12 +331,6 @@ fn map_and_wait(
             Received::End => bail!("its init died before the command was executed"),
         }
     }
-}
-
-fn is_ours(ids: &IdMaps) -> bool {
-    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    idmap::outside(&ids.uids, 0) == Some(uid.as_raw())
-        && idmap::outside(&ids.gids, 0) == Some(gid.as_raw())
 }
 
 fn open_userns(init: &Child) -> anyhow::Result<OwnedFd> {

@@ -146,6 +146,11 @@ impl Dirs {
         self.run.join("no-overlay")
     }
 
+    /// Held while a container is created that gets ids which no other has.
+    pub fn auto_ids_lock(&self) -> PathBuf {
+        self.data.join("auto-ids.lock")
+    }
+
     /// Exists once the user has been told that containers have one id only.
     pub fn told_single_id(&self) -> PathBuf {
         self.data.join("told-single-id")

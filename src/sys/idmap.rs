@@ -60,6 +60,19 @@ pub fn inside(ranges: &[IdRange], id: u32) -> Option<u32> {
     })
 }
 
+/// The lines of a map as procfs shows them.
+pub fn parse(text: &str) -> Vec<IdRange> {
+    let line = |line: &str| {
+        let mut fields = line.split_whitespace().map(str::parse);
+        Some(IdRange {
+            inside: fields.next()?.ok()?,
+            outside: fields.next()?.ok()?,
+            count: fields.next()?.ok()?,
+        })
+    };
+    text.lines().filter_map(line).collect()
+}
+
 /// The ids of a container: both maps, and how they get written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMaps {

@@ -4,13 +4,17 @@
 use std::fs::File;
 use std::io::Read;
 use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 
 use anyhow::Context;
 use anyhow::anyhow;
 use anyhow::bail;
 
+use crate::sys::idmap;
 use crate::sys::idmap::IdMaps;
+use crate::sys::idmap::IdRange;
 use crate::sys::idmap::Root;
 use crate::sys::process;
 use crate::sys::process::Side;
@@ -72,6 +76,39 @@ fn child(
     };
     let status = File::from(result).write_all(&bytes).map_or(1, |()| 0);
     process::exit_now(status)
+}
+
+/// The maps of a namespace, as seen from our own.
+///
+/// Must: be called by a single-threaded process.
+pub fn maps_of(userns: BorrowedFd<'_>) -> anyhow::Result<(Vec<IdRange>, Vec<IdRange>)> {
+    let (joined_rx, joined_tx) = pipe()?;
+    let (done_rx, done_tx) = pipe()?;
+    match process::fork()? {
+        Side::Child => {
+            drop((joined_rx, done_tx));
+            if process::setns(userns, libc::CLONE_NEWUSER).is_ok() {
+                File::from(joined_tx).write_all(&[1]).ok();
+            } else {
+                drop(joined_tx);
+            }
+            // Until the parent has read.
+            File::from(done_rx).read(&mut [0]).ok();
+            process::exit_now(0)
+        }
+        Side::Parent(child) => {
+            drop((joined_tx, done_rx));
+            let joined = File::from(joined_rx).read_exact(&mut [0]);
+            let pid = child.pid.as_raw_pid();
+            // Linux: the second column is of the user namespace of who opens the file.
+            let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+            let maps = (read("uid_map"), read("gid_map"));
+            drop(done_tx);
+            process::wait(child.pidfd.as_fd())?;
+            joined.context("it is no user namespace in which you may do anything")?;
+            Ok((idmap::parse(&maps.0?), idmap::parse(&maps.1?)))
+        }
+    }
 }
 
 /// Blocks until the parent has written the maps; an end of file says that it could not.

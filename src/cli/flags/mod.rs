@@ -23,6 +23,7 @@ use crate::error::WithHint;
 use crate::error::fail;
 
 pub use environment::OwnVariables;
+pub use identity::checked_user;
 pub use preserve::PreserveFlags;
 pub use process::workdir;
 

@@ -11,6 +11,8 @@ use oci_spec::runtime::PosixRlimitBuilder;
 use oci_spec::runtime::PosixRlimitType;
 use oci_spec::runtime::Process;
 use oci_spec::runtime::ProcessBuilder;
+use oci_spec::runtime::User;
+use oci_spec::runtime::UserBuilder;
 
 use crate::container::config::Config;
 use crate::container::config::process::Personality;
@@ -29,6 +31,7 @@ pub fn process(config: &Config, host: &Host) -> anyhow::Result<Process> {
         .args(asked.args())
         .env(environment(config))
         .cwd(PathBuf::from(workdir))
+        .user(user(config)?)
         .capabilities(security::capabilities(config)?)
         .no_new_privileges(config.security.no_new_privileges);
     if let Some(profile) = &config.security.apparmor {
@@ -78,6 +81,15 @@ pub fn limit(linux: LinuxBuilder, config: &Config) -> anyhow::Result<LinuxBuilde
         linux = linux.intel_rdt(rdt);
     }
     Ok(linux)
+}
+
+/// The user's name is looked up in the container.
+fn user(config: &Config) -> anyhow::Result<User> {
+    let user = UserBuilder::default().uid(0u32).gid(0u32);
+    Ok(match config.identity.umask {
+        Some(umask) => user.umask(umask).build()?,
+        None => user.build()?,
+    })
 }
 
 /// The image's and the user's variables, with what a container has in any case.

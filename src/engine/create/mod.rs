@@ -13,13 +13,16 @@ use anyhow::Context;
 use jiff::Timestamp;
 
 use crate::container::config::Config;
+use crate::container::config::Identity;
 use crate::container::name;
 use crate::container::record::Container;
 use crate::engine::Engine;
+use crate::engine::ids;
 use crate::engine::sweep;
 use crate::error::Kind;
 use crate::image;
 use crate::image::Image;
+use crate::image::shifted::Target;
 use crate::store::atomic::Durability;
 use crate::store::lock::Lock;
 
@@ -53,6 +56,7 @@ pub fn create(engine: &Engine, image: &Image, request: Request) -> anyhow::Resul
     };
     sweep::sweep(engine)?;
     let _references = Lock::shared(&dirs.lock_file())?;
+    let _ids = request.identity.lock(engine)?;
     let config = config(engine, image, request).context(cannot.clone())?;
     if let Some(name) = given_name {
         name::check(&name).context(cannot.clone())?;
@@ -70,10 +74,8 @@ pub fn create(engine: &Engine, image: &Image, request: Request) -> anyhow::Resul
 }
 
 fn config(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Config> {
-    let ids = engine.ids()?;
-    let tag = ids.maps.tag();
-    // Also says so where a layer has been unpacked for other ids.
-    let lower = image::layers::lowerdirs(&engine.dirs, image, &tag)?;
+    let identity = identity::decide(engine, image, request.identity)?;
+    let (tag, lower) = layers(engine, image, &identity)?;
     let id = name::random_id()?;
     let from_image = image.config.untrusted();
     let process = process::decide(engine, request.process, from_image, &id, &request.image)?;
@@ -88,7 +90,7 @@ fn config(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Co
         labels,
         annotations: request.annotations,
         remove: request.remove,
-        identity: identity::decide(request.identity, from_image)?,
+        identity,
         files: files::decide(request.files)?,
         security: security::decide(request.security, &process)?,
         process,
@@ -98,6 +100,29 @@ fn config(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Co
             .map_or(request.image, ToString::to_string),
         id,
     })
+}
+
+/// Where the layers are for the ids of a container, and the name of these ids.
+fn layers(
+    engine: &Engine,
+    image: &Image,
+    identity: &Identity,
+) -> anyhow::Result<(String, Vec<PathBuf>)> {
+    let default = &engine.ids()?.maps;
+    let maps = identity.userns.maps().unwrap_or(default);
+    let tag = ids::tag(default, maps);
+    // Each also says so where a layer has been unpacked for other ids.
+    let lower = if tag == default.tag() {
+        image::layers::lowerdirs(&engine.dirs, image, &tag)?
+    } else {
+        let target = Target {
+            default,
+            maps,
+            tag: &tag,
+        };
+        image::shifted::lowerdirs(&engine.dirs, image, &target, &engine.note)?
+    };
+    Ok((tag, lower))
 }
 
 /// The directories of a container's own file system.

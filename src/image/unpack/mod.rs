@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `extract IDS ALGORITHM` | the unfinished layer | stdin, a layer as it comes, into `diff/` |
 //! | `own IDS UID GID NAMES…` | the parent of what is made | makes directories of this owner |
+//! | `shift IDS NAME` | the layer | copies `diff/` for the ids that stdin names |
 //! | `remove IDS NAME` | the parent of what goes | removes NAME and all in it |
 //!
 //! Layers are hostile: what reads them here is confined (`confine`), works by descriptors only
@@ -37,6 +38,7 @@ mod confine;
 pub mod extract;
 mod filter;
 mod name;
+mod shift;
 pub mod stream;
 #[cfg(test)]
 mod tests;
@@ -85,6 +87,11 @@ fn work(args: &[OsString]) -> Result<String> {
         ["remove", ids, name] => {
             helper::enter(ids)?;
             remove::remove_here(name)?;
+            Ok("{}".to_owned())
+        }
+        ["shift", ids, name] => {
+            helper::enter(ids)?;
+            shift::run(name)?;
             Ok("{}".to_owned())
         }
         ["own", ids, uid, gid, names @ ..] => {

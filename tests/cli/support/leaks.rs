@@ -77,7 +77,8 @@ fn run_dir(run: &Path) -> String {
 }
 
 fn store(data: &Path, orphans_allowed: bool) -> String {
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 9] = [
+        "auto-ids.lock",
         "blobs",
         "containers",
         "images",
