@@ -25,7 +25,7 @@
 //! | 1 | `cli` | the command line, the terminal, what is printed |
 //! | 2 | `engine` | the verbs across images, containers and the runtime |
 //! | 3 | `supervisor` | the process beside one container |
-//! | 4 | `container`, `image`, `runtime` | their own state and kernel objects, not each other |
+//! | 4 | `container`, `image`, `volume`, `runtime` | their own state and kernel objects, not each other |
 //! | 5 | `store` | records, locks, blobs, directories |
 //! | 6 | `oci`, `config` | plain types; what this user and machine allow |
 //! | 7 | `sys` | the kernel, and all `unsafe` |
@@ -40,6 +40,7 @@
 //! DATA = $XDG_DATA_HOME/rbox   (root: /var/lib/rbox)
 //!   containers/ names/                  see container/mod.rs
 //!   images/ blobs/ layers/ tmp/         see image/mod.rs
+//!   volumes/                            see volume/mod.rs; made with the first volume
 //!   lock                                shared: references are being made; exclusive: collection
 //! RUN = $XDG_RUNTIME_DIR/rbox  (root: /run/rbox)
 //!   containers/<id>/                    gone after a reboot, which is the truth
@@ -69,6 +70,7 @@ mod store;
 mod supervisor;
 mod sys;
 mod text;
+mod volume;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

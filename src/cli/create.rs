@@ -23,7 +23,11 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
 /// The container that the flags describe, its image pulled where it is missing.
 pub fn create(engine: &Engine, flags: ContainerFlags) -> anyhow::Result<Container> {
     let (policy, registry) = (flags.pull, flags.registry.clone());
+    let has_image = !flags.is_of_directory();
     let request = flags.into_request()?;
+    if !has_image {
+        return engine::create::create(engine, None, request);
+    }
     let image = pull::for_container(engine, &request.image, policy, &registry)?;
-    engine::create::create(engine, &image, request)
+    engine::create::create(engine, Some(&image), request)
 }

@@ -8,6 +8,8 @@ use crate::cli::output;
 use crate::container::config::Config;
 use crate::container::config::Security;
 use crate::container::config::security::Seccomp;
+use crate::container::mounts::Mount;
+use crate::container::mounts::Source;
 use crate::container::record::Container;
 use crate::container::record::Status;
 use crate::container::spec;
@@ -16,10 +18,12 @@ use crate::error;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::store::dirs::Dirs;
 use crate::sys::idmap::IdRange;
 use crate::text::signal;
 use crate::text::template::Template;
 use crate::text::time;
+use crate::volume::Volume;
 
 /// Print all that is known of containers or images
 #[derive(Debug, clap::Args)]
@@ -73,7 +77,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
 fn look_up(engine: &Engine, name: &str, among: Among) -> anyhow::Result<Value> {
     if among != Among::Image {
         match Container::find(&engine.dirs, name) {
-            Ok(container) => return describe(&container),
+            Ok(container) => return describe(&engine.dirs, &container),
             Err(err) if error::kind(&err) != Some(Kind::NotFound) => return Err(err),
             Err(err) if among == Among::Container => return Err(err),
             Err(_) => {}
@@ -91,7 +95,7 @@ fn look_up(engine: &Engine, name: &str, among: Among) -> anyhow::Result<Value> {
 }
 
 /// The fields that clients of Docker and Podman read.
-fn describe(container: &Container) -> anyhow::Result<Value> {
+fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
     let config = &container.config;
     let security = &config.security;
     let status = container.status()?;
@@ -110,18 +114,9 @@ fn describe(container: &Container) -> anyhow::Result<Value> {
     let args = config.process.args();
     let mounts: Vec<Value> = config
         .files
-        .volumes
+        .mounts
         .iter()
-        .map(|volume| {
-            json!({
-                "Type": "bind",
-                "Source": volume.source,
-                "Destination": volume.destination,
-                "Mode": "",
-                "RW": !volume.read_only,
-                "Propagation": "rprivate",
-            })
-        })
+        .map(|mount| describe_mount(dirs, mount))
         .collect();
     Ok(json!({
         "Id": config.id,
@@ -253,6 +248,27 @@ fn id_mappings(config: &Config) -> Value {
         Value::Null,
         |maps| json!({ "UidMap": lines(&maps.uids), "GidMap": lines(&maps.gids) }),
     )
+}
+
+fn describe_mount(dirs: &Dirs, mount: &Mount) -> Value {
+    let options = &mount.options;
+    let mut value = json!({ "Type": mount.source.kind() });
+    match &mount.source {
+        Source::Bind { path } => value["Source"] = json!(path),
+        Source::Volume { name, .. } => {
+            value["Name"] = json!(name);
+            value["Source"] = json!(Volume::named(name).data(dirs));
+            value["Driver"] = json!("local");
+        }
+        Source::Image { reference, .. } => value["Source"] = json!(reference),
+        Source::Tmpfs | Source::Ramfs | Source::Devpts => value["Source"] = json!(""),
+    }
+    value["Destination"] = json!(mount.destination);
+    value["Mode"] = json!("");
+    value["Options"] = json!(options.data);
+    value["RW"] = json!(!options.read_only);
+    value["Propagation"] = json!(options.propagation.as_deref().unwrap_or("rprivate"));
+    value
 }
 
 fn go_time(moment: Timestamp) -> String {

@@ -27,6 +27,7 @@ mod start;
 mod stop;
 mod tag;
 mod version;
+mod volume;
 mod wait;
 
 use std::ffi::OsString;
@@ -87,6 +88,7 @@ enum Verb {
     Stop(stop::Args),
     Tag(tag::Args),
     Version(version::Version),
+    Volume(volume::Args),
     Wait(wait::Args),
 }
 
@@ -137,6 +139,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Start(args) => start::run(engine, args),
         Verb::Stop(args) => stop::run(engine, args),
         Verb::Tag(args) => tag::run(engine, args),
+        Verb::Volume(args) => volume::run(engine, args),
         Verb::Wait(args) => wait::run(engine, args),
     }
 }

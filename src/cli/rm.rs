@@ -14,6 +14,10 @@ pub struct Args {
     #[arg(short, long)]
     force: bool,
 
+    /// Remove their anonymous volumes too
+    #[arg(short, long)]
+    volumes: bool,
+
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -28,7 +32,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             Err(err) if args.force && error::kind(&err) == Some(Kind::NotFound) => return Ok(()),
             result => result?,
         };
-        remove::remove(engine, &container, args.force)?;
+        remove::remove(engine, &container, args.force, args.volumes)?;
         output::print_line(name)
     })
 }

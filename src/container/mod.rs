@@ -15,7 +15,9 @@
 
 pub mod config;
 pub mod log_file;
+pub mod mounts;
 pub mod name;
 pub mod record;
 pub mod spec;
+pub mod uses;
 mod words;

@@ -13,6 +13,7 @@ use crate::config::ids::Ids;
 use crate::container::config::Config;
 use crate::container::config::Identity;
 use crate::container::config::identity::Userns;
+use crate::container::mounts::Source;
 use crate::container::record::Container;
 use crate::container::record::Status;
 use crate::engine::connect::not_running;
@@ -124,8 +125,9 @@ pub fn accounts(config: &Config) -> Option<Accounts> {
     };
     // As Podman has it: the home of a user of the host is his own only where it is mounted.
     let home = |home: &str| {
-        let mounted = config.files.volumes.iter().any(|volume| {
-            volume.destination != Path::new("/") && Path::new(home).starts_with(&volume.destination)
+        let mounted = config.files.mounts.iter().any(|mount| {
+            matches!(mount.source, Source::Bind { .. })
+                && Path::new(home).starts_with(&mount.destination)
         });
         if mounted { home } else { workdir }.to_owned()
     };

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::Context;
 
+use crate::container::mounts::Source;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::remove;
@@ -38,7 +39,7 @@ pub fn remove(engine: &Engine, name: &str, force: bool) -> anyhow::Result<Remove
                 ))
                 .with_context(cannot);
         }
-        remove::remove(engine, &container, true).with_context(cannot)?;
+        remove::remove(engine, &container, true, false).with_context(cannot)?;
     }
     image::remove::remove(&engine.dirs, name, force, &|| layers_in_use(engine))
 }
@@ -67,6 +68,13 @@ fn layers_in_use(engine: &Engine) -> anyhow::Result<HashSet<Digest>> {
     }
     Ok(containers
         .into_iter()
-        .flat_map(|container| container.config.layers)
+        .flat_map(|container| {
+            let mounts = container.config.files.mounts.into_iter();
+            let mounted = mounts.flat_map(|mount| match mount.source {
+                Source::Image { layers, .. } => layers,
+                _ => vec![],
+            });
+            container.config.layers.into_iter().chain(mounted)
+        })
         .collect())
 }

@@ -5,8 +5,10 @@
 //! container (held from start to end, and while it is removed). No verb holds two run locks.
 
 mod calls;
+pub mod cdi;
 pub mod connect;
 pub mod create;
+pub mod devices;
 pub mod doctor;
 mod etc;
 pub mod exec;
@@ -14,10 +16,12 @@ pub mod ids;
 pub mod images;
 pub mod info;
 mod namespaces;
+pub mod places;
 pub mod remove;
 pub mod start;
 pub mod stop;
 pub mod sweep;
+pub mod volumes;
 
 use std::cell::OnceCell;
 

@@ -9,6 +9,7 @@ use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::stop;
 use crate::engine::sweep;
+use crate::engine::volumes;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -17,9 +18,15 @@ use crate::store::remove::remove_tree;
 /// Between two looks at a container that is neither running nor free.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Removes a container; one that runs only by force. First its name, then its files: killed in
+/// Removes a container; one that runs only by force. With `volumes`, or where it was made with
+/// `--rm`, its anonymous volumes go too. First its name, then its files: killed in
 /// between, the files belong to nobody and the next collection takes them.
-pub fn remove(engine: &Engine, container: &Container, force: bool) -> anyhow::Result<()> {
+pub fn remove(
+    engine: &Engine,
+    container: &Container,
+    force: bool,
+    volumes: bool,
+) -> anyhow::Result<()> {
     let cannot = || format!("cannot remove container \"{}\"", container.name);
     let lock = loop {
         if let Some(lock) = container.try_lock().with_context(cannot)? {
@@ -60,6 +67,9 @@ pub fn remove(engine: &Engine, container: &Container, force: bool) -> anyhow::Re
     // The data last: it is by them that a sweep finds what is left.
     remove_tree(&container.run).with_context(cannot)?;
     remove_tree(&container.data).with_context(cannot)?;
+    if volumes || container.config.remove {
+        volumes::remove_anonymous(engine, &container.config).with_context(cannot)?;
+    }
     drop(lock);
     Ok(())
 }

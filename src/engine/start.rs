@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context;
 use anyhow::bail;
 use oci_spec::runtime::Spec;
 
 use crate::config::hooks;
+use crate::container::mounts::Source;
 use crate::container::record;
 use crate::container::record::Container;
 use crate::container::record::RunLock;
@@ -17,12 +19,14 @@ use crate::container::spec;
 use crate::container::spec::Host;
 use crate::engine::Engine;
 use crate::engine::calls;
+use crate::engine::cdi;
 use crate::engine::connect::Connection;
 use crate::engine::create::overlay_dirs;
 use crate::engine::etc;
 use crate::engine::ids;
 use crate::engine::namespaces;
 use crate::engine::namespaces::Shared;
+use crate::engine::places;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -103,10 +107,16 @@ impl Prepared {
         let mut shared = namespaces::open(engine, config)?;
         let userns = shared.userns(config, ids::userns(&engine.dirs, config)?)?;
         let files = etc::write(engine, container)?;
+        let mut places = places::find(engine, container)?;
+        let edits = cdi::find(&config.files)?;
+        if let Some(edits) = &edits {
+            cdi::add_places(&mut places, edits)?;
+        }
         let host = Host {
             tty_group: idmap::outside(&ids.gids, 5).is_some(),
             unified_cgroup: is_cgroup2(Path::new("/sys/fs/cgroup")),
             files,
+            places,
             size: options.size,
             joined: shared.paths.clone(),
             mqueue: Path::new("/dev/mqueue").exists(),
@@ -114,6 +124,9 @@ impl Prepared {
         let mut spec = spec::of(&container.config, &host)?;
         if !container.config.security.hooks_dirs.is_empty() {
             add_hooks(&mut spec, container)?;
+        }
+        if let Some(edits) = &edits {
+            cdi::add_to_spec(&mut spec, edits)?;
         }
         let bytes = serde_json::to_vec(&spec)?;
         std::fs::write(container.spec_file(), bytes)
@@ -140,7 +153,11 @@ fn add_hooks(spec: &mut Spec, container: &Container) -> anyhow::Result<()> {
     let subject = hooks::Subject {
         annotations: spec.annotations().as_ref().unwrap_or(&none),
         command: args.first().map_or("", String::as_str),
-        has_bind_mounts: !config.files.volumes.is_empty(),
+        has_bind_mounts: config
+            .files
+            .mounts
+            .iter()
+            .any(|mount| matches!(mount.source, Source::Bind { .. })),
     };
     let found = hooks::select(&config.security.hooks_dirs, &subject)?;
     spec.set_hooks(found);
@@ -158,9 +175,14 @@ fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::Resul
     }
     let [upper, work, merged] = overlay_dirs(&container.data);
     ids::make_dirs(&container.data, &["upper", "work", "merged"], default, ids)?;
+    let (base, lower) = match &container.config.files.rootfs {
+        Some(rootfs) if !rootfs.overlay => return Ok(Rootfs::Directory(rootfs.path.clone())),
+        Some(rootfs) => (PathBuf::from("/"), vec![rootfs.path.clone()]),
+        None => (engine.dirs.data.clone(), container.config.lower.clone()),
+    };
     let overlay = Overlay {
-        base: engine.dirs.data.clone(),
-        lower: container.config.lower.clone(),
+        base,
+        lower,
         upper,
         work,
         merged,

@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 
+use crate::container::config::Config;
 use crate::container::record::Container;
 use crate::engine::Engine;
+use crate::engine::volumes;
 use crate::store::lock::Lock;
+use crate::store::record;
 use crate::store::remove::remove_tree;
 
 /// Removes directories of containers that do not exist. Does nothing, at the price of two directory
@@ -33,7 +36,14 @@ pub fn sweep(engine: &Engine) -> anyhow::Result<()> {
         if named.contains(&id) || Container::is_locked_at(&run)? {
             continue;
         }
+        let config: Option<Config> = record::load_if_present(&data.join("config.json"))
+            .ok()
+            .flatten();
         remove_tree(&data)?;
+        if let Some(config) = config.filter(|config| config.remove) {
+            // What is left is for `volume prune`.
+            volumes::remove_anonymous(engine, &config).ok();
+        }
         remove_tree(&run)?;
     }
     Ok(())

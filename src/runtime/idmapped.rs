@@ -12,8 +12,6 @@ use oci_spec::runtime::Spec;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
-use crate::error::Kind;
-use crate::error::fail;
 use crate::runtime::mounts;
 use crate::sys::idmap::IdMaps;
 use crate::sys::idmap::IdRange;
@@ -56,10 +54,9 @@ fn option(mount: &Mount) -> Option<&str> {
 
 fn make(mount: &Mount, map: &str, ids: &IdMaps) -> anyhow::Result<OwnedFd> {
     if ids.writer != Writer::Privileged {
-        return Err(fail(
-            Kind::Unsupported,
-            "option \"idmap\" needs root: the kernel lets only the owner of a file system map its ids",
-        ));
+        bail!(
+            "option \"idmap\" needs root: the kernel lets only the owner of a file system map its ids"
+        );
     }
     ensure!(
         mounts::is_bind(mount),

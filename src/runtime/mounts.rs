@@ -30,8 +30,6 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 
-use crate::error::Kind;
-use crate::error::fail;
 use crate::runtime::fill;
 use crate::runtime::fill::Owner;
 use crate::sys;
@@ -265,10 +263,7 @@ fn clone(from: BorrowedFd<'_>, options: &Options<'_>) -> anyhow::Result<OwnedFd>
         // Linux: mounts that came from a namespace of other privilege are locked together, and
         // cannot be cloned one without the other (mount_namespaces(7)).
         Err(err) if err.errno == Errno::INVAL && !options.recursive => {
-            return Err(fail(
-                Kind::Unsupported,
-                "there are mounts below it, and the kernel shows them with it or not at all",
-            ));
+            bail!("there are mounts below it, and the kernel shows them with it or not at all");
         }
         result => result?,
     };
@@ -450,12 +445,8 @@ fn open_subpath(whole: BorrowedFd<'_>, subpath: &Path) -> anyhow::Result<OwnedFd
 }
 
 fn make_overlay(parts: &[OwnedFd], options: &Options<'_>) -> anyhow::Result<OwnedFd> {
-    let whole = overlay(parts, options.attributes()).map_err(|err| {
-        fail(
-            Kind::Unsupported,
-            format!("this kernel or file system takes no overlay here: {err}"),
-        )
-    })?;
+    let whole = overlay(parts, options.attributes())
+        .context("this kernel or file system takes no overlay here")?;
     match options.subpath {
         None => Ok(whole),
         Some(subpath) => {

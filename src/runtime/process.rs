@@ -190,10 +190,12 @@ fn look_up(
     wanted: Option<Wanted<'_>>,
     root: BorrowedFd<'_>,
 ) -> anyhow::Result<User> {
-    if let Some(wanted) = wanted {
-        return user::find(root, wanted);
-    }
     let given = process.user();
+    if let Some(wanted) = wanted {
+        let mut user = user::find(root, wanted)?;
+        user.groups.extend(given.additional_gids().iter().flatten());
+        return Ok(user);
+    }
     let known = user::find(root, Wanted::of(&given.uid().to_string()))?;
     Ok(User {
         uid: given.uid(),

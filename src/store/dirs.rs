@@ -135,6 +135,11 @@ impl Dirs {
         self.data.join("layers")
     }
 
+    /// Made with the first volume.
+    pub fn volumes(&self) -> PathBuf {
+        self.data.join("volumes")
+    }
+
     /// Files that live as long as one command.
     pub fn tmp(&self) -> PathBuf {
         self.data.join("tmp")

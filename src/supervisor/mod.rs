@@ -26,6 +26,7 @@ use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -42,6 +43,7 @@ use crate::container::log_file::Stream;
 use crate::container::record::Container;
 use crate::container::record::RunLock;
 use crate::container::record::State;
+use crate::container::uses;
 use crate::error::Kind;
 use crate::error::Told;
 use crate::runtime;
@@ -72,6 +74,7 @@ use crate::sys::signal;
 use crate::sys::socket;
 use crate::sys::terminal;
 use crate::sys::userns;
+use crate::volume;
 
 /// What a supervisor is given.
 pub struct Order<'a> {
@@ -538,9 +541,13 @@ impl Supervisor<'_> {
         }
         let record = record_of(self.started, &exit, None);
         let recorded = record_end(self.dirs, self.container, &record, true);
-        if !self.container.config.remove {
+        let volumes = if self.container.config.remove {
+            // What is not taken away now is left for `volume prune`.
+            retire_volumes(self.dirs, self.container).unwrap_or_default()
+        } else {
             lock.release()?;
-        }
+            vec![]
+        };
         for client in &mut self.clients {
             client.tell(&Reply::Exit(exit));
         }
@@ -558,7 +565,7 @@ impl Supervisor<'_> {
             }
         }
         if self.container.config.remove {
-            remove_files(self.container, self.running.userns.as_ref());
+            remove_files(self.container, &volumes, self.running.userns.as_ref());
         }
         recorded
     }
@@ -606,6 +613,9 @@ fn record_end(
         container.remove_id_file();
         if !has_run {
             remove::remove_tree(&container.data)?;
+            for left in retire_volumes(dirs, container)? {
+                remove::remove_tree(&left)?;
+            }
             remove::remove_tree(&container.run)?;
         }
         return Ok(());
@@ -615,16 +625,34 @@ fn record_end(
 
 /// Deletes the files of a container whose name is free already. What fails here is collected by
 /// the next command that creates a container (`engine::sweep`).
-fn remove_files(container: &Container, userns: Option<&OwnedFd>) {
+fn remove_files(container: &Container, volumes: &[PathBuf], userns: Option<&OwnedFd>) {
     let remove = || -> anyhow::Result<()> {
-        match userns {
-            Some(userns) => remove_as_root_of(userns, &container.data)?,
-            // In a namespace of its own that has all ids of the user.
-            None => remove::remove_tree(&container.data)?,
+        for tree in std::iter::once(&container.data).chain(volumes) {
+            match userns {
+                Some(userns) => remove_as_root_of(userns, tree)?,
+                // In a namespace of its own that has all ids of the user.
+                None => remove::remove_tree(tree)?,
+            }
         }
         remove::remove_tree(&container.run)
     };
     remove().ok();
+}
+
+/// Takes the anonymous volumes of a container that is gone from where they are found; what is to be
+/// deleted of them.
+fn retire_volumes(dirs: &Dirs, container: &Container) -> anyhow::Result<Vec<PathBuf>> {
+    let names = uses::anonymous(&container.config);
+    if names.is_empty() {
+        return Ok(vec![]);
+    }
+    let _alone = volume::lock_for_removal(dirs)?;
+    let used = uses::volumes(dirs)?;
+    let mut left = Vec::new();
+    for name in names.iter().filter(|name| !used.contains_key(*name)) {
+        left.extend(volume::retire(dirs, name)?);
+    }
+    Ok(left)
 }
 
 /// Removes a tree as root of the container's user namespace, which is still there because we

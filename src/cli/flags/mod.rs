@@ -75,19 +75,25 @@ pub struct ContainerFlags {
 }
 
 impl ContainerFlags {
+    /// Whether the first word is a directory, not an image.
+    pub fn is_of_directory(&self) -> bool {
+        self.files.rootfs
+    }
+
     /// The request for a container.
     pub fn into_request(self) -> anyhow::Result<Request> {
         let mut words = self.image_and_command.into_iter();
         refuse_flag(words.as_slice())?;
+        let image = words.next().unwrap_or_default();
         Ok(Request {
-            image: words.next().unwrap_or_default(),
+            files: self.files.into_wish(&image)?,
+            image,
             name: self.name,
             labels: labels(self.label_file, self.label)?,
             annotations: annotations(self.annotation)?,
             remove: self.rm,
             identity: self.identity.into_wish()?,
             process: self.process.into_wish(words.collect())?,
-            files: self.files.into_wish()?,
             security: self.security.into_wish()?,
         })
     }

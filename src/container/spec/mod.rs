@@ -4,6 +4,7 @@ mod mounts;
 mod namespaces;
 mod process;
 pub mod security;
+pub mod user_mounts;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,8 @@ pub struct Host {
     pub unified_cgroup: bool,
     /// Files made for this start, and where the container sees them.
     pub files: Vec<(PathBuf, &'static str)>,
+    /// Where mounts come from.
+    pub places: user_mounts::Places,
     /// Rows and columns of the terminal that asks.
     pub size: Option<(u16, u16)>,
     /// Namespaces that are there already, and where.

@@ -1,4 +1,5 @@
-//! The mounts of the specification, in the order in which they are made.
+//! The mounts of the specification, in the order in which they are made: what lies higher in the tree
+//! first, so that nothing covers what is mounted below it.
 
 use std::path::Path;
 
@@ -10,32 +11,42 @@ use crate::container::config::namespaces::Namespace;
 use crate::container::config::namespaces::Shm;
 use crate::container::config::process::Network;
 use crate::container::spec::Host;
+use crate::container::spec::user_mounts;
 
 pub fn mounts(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
+    let own = user_mounts::mounts(config, &host.places)?;
+    // What the user has put in the place of something, or above it, is meant.
+    let covered = |place: &Path| {
+        own.iter()
+            .any(|mount| place.starts_with(mount.destination()))
+    };
     let mut mounts = of_kernel(config, host)?;
-    for (source, destination) in &host.files {
-        // A volume of the user's at the same place wins.
-        let taken = config
-            .files
-            .volumes
-            .iter()
-            .any(|volume| Path::new(destination).starts_with(&volume.destination));
-        if !taken {
-            mounts.push(bind(
-                source,
-                Path::new(destination),
-                &["nosuid", "noexec", "nodev"],
-            )?);
+    mounts.extend(engine_files(config, host)?);
+    if config.files.systemd {
+        mounts.extend(systemd_mounts(config)?);
+    }
+    if config.files.read_only && config.files.read_only_tmpfs {
+        for place in ["/run", "/tmp", "/var/tmp"] {
+            let there = mounts
+                .iter()
+                .any(|mount| mount.destination() == Path::new(place));
+            if !there {
+                let mode = if place == "/run" {
+                    "mode=755"
+                } else {
+                    "mode=1777"
+                };
+                mounts.push(mount(
+                    "tmpfs",
+                    place,
+                    &["nosuid", "nodev", "tmpcopyup", mode],
+                )?);
+            }
         }
     }
-    for volume in &config.files.volumes {
-        let mode = if volume.read_only { "ro" } else { "rw" };
-        mounts.push(bind(
-            &volume.source,
-            &volume.destination,
-            &["nosuid", "nodev", mode],
-        )?);
-    }
+    mounts.retain(|mount| !covered(mount.destination()));
+    mounts.extend(own);
+    mounts.sort_by_key(|mount| mount.destination().components().count());
     Ok(mounts)
 }
 
@@ -50,20 +61,28 @@ fn of_kernel(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
     } else {
         "ro"
     };
+    // systemd manages the groups below its own.
+    let groups = if config.files.systemd { "rw" } else { kernel };
+    let groups = ["nosuid", "noexec", "nodev", groups];
     let kernel = ["nosuid", "noexec", "nodev", kernel];
     let mut mounts = vec![
-        mount("proc", "proc", "/proc", &proc)?,
+        mount("proc", "/proc", &proc)?,
         mount(
             "tmpfs",
-            "tmpfs",
             "/dev",
-            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+            &[
+                "nosuid",
+                "strictatime",
+                "mode=755",
+                "size=65536k",
+                writable(config),
+            ],
         )?,
         terminals(host)?,
     ];
     // Linux: mqueue shows an IPC namespace, and only its owner may mount it.
     if config.process.namespaces.ipc != Namespace::Host {
-        mounts.push(mount("mqueue", "mqueue", "/dev/mqueue", &usual)?);
+        mounts.push(mount("mqueue", "/dev/mqueue", &usual)?);
     } else if host.mqueue {
         mounts.push(bind(
             Path::new("/dev/mqueue"),
@@ -76,12 +95,17 @@ fn of_kernel(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
     if config.process.network == Network::Host {
         mounts.push(bind(Path::new("/sys"), Path::new("/sys"), &kernel)?);
     } else {
-        mounts.push(mount("sysfs", "sysfs", "/sys", &kernel)?);
+        mounts.push(mount("sysfs", "/sys", &kernel)?);
         let cgroup = "/sys/fs/cgroup";
         if config.process.namespaces.cgroup == Namespace::Host {
             mounts.push(bind(Path::new(cgroup), Path::new(cgroup), &kernel)?);
         } else if host.unified_cgroup {
-            mounts.push(mount("cgroup2", "cgroup", cgroup, &kernel)?);
+            mounts.push(build(
+                "cgroup2",
+                Some(Path::new("cgroup")),
+                Path::new(cgroup),
+                words(&groups),
+            )?);
         }
     }
     Ok(mounts)
@@ -99,8 +123,16 @@ fn shm(config: &Config) -> anyhow::Result<Option<Mount>> {
         return Ok(None);
     }
     let size = format!("size={}", config.files.shm_size);
-    let options = ["nosuid", "noexec", "nodev", "mode=1777", &size];
-    mount("tmpfs", "shm", place, &options).map(Some)
+    let options = [
+        "nosuid",
+        "noexec",
+        "nodev",
+        "mode=1777",
+        &size,
+        writable(config),
+    ];
+    let source = Some(Path::new("shm"));
+    build("tmpfs", source, Path::new(place), words(&options)).map(Some)
 }
 
 fn terminals(host: &Host) -> anyhow::Result<Mount> {
@@ -115,33 +147,72 @@ fn terminals(host: &Host) -> anyhow::Result<Mount> {
     if host.tty_group {
         options.push("gid=5");
     }
-    mount("devpts", "devpts", "/dev/pts", &options)
+    mount("devpts", "/dev/pts", &options)
 }
 
-fn mount(kind: &str, source: &str, destination: &str, options: &[&str]) -> anyhow::Result<Mount> {
-    Ok(MountBuilder::default()
-        .typ(kind)
-        .source(source)
-        .destination(destination)
-        .options(
-            options
-                .iter()
-                .map(|option| (*option).to_owned())
-                .collect::<Vec<_>>(),
-        )
-        .build()?)
+/// With --read-only --read-only-tmpfs=false nothing at all can be written.
+fn writable(config: &Config) -> &'static str {
+    let closed = config.files.read_only && !config.files.read_only_tmpfs;
+    if closed { "ro" } else { "rw" }
+}
+
+fn engine_files(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
+    let options = ["nosuid", "noexec", "nodev"];
+    let mut mounts = Vec::new();
+    for (source, destination) in &host.files {
+        mounts.push(bind(source, Path::new(destination), &options)?);
+        for chroot in &config.files.chroot_dirs {
+            let inside = Path::new(destination);
+            let inside = inside.strip_prefix("/").unwrap_or(inside);
+            mounts.push(bind(source, &chroot.join(inside), &options)?);
+        }
+    }
+    Ok(mounts)
+}
+
+/// As podman has them.
+fn systemd_mounts(config: &Config) -> anyhow::Result<Vec<Mount>> {
+    let size = config.files.systemd_size.map(|size| format!("size={size}"));
+    let places = ["/run", "/run/lock", "/tmp", "/var/log/journal"];
+    let mounts = places.map(|place| {
+        let mut options = vec!["nosuid", "nodev"];
+        if place != "/run/lock" {
+            options.push("tmpcopyup");
+        }
+        if place == "/tmp" {
+            options.push("mode=1777");
+        }
+        options.extend(size.as_deref());
+        mount("tmpfs", place, &options)
+    });
+    mounts.into_iter().collect()
+}
+
+pub fn words(options: &[&str]) -> Vec<String> {
+    options.iter().map(|option| (*option).to_owned()).collect()
+}
+
+fn mount(kind: &str, destination: &str, options: &[&str]) -> anyhow::Result<Mount> {
+    build(kind, None, Path::new(destination), words(options))
 }
 
 fn bind(source: &Path, destination: &Path, options: &[&str]) -> anyhow::Result<Mount> {
-    let options = ["rbind", "rprivate"].iter().chain(options);
+    let mut all = words(&["rbind", "rprivate"]);
+    all.extend(words(options));
+    build("bind", Some(source), destination, all)
+}
+
+/// A mount; a file system without a source is called by its type.
+pub fn build(
+    kind: &str,
+    source: Option<&Path>,
+    destination: &Path,
+    options: Vec<String>,
+) -> anyhow::Result<Mount> {
     Ok(MountBuilder::default()
-        .typ("bind")
-        .source(source)
+        .typ(kind)
+        .source(source.unwrap_or(Path::new(kind)))
         .destination(destination)
-        .options(
-            options
-                .map(|option| (*option).to_owned())
-                .collect::<Vec<_>>(),
-        )
+        .options(options)
         .build()?)
 }

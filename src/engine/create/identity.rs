@@ -80,8 +80,7 @@ impl Wish {
     }
 }
 
-pub fn decide(engine: &Engine, image: &Image, wish: Wish) -> anyhow::Result<Identity> {
-    let from_image = image.config.untrusted();
+pub fn decide(engine: &Engine, image: Option<&Image>, wish: Wish) -> anyhow::Result<Identity> {
     let ids = engine.ids()?;
     let mut users = host_users(&wish.host_users)?;
     let mut user = wish.user.clone();
@@ -90,7 +89,8 @@ pub fn decide(engine: &Engine, image: &Image, wish: Wish) -> anyhow::Result<Iden
         user.get_or_insert_with(|| format!("{uid}:{gid}"));
         users.extend(caller(uid, gid));
     }
-    let user = user.unwrap_or_else(|| from_image.user.clone());
+    let from_image = || image.map(|image| image.config.untrusted().user.clone());
+    let user = user.or_else(from_image).unwrap_or_default();
     user::check(&user)
         .map_err(|why| fail(Kind::Usage, format!("user \"{user}\" of the image: {why}")))?;
     let keep_groups = wish.groups.iter().any(|group| group == KEEP_GROUPS);
@@ -119,7 +119,12 @@ struct Chosen {
     kept: Option<(u32, u32)>,
 }
 
-fn choose(engine: &Engine, image: &Image, wish: &Wish, ids: &Ids) -> anyhow::Result<Chosen> {
+fn choose(
+    engine: &Engine,
+    image: Option<&Image>,
+    wish: &Wish,
+    ids: &Ids,
+) -> anyhow::Result<Chosen> {
     check_combination(wish)?;
     let default = &ids.maps;
     let usage = |text: String| fail(Kind::Usage, text);
@@ -209,7 +214,7 @@ fn keep_id(default: &IdMaps, wish: KeepId) -> Result<(IdMaps, u32, u32), String>
 
 fn auto_maps(
     engine: &Engine,
-    image: &Image,
+    image: Option<&Image>,
     wish: &Wish,
     default: &IdMaps,
     auto: &Auto,
@@ -263,9 +268,12 @@ fn auto_maps(
 }
 
 /// How many ids the image and the user need.
-fn image_size(engine: &Engine, image: &Image, wish: &Wish) -> anyhow::Result<u32> {
+fn image_size(engine: &Engine, image: Option<&Image>, wish: &Wish) -> anyhow::Result<u32> {
     let tag = engine.ids()?.maps.tag();
-    let lower = image::layers::lowerdirs(&engine.dirs, image, &tag)?;
+    let lower = match image {
+        Some(image) => image::layers::lowerdirs(&engine.dirs, image, &tag)?,
+        None => vec![],
+    };
     let mut largest = AUTO_SIZE_MIN - 1;
     for file in ["etc/passwd", "etc/group"] {
         let text = top_file(&engine.dirs.data, &lower, Path::new(file));
@@ -275,8 +283,9 @@ fn image_size(engine: &Engine, image: &Image, wish: &Wish) -> anyhow::Result<u32
         });
         largest = ids.filter(|id| *id < NOBODY).fold(largest, u32::max);
     }
-    let from_image = &image.config.untrusted().user;
-    let asked = wish.user.as_ref().unwrap_or(from_image).split(':');
+    let from_image = image.map(|image| &image.config.untrusted().user);
+    let asked = wish.user.as_ref().or(from_image);
+    let asked = asked.map_or("", String::as_str).split(':');
     let ids = asked.filter_map(|id| id.parse::<u32>().ok());
     Ok(ids.filter(|id| *id < u32::MAX - 1).fold(largest, u32::max) + 1)
 }

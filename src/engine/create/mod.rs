@@ -14,14 +14,17 @@ use jiff::Timestamp;
 
 use crate::container::config::Config;
 use crate::container::config::Identity;
+use crate::container::config::Process;
 use crate::container::name;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::ids;
 use crate::engine::sweep;
+use crate::engine::volumes;
 use crate::error::Kind;
 use crate::image;
 use crate::image::Image;
+use crate::image::config::ImageConfig;
 use crate::image::shifted::Target;
 use crate::store::atomic::Durability;
 use crate::store::lock::Lock;
@@ -41,7 +44,13 @@ pub struct Request {
 }
 
 /// Creates a container of an image that is in the store.
-pub fn create(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Container> {
+///
+/// Without an image it is one of a directory, `files.rootfs`.
+pub fn create(
+    engine: &Engine,
+    image: Option<&Image>,
+    request: Request,
+) -> anyhow::Result<Container> {
     let dirs = &engine.dirs;
     let cannot = match &request.name {
         Some(name) => format!("cannot create container \"{name}\""),
@@ -57,49 +66,72 @@ pub fn create(engine: &Engine, image: &Image, request: Request) -> anyhow::Resul
     sweep::sweep(engine)?;
     let _references = Lock::shared(&dirs.lock_file())?;
     let _ids = request.identity.lock(engine)?;
-    let config = config(engine, image, request).context(cannot.clone())?;
+    if let Some(name) = &given_name {
+        name::check(name).context(cannot.clone())?;
+    }
+    let mut config = config(engine, image, request).context(cannot.clone())?;
+    let volumes = volumes::take(engine, &mut config, durability).context(cannot.clone())?;
     if let Some(name) = given_name {
-        name::check(&name).context(cannot.clone())?;
         let container = Container::at(dirs, name, config);
         container.create(dirs, durability).context(cannot)?;
+        volumes.keep();
         return Ok(container);
     }
     loop {
         let container = Container::at(dirs, name::random()?, config.clone());
         match container.create(dirs, durability) {
             Err(err) if crate::error::kind(&err) == Some(Kind::Conflict) => {}
-            result => return result.map(|()| container).context(cannot),
+            result => {
+                result.context(cannot)?;
+                volumes.keep();
+                return Ok(container);
+            }
         }
     }
 }
 
-fn config(engine: &Engine, image: &Image, request: Request) -> anyhow::Result<Config> {
+fn config(engine: &Engine, image: Option<&Image>, request: Request) -> anyhow::Result<Config> {
     let identity = identity::decide(engine, image, request.identity)?;
-    let (tag, lower) = layers(engine, image, &identity)?;
+    let (tag, lower) = match image {
+        Some(image) => layers(engine, image, &identity)?,
+        None => (tag_of(engine, &identity)?, vec![]),
+    };
     let id = name::random_id()?;
-    let from_image = image.config.untrusted();
-    let process = process::decide(engine, request.process, from_image, &id, &request.image)?;
+    let nothing = ImageConfig::default();
+    let from_image = image.map_or(&nothing, |image| image.config.untrusted());
+    let asked_stop = request.process.stop_signal;
+    let mut process = process::decide(engine, request.process, from_image, &id, &request.image)?;
+    let files = files::decide(engine, request.files, from_image, &identity, &process)?;
+    if files.systemd {
+        for_systemd(&mut process, asked_stop, from_image, &id);
+    }
     let mut labels = from_image.labels.clone();
     labels.extend(request.labels);
     Ok(Config {
         created: Timestamp::now(),
-        image_id: image.id.to_string(),
-        layers: image.layers.clone(),
+        image_id: image.map_or(String::new(), |image| image.id.to_string()),
+        layers: image.map_or(vec![], |image| image.layers.clone()),
         lower,
         ids: tag,
         labels,
         annotations: request.annotations,
         remove: request.remove,
         identity,
-        files: files::decide(request.files)?,
+        files,
         security: security::decide(request.security, &process)?,
         process,
         image: image
-            .names
-            .first()
+            .and_then(|image| image.names.first())
             .map_or(request.image, ToString::to_string),
         id,
     })
+}
+
+/// The name of the ids of a container.
+fn tag_of(engine: &Engine, identity: &Identity) -> anyhow::Result<String> {
+    let default = &engine.ids()?.maps;
+    let maps = identity.userns.maps().unwrap_or(default);
+    Ok(ids::tag(default, maps))
 }
 
 /// Where the layers are for the ids of a container, and the name of these ids.
@@ -123,6 +155,20 @@ fn layers(
         image::shifted::lowerdirs(&engine.dirs, image, &target, &engine.note)?
     };
     Ok((tag, lower))
+}
+
+/// What systemd wants to know, and how it is stopped (systemd's container interface).
+fn for_systemd(process: &mut Process, asked: Option<i32>, image: &ImageConfig, id: &str) {
+    if !process
+        .env
+        .iter()
+        .any(|variable| variable.starts_with("container_uuid="))
+    {
+        process.env.push(format!("container_uuid={}", &id[..32]));
+    }
+    if asked.is_none() && image.stop_signal.is_empty() {
+        process.stop_signal = libc::SIGRTMIN() + 3;
+    }
 }
 
 /// The directories of a container's own file system.

@@ -77,7 +77,7 @@ fn run_dir(run: &Path) -> String {
 }
 
 fn store(data: &Path, orphans_allowed: bool) -> String {
-    const KNOWN: [&str; 9] = [
+    const KNOWN: [&str; 10] = [
         "auto-ids.lock",
         "blobs",
         "containers",
@@ -87,6 +87,7 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
         "names",
         "tmp",
         "told-single-id",
+        "volumes",
     ];
     let mut found = String::new();
     let mut report = |path: &Path, what: &str| {
@@ -102,6 +103,11 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
         .chain(&entries(&data.join("names")))
     {
         report(path, "container");
+    }
+    for path in entries(&data.join("volumes")) {
+        if name(&path) != ".lock" {
+            report(&path, "volume");
+        }
     }
     for path in entries(&data.join("tmp")) {
         report(&path, "temporary file");

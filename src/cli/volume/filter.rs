@@ -1,0 +1,140 @@
+//! `--filter` of the volume commands: values of one key are alternatives, except for labels; keys
+//! must all fit.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use regex::Regex;
+
+use crate::container::uses;
+use crate::engine::Engine;
+use crate::error::Kind;
+use crate::error::fail;
+use crate::text::time;
+use crate::volume;
+use crate::volume::Volume;
+
+enum Filter {
+    All(bool),
+    Anonymous(bool),
+    Dangling(bool),
+    Driver(String),
+    Label(String),
+    NotLabel(String),
+    Name(Regex),
+    Option(String),
+    Scope(String),
+    Since(Timestamp),
+    Until(Timestamp),
+}
+
+pub struct Filters {
+    by_key: BTreeMap<String, Vec<Filter>>,
+    /// Volumes in use, where a filter asks for them.
+    used: BTreeSet<String>,
+}
+
+impl Filters {
+    pub fn parse(engine: &Engine, words: &[String]) -> anyhow::Result<Filters> {
+        let mut filters = Filters {
+            by_key: BTreeMap::new(),
+            used: BTreeSet::new(),
+        };
+        for word in words {
+            let (key, value) = word.split_once('=').ok_or_else(|| {
+                fail(
+                    Kind::Usage,
+                    format!("--filter=\"{word}\": expected KEY=VALUE"),
+                )
+            })?;
+            let filter = one(engine, word, key, value)?;
+            if let Filter::Dangling(_) = filter {
+                filters.used = uses::volumes(&engine.dirs)?.into_keys().collect();
+            }
+            filters
+                .by_key
+                .entry(key.to_owned())
+                .or_default()
+                .push(filter);
+        }
+        Ok(filters)
+    }
+
+    pub fn fit(&self, volume: &Volume) -> bool {
+        self.by_key.iter().all(|(key, filters)| {
+            let mut fitting = filters.iter().map(|filter| self.fits(filter, volume));
+            if key.starts_with("label") {
+                fitting.all(|fits| fits)
+            } else {
+                fitting.any(|fits| fits)
+            }
+        })
+    }
+
+    /// `all=true`, for `prune`.
+    pub fn wants_all(&self) -> bool {
+        let filters = self.by_key.get("all").into_iter().flatten();
+        filters
+            .into_iter()
+            .any(|filter| matches!(filter, Filter::All(true)))
+    }
+
+    pub fn says_anonymous(&self) -> bool {
+        self.by_key.contains_key("anonymous")
+    }
+
+    fn fits(&self, filter: &Filter, volume: &Volume) -> bool {
+        match filter {
+            Filter::All(_) => true,
+            Filter::Anonymous(wanted) => volume.anonymous == *wanted,
+            Filter::Dangling(wanted) => self.used.contains(&volume.name) != *wanted,
+            Filter::Driver(name) | Filter::Scope(name) => name == "local",
+            Filter::Label(label) => has(&volume.labels, label),
+            Filter::NotLabel(label) => !has(&volume.labels, label),
+            Filter::Name(pattern) => pattern.is_match(&volume.name),
+            Filter::Option(option) => has(&volume.options, option),
+            Filter::Since(moment) => volume.created > *moment,
+            Filter::Until(moment) => volume.created <= *moment,
+        }
+    }
+}
+
+/// `KEY`, or `KEY=VALUE`.
+fn has(pairs: &BTreeMap<String, String>, wanted: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => pairs.get(key).is_some_and(|known| known == value),
+        None => pairs.contains_key(wanted),
+    }
+}
+
+fn one(engine: &Engine, word: &str, key: &str, value: &str) -> anyhow::Result<Filter> {
+    let expected = |what: &str| fail(Kind::Usage, format!("--filter=\"{word}\": expected {what}"));
+    let boolean = || match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(expected("true or false")),
+    };
+    Ok(match key {
+        "all" => Filter::All(boolean()?),
+        "anonymous" => Filter::Anonymous(boolean()?),
+        "dangling" => Filter::Dangling(boolean()?),
+        "driver" => Filter::Driver(value.to_owned()),
+        "label" => Filter::Label(value.to_owned()),
+        "label!" => Filter::NotLabel(value.to_owned()),
+        "name" => Filter::Name(Regex::new(value).map_err(|_| expected("a regular expression"))?),
+        "opt" => Filter::Option(value.to_owned()),
+        "scope" => Filter::Scope(value.to_owned()),
+        "since" | "after" => Filter::Since(volume::find(&engine.dirs, value)?.created),
+        "until" => {
+            let now = Timestamp::now();
+            let moment = time::parse_since(value, now, &time::local_zone());
+            Filter::Until(moment.map_err(|_| expected("a time, or how long ago"))?)
+        }
+        _ => {
+            return Err(expected(
+                "one of the keys after, all, anonymous, dangling, driver, label, label!, name, opt, scope, since, until",
+            ));
+        }
+    })
+}
