@@ -185,9 +185,29 @@ const X32_OWN: [&str; 36] = [
     "pwritev2",
 ];
 
+/// The calls of x86_64 that x32 does not have.
+const X32_LACKS: [&str; 13] = [
+    "map_shadow_stack",
+    "uretprobe",
+    "uselib",
+    "_sysctl",
+    "create_module",
+    "get_kernel_syms",
+    "query_module",
+    "nfsservctl",
+    "set_thread_area",
+    "get_thread_area",
+    "epoll_ctl_old",
+    "epoll_wait_old",
+    "vserver",
+];
+
 /// The number of a call of x32, with the bit.
 #[cfg(target_arch = "x86_64")]
 pub fn find_x32(name: &str) -> Option<u32> {
+    if X32_LACKS.contains(&name) {
+        return None;
+    }
     let own = X32_OWN.iter().zip(512..).find(|(own, _)| **own == name);
     let number = own
         .map(|(_, number)| number)
@@ -277,5 +297,6 @@ mod tests {
         assert_eq!(find_x32("read"), Some(X32_BIT));
         assert_eq!(find_x32("execve"), Some(X32_BIT + 520));
         assert_eq!(find_x32("pwritev2"), Some(X32_BIT + 547));
+        assert_eq!(find_x32("set_thread_area"), None);
     }
 }

@@ -136,7 +136,7 @@ pub enum Comparison {
     LessOrEqual,
     Greater,
     GreaterOrEqual,
-    /// `argument & mask == value`
+    /// `argument & mask == value`; the value has no bits outside the mask.
     MaskedEqual {
         mask: u64,
     },
@@ -153,7 +153,11 @@ pub struct Condition {
 
 impl Condition {
     fn always_holds(&self) -> bool {
-        self.comparison == Comparison::GreaterOrEqual && self.value == 0
+        let anything = [
+            Comparison::GreaterOrEqual,
+            Comparison::MaskedEqual { mask: 0 },
+        ];
+        self.value == 0 && anything.contains(&self.comparison)
     }
 }
 
@@ -432,7 +436,7 @@ fn condition(arg: &LinuxSeccompArg) -> Result<Condition> {
             return Ok(Condition {
                 argument,
                 comparison: Comparison::MaskedEqual { mask: arg.value() },
-                value: arg.value_two().unwrap_or(0),
+                value: arg.value_two().unwrap_or(0) & arg.value(),
                 low_half: false,
             });
         }
