@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -67,7 +68,11 @@ pub fn write(
     }
     for (name, destination, text) in files {
         let path = container.run.join(name);
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        let cannot = || format!("cannot write {}", path.display());
+        std::fs::write(&path, text).with_context(cannot)?;
+        // Whatever the umask: root of the container may be somebody else than their owner.
+        let mode = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(&path, mode).with_context(cannot)?;
         shared.push((path, destination));
     }
     Ok(shared)

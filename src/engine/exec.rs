@@ -79,6 +79,7 @@ pub fn exec(
     let join = Join {
         pidfd: pidfd.as_fd(),
         namespaces: namespaces(&spec),
+        root_is_caller: ids::root_is_us(&ids),
         userns: !matches!(identity.userns, Userns::Host),
         root: Root {
             keeps_groups: ids.root().keeps_groups || user.keep_groups,

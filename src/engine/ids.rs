@@ -10,6 +10,7 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
 use crate::config::ids::Ids;
+use crate::config::mapping;
 use crate::container::config::Config;
 use crate::container::config::Identity;
 use crate::container::config::identity::Userns;
@@ -28,7 +29,9 @@ use crate::store::dirs::Dirs;
 use crate::store::helper::Helper;
 use crate::sys::idmap;
 use crate::sys::idmap::IdMaps;
+use crate::sys::idmap::IdRange;
 use crate::sys::process;
+use crate::sys::userns as namespace;
 
 /// What is mapped in a container of this identity.
 pub fn of(identity: &Identity) -> anyhow::Result<IdMaps> {
@@ -45,7 +48,7 @@ pub fn tag(default: &IdMaps, maps: &IdMaps) -> String {
         return maps.tag();
     }
     // One id of several: the others keep their own files.
-    let map = |ranges: &[idmap::IdRange]| {
+    let map = |ranges: &[IdRange]| {
         ranges
             .first()
             .map(|range| format!("{}:{}", range.inside, range.outside))
@@ -69,6 +72,26 @@ pub fn userns(dirs: &Dirs, config: &Config) -> anyhow::Result<runtime::Userns> {
         }
         Userns::Path { path, .. } => open(path).map(runtime::Userns::Join),
     }
+}
+
+/// A user namespace that is joined must have the ids that the container was created for: its files on disk
+/// belong to these.
+///
+/// Must: be called by a single-threaded process.
+pub fn check_joined(userns: &runtime::Userns, maps: &IdMaps) -> anyhow::Result<()> {
+    let runtime::Userns::Join(userns) = userns else {
+        return Ok(());
+    };
+    let (uids, gids) = namespace::maps_of(userns.as_fd())?;
+    let same = |one: &[IdRange], other: &[IdRange]| mapping::tidy(one) == mapping::tidy(other);
+    if same(&uids, &maps.uids) && same(&gids, &maps.gids) {
+        return Ok(());
+    }
+    Err(fail(
+        Kind::Conflict,
+        "the user namespace that it joins has other ids than it was created with",
+    )
+    .hint("create it with `--userns=container:NAME` of the one that it shares namespaces with"))
 }
 
 /// The user namespace of a running container.

@@ -106,6 +106,7 @@ impl Prepared {
         let ids = ids::of(&config.identity)?;
         let mut shared = namespaces::open(engine, config)?;
         let userns = shared.userns(config, ids::userns(&engine.dirs, config)?)?;
+        ids::check_joined(&userns, &ids)?;
         let files = etc::write(engine, container)?;
         let mut places = places::find(engine, container)?;
         let edits = cdi::find(&config.files)?;

@@ -53,6 +53,8 @@ pub struct Join<'a> {
     pub namespaces: i32,
     /// Whether it has a user namespace that is not ours.
     pub userns: bool,
+    /// Root of the container is, outside, who joins it.
+    pub root_is_caller: bool,
     /// Who sets things up there.
     pub root: Root,
     pub program: Program<'a>,
@@ -141,6 +143,9 @@ fn run(join: &Join<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, anyh
 
 fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Result<Held> {
     inherit(join.program.process)?;
+    if let (Some(streams), false) = (&stdio, join.root_is_caller) {
+        streams.open_to_all()?;
+    }
     // Must: before any namespace is joined, see runtime/mod.rs.
     process::set_dumpable(false)?;
     if join.userns {

@@ -102,6 +102,9 @@ fn set_up(
         procfs: needs_procfs(spec).then(Procfs::open).transpose()?,
     };
     let stdio = stdio.map(Stdio::guarded).transpose()?;
+    if let (Some(streams), false) = (&stdio, bundle.root_is_caller) {
+        streams.open_to_all()?;
+    }
     let prepared = rootfs::prepare(bundle, idmapped)?;
     if has_namespace(bundle, LinuxNamespaceType::Network) {
         sys::loopback::up()?;

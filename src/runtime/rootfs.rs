@@ -23,6 +23,7 @@ use crate::error::fail;
 use crate::runtime::Bundle;
 use crate::runtime::Overlay;
 use crate::runtime::Rootfs;
+use crate::runtime::Userns;
 use crate::runtime::fill::Owner;
 use crate::runtime::flatten;
 use crate::runtime::mounts;
@@ -168,6 +169,9 @@ impl Prepared {
         {
             make_devices(root.as_fd(), self.devices).context("cannot make /dev")?;
         }
+        if matches!(bundle.userns, Userns::Host) {
+            close_to_devices(root.as_fd())?;
+        }
         Ok(root)
     }
 }
@@ -203,9 +207,7 @@ fn overlay_detached(overlay: &Overlay, opened: &Opened) -> sys::Result<OwnedFd> 
     if overlay.volatile {
         fs.set(Parameter::Flag("volatile"))?;
     }
-    // Devices are mounts of their own; one that is made here opens nothing, which says something new
-    // where there is no user namespace (where there is one, the kernel has it so anyhow).
-    fs.mount(Attributes::MOUNT_ATTR_NODEV)
+    fs.mount(Attributes::empty())
 }
 
 fn overlay_classic(overlay: &Overlay, opened: &Opened) -> sys::Result<OwnedFd> {
@@ -226,9 +228,7 @@ fn overlay_classic(overlay: &Overlay, opened: &Opened) -> sys::Result<OwnedFd> {
     mount::mount_classic("overlay", Path::new(&merged), &options)?;
     // Linux: a descriptor shows what it was opened on; the mount on top of it is found by its path.
     // Where root of the container cannot go there, this fails and the image is copied instead.
-    let root = open_dir(&overlay.merged)?;
-    mount::set_attributes(root.as_fd(), Attributes::MOUNT_ATTR_NODEV, false)?;
-    Ok(root)
+    open_dir(&overlay.merged)
 }
 
 fn open_dir(path: &Path) -> sys::Result<OwnedFd> {
@@ -275,6 +275,16 @@ fn make_devices(root: BorrowedFd<'_>, devices: Vec<OwnedFd>) -> anyhow::Result<(
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno).with_context(|| format!("/dev/{name}")),
         }
+    }
+    Ok(())
+}
+
+/// A device that is made in the container opens nothing there: those it may use are mounts of their own.
+/// In a user namespace the kernel has it so anyhow.
+fn close_to_devices(root: BorrowedFd<'_>) -> anyhow::Result<()> {
+    let dev = path::open_or_create_real(root, Path::new("/dev"), Target::Directory)?;
+    for place in [root, dev.as_fd()] {
+        mount::set_attributes(place, Attributes::MOUNT_ATTR_NODEV, false)?;
     }
     Ok(())
 }

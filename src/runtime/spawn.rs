@@ -67,6 +67,20 @@ impl Stdio {
         })
     }
 
+    /// Lets everybody who has these pipes open them again, as /dev/stdout does.
+    ///
+    /// Linux: a pipe belongs to who made it. Where that user has no id in the container, nobody there may
+    /// give it to the container's user; it is to be found through its descriptors only.
+    pub fn open_to_all(&self) -> anyhow::Result<()> {
+        for stream in [&self.stdin, &self.stdout, &self.stderr] {
+            let stat = rustix::fs::fstat(stream)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+                rustix::fs::fchmod(stream, Mode::from(0o666))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes them descriptors 0, 1 and 2 of this process.
     pub fn install(self) -> anyhow::Result<()> {
         rustix::stdio::dup2_stdin(&self.stdin)?;
