@@ -151,7 +151,7 @@ fn tell_single_id(engine: &Engine) -> anyhow::Result<()> {
         && !told.exists()
     {
         output::print_warning(&format!(
-            "{reason}: containers have one id; files of other owners count as yours there, and programs cannot change users"
+            "{reason}: containers have one id; files of other owners count as yours there, and changes of user are only pretended"
         ));
         output::print_hint("`rbox doctor` shows how to get more ids (this is said once)");
         std::fs::write(&told, "").with_context(|| format!("cannot write {}", told.display()))?;

@@ -11,6 +11,7 @@
 //!                                   attaches mounts, pivot_root, devices, masks
 //!           <------- pty master ---  (with a terminal)
 //!                                   credentials, capabilities, seccomp
+//!           <------- listener -----  (of a filter whose calls wait for an answer: `notify`)
 //!                                   exec of the trampoline, which execs the command
 //!           <------------- ready --
 //!  end of file: it runs <---------- (the socket is close-on-exec)

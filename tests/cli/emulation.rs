@@ -199,6 +199,12 @@ fn no_file_is_made_where_one_might_be_forbidden() {
         "mknod /null c 1 3",
         "mknod: /null: Read-only file system\n",
     );
+    says(
+        &rbox,
+        &["--cap-drop=dac_override"],
+        "mkdir -m 555 /tmp/closed; mknod /tmp/closed/null c 1 3",
+        "mknod: /tmp/closed/null: Permission denied\n",
+    );
     // There the link leads to what the process has that makes the file, which is one of the host.
     says(
         &rbox,

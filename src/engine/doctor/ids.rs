@@ -38,7 +38,9 @@ pub(super) fn finding(ids: &Ids, mapping: Option<Result<()>>) -> Finding {
     if let Some(reason) = &ids.single_because {
         return Finding::warn(
             NAME,
-            format!("{reason}: containers have one id, and programs in them cannot change users"),
+            format!(
+                "{reason}: containers have one id, and changes of user in them are only pretended"
+            ),
             fix_for(reason),
         );
     }

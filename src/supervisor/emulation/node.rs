@@ -2,9 +2,9 @@
 //! its mode and times.
 //!
 //! A child of the supervisor makes it, and answers the call. It is no more than the process that asks: it goes into the
-//! user and mount namespaces of that process, to its root directory, and keeps only the capabilities that are effective
-//! there; like a process that joins a container it cannot be traced from inside. What else may confine that process
-//! we could not take on, so there is no file where that may be so: Landlock (from the first landlock_restrict_self(2) in
+//! user namespace of that process, to its root directory, which is one of that process's mounts, and keeps only the
+//! capabilities that are effective there; like a process that joins a container it cannot be traced from inside. What
+//! else may confine that process we could not take on, so there is no file where that may be so: Landlock (from the first landlock_restrict_self(2) in
 //! the container on), and a label of AppArmor or SELinux.
 
 use std::ffi::OsStr;
@@ -96,7 +96,6 @@ fn has_ended(child: &Child) -> bool {
 /// What a child takes on.
 struct Caller {
     user: OwnedFd,
-    mounts: OwnedFd,
     root: OwnedFd,
     /// That of relative paths, if it exists.
     directory: Option<OwnedFd>,
@@ -123,7 +122,6 @@ impl Caller {
         };
         Some(Caller {
             user: open("ns/user", OFlags::RDONLY)?,
-            mounts: open("ns/mnt", OFlags::RDONLY)?,
             root: open("root", OFlags::PATH | OFlags::DIRECTORY)?,
             directory: open(&directory, OFlags::PATH | OFlags::DIRECTORY),
             umask: Mode::from_raw_mode(field("Umask", 8)?.try_into().ok()?),
@@ -133,14 +131,9 @@ impl Caller {
 
     /// Runs in a process of its own.
     fn make(&self, path: &[u8], mode: u32) -> Result<(), Errno> {
-        // Must: before any namespace is joined, as with `exec`.
+        // Must: before the namespace is joined, as with `exec`.
         process::set_dumpable(false).map_err(|err| err.errno)?;
-        for (namespace, kind) in [
-            (&self.user, libc::CLONE_NEWUSER),
-            (&self.mounts, libc::CLONE_NEWNS),
-        ] {
-            process::setns(namespace.as_fd(), kind).map_err(|err| err.errno)?;
-        }
+        process::setns(self.user.as_fd(), libc::CLONE_NEWUSER).map_err(|err| err.errno)?;
         rustix::process::fchdir(&self.root)?;
         rustix::process::chroot(".")?;
         rustix::process::umask(self.umask);
