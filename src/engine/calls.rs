@@ -17,14 +17,11 @@ use crate::sys::idmap::IdMaps;
 ///
 /// Must: have at most one whose calls wait for answers; that one comes first, since a profile may forbid seccomp(2).
 pub fn filters(config: &Config, ids: &IdMaps) -> anyhow::Result<Vec<Filter>> {
-    let emulation = match emulates(config, ids) {
-        true => Some(emulation::filter()?),
-        false => None,
-    };
+    let emulation = emulates(config, ids).then(emulation::filter).transpose()?;
     let profile = match &config.security.seccomp {
-        Seccomp::Default => Some(Filter::standard(
-            &spec::security::DEFAULT_CAPABILITIES.into(),
-        )),
+        Seccomp::Default => Some(Filter::standard(&spec::security::bounding(
+            &config.security,
+        ))),
         Seccomp::Unconfined => None,
         Seccomp::Profile(profile) => {
             Some(Filter::of_profile(profile).context("cannot compile the seccomp profile")?)

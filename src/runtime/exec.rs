@@ -109,8 +109,7 @@ fn collect(
                     return Err(err);
                 }
             }
-            Ok(Received::Listener(_)) => {}
-            Ok(Received::Created) => {}
+            Ok(Received::Listener(_) | Received::Created) => {}
             Ok(Received::Ready) => ready = true,
             Ok(Received::Descriptor(pidfd, pid)) => match Pid::from_raw(pid) {
                 Some(pid) if command.is_none() => command = Some(Child { pid, pidfd }),

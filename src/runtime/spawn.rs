@@ -329,7 +329,7 @@ fn map_and_wait(
             Received::Descriptor(fd, report::MOUNTS) if !ready => arrived.mounts = Some(fd),
             Received::Descriptor(fd, _) if !ready => arrived.terminal = Some(fd),
             Received::Listener(fd) if !ready => {
-                Listener::new(fd.as_fd()).take_turns();
+                Listener::new(fd.as_fd()).take_turns().ok();
                 arrived.listener = Some(fd);
             }
             Received::Created if !ready => {

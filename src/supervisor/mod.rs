@@ -525,7 +525,7 @@ impl Supervisor<'_> {
             }
             Some(Request::Listener) if self.handler.is_some() => {
                 if let Some(listener) = descriptor {
-                    Listener::new(listener.as_fd()).take_turns();
+                    Listener::new(listener.as_fd()).take_turns().ok();
                     self.calls.push(listener);
                 }
             }

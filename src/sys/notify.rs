@@ -49,8 +49,8 @@ impl<'a> Listener<'a> {
         Listener(fd)
     }
 
-    /// Makes turns cheaper, where the kernel knows how.
-    pub fn take_turns(self) {
+    /// Makes turns cheaper, where the kernel knows how; EINVAL before 6.6.
+    pub fn take_turns(self) -> Result<()> {
         // SAFETY: the argument of this request is the flags themselves.
         let result = unsafe {
             libc::ioctl(
@@ -59,8 +59,10 @@ impl<'a> Listener<'a> {
                 SYNC_WAKE_UP,
             )
         };
-        // EINVAL before 6.6.
-        let _older = result;
+        match result {
+            0 => Ok(()),
+            _ => Err(self.failed("SET_FLAGS", last_errno())),
+        }
     }
 
     /// The next call. `None`: its caller was killed or interrupted in the meantime.

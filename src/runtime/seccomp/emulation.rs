@@ -210,7 +210,7 @@ mod tests {
     fn numbers_mean_what_they_do_at_each_entry() {
         let meanings = Meanings::new();
         assert_eq!(meanings.of(X86_64, 105), Some((Call::Set(Of::User), false)));
-        let x32 = meanings.of(X86_64, X32_BIT | 105);
+        let x32 = meanings.of(X86_64, X32_BIT + 105);
         assert_eq!(x32, Some((Call::Set(Of::User), false)));
         // setuid, setuid32, fchownat, mknod of 32-bit x86.
         assert_eq!(meanings.of(I386, 23), Some((Call::Set(Of::User), true)));

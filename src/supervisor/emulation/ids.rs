@@ -282,10 +282,10 @@ mod tests {
 
     #[test]
     fn a_file_is_given_away_within_the_own_ids_alone() {
-        let mut user = Credentials::default();
-        user.user = ids(100, 100, 100);
-        user.group = ids(100, 100, 100);
-        user.groups = Some([4].into());
+        let user = Credentials::default()
+            .become_user(ids(100, 100, 100))
+            .become_group(ids(100, 100, 100))
+            .take_groups([4].into());
         assert!(user.may_give(100, KEEP) && user.may_give(KEEP, 4) && user.may_give(KEEP, 100));
         assert!(!user.may_give(0, KEEP) && !user.may_give(KEEP, 0) && !user.may_give(100, 5));
     }
