@@ -58,8 +58,9 @@ pub fn open(engine: &Engine, config: &Config) -> anyhow::Result<Shared> {
         match namespace {
             Namespace::Private | Namespace::Host => {}
             Namespace::Container(id) => shared.join_container(engine, kind, id)?,
-            Namespace::Path(path) => shared
-                .join(kind, path, namespace::open(path)?)
+            Namespace::Path(path) => namespace::open(path)
+                .map_err(anyhow::Error::new)
+                .and_then(|fd| shared.join(kind, path, fd))
                 .with_context(|| format!("cannot join namespace {}", path.display()))?,
         }
     }

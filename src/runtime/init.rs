@@ -94,6 +94,7 @@ fn set_up(
     if !matches!(bundle.userns, Userns::Join(_))
         && let Some(time) = timens::prepare(spec)?
     {
+        timens::check_exec()?;
         time.unshare()?;
     }
     // Before the ids are mapped: this runs beside newuidmap and newgidmap.

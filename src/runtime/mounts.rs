@@ -10,6 +10,7 @@
 //! | `rbox.own=UID:GID` | with `rbox.copy-up` | the owner that the new volume gets |
 //! | `rbox.subpath=PATH` | bind, overlay | only what lies there, looked up inside the source |
 //! | `rbox.device` | bind | the source must be a device |
+//! | `rbox.cover` | bind | where a symbolic link is at the place, it is covered itself and not what it leads to |
 //! | `copy-symlink` | bind | a source that is a symbolic link becomes the same link (as in crun) |
 
 use std::os::fd::AsFd;
@@ -83,6 +84,7 @@ struct Options<'a> {
     subpath: Option<&'a Path>,
     is_device: bool,
     copy_link: bool,
+    cover: bool,
     /// For the file system itself.
     data: Vec<Parameter<'a>>,
 }
@@ -143,6 +145,7 @@ impl<'a> Options<'a> {
             ("rbox.own", owner) => self.owner = Some(Owner::parse(owner)?),
             ("rbox.subpath", path) => self.subpath = Some(Path::new(path)),
             ("rbox.device", "") => self.is_device = true,
+            ("rbox.cover", "") => self.cover = true,
             ("copy-symlink", "") => self.copy_link = true,
             (key, "") if !option.contains('=') => self.data.push(Parameter::Flag(key)),
             (key, value) => self.data.push(Parameter::String(key, value)),
@@ -492,6 +495,8 @@ fn attach_tree(root: BorrowedFd<'_>, mount: &Mount, tree: BorrowedFd<'_>) -> any
         // An image that has /proc as a link would otherwise choose where the kernel's own file
         // systems appear (CVE-2019-19921, CVE-2023-28642).
         path::open_or_create_real(root, mount.destination(), kind)?
+    } else if Options::of(mount)?.cover {
+        path::open_or_create_itself(root, mount.destination(), kind)?
     } else {
         path::open_or_create(root, mount.destination(), kind)?
     };

@@ -44,6 +44,22 @@ pub fn prepare(spec: &Spec) -> anyhow::Result<Option<Prepared>> {
     }))
 }
 
+/// Whether exec takes a process into the time namespace that it made.
+pub fn check_exec() -> anyhow::Result<()> {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release
+        .split('.')
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    // Linux: commit 2b5f9dad32ed ("fs/exec: switch timens when a task gets a new mm").
+    if version >= (6, 3) {
+        return Ok(());
+    }
+    let text = format!("a time namespace of its own needs Linux 6.3, and this is {release}");
+    Err(fail(Kind::Unsupported, text))
+}
+
 impl Prepared {
     /// Must: run with CAP_SYS_ADMIN and CAP_SYS_TIME in the container's user namespace.
     pub fn unshare(self) -> anyhow::Result<()> {

@@ -77,6 +77,14 @@ pub fn open_or_create_real(root: BorrowedFd<'_>, path: &Path, target: Target) ->
     create(root, path, target, Links::Refuse)
 }
 
+/// The same as `open_or_create`, but a symbolic link in the last place is itself the place.
+pub fn open_or_create_itself(root: BorrowedFd<'_>, path: &Path, target: Target) -> Result<OwnedFd> {
+    match open(root, path, OFlags::PATH | OFlags::NOFOLLOW, Links::Follow) {
+        Err(err) if err.errno == Errno::NOENT => open_or_create(root, path, target),
+        found => found,
+    }
+}
+
 /// Linux: MAXSYMLINKS.
 const LINKS_MAX: usize = 40;
 

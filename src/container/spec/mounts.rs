@@ -157,9 +157,13 @@ fn writable(config: &Config) -> &'static str {
 }
 
 fn engine_files(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
-    let options = ["nosuid", "noexec", "nodev"];
     let mut mounts = Vec::new();
     for (source, destination) in &host.files {
+        let mut options = vec!["nosuid", "noexec", "nodev"];
+        if *destination == "/etc/localtime" {
+            // In most images a link to the file of a zone, which is to stay what it is.
+            options.push("rbox.cover");
+        }
         mounts.push(bind(source, Path::new(destination), &options)?);
         for chroot in &config.files.chroot_dirs {
             let inside = Path::new(destination);

@@ -299,7 +299,7 @@ fn check_limits(wish: &Limits) -> anyhow::Result<()> {
         && !limits::may_have_oom_score(score)
     {
         let text = format!(
-            "cannot set the OOM score to {score}: only root may go below that of this process, {}",
+            "cannot set the OOM score to {score}: you may not go below what you have, {}",
             limits::oom_score()?
         );
         return Err(fail(Kind::Unsupported, text));
