@@ -7,6 +7,11 @@ use serde_json::json;
 use crate::cli::output;
 use crate::container::config::Config;
 use crate::container::config::Security;
+use crate::container::config::etc::Etc;
+use crate::container::config::namespaces::Namespace;
+use crate::container::config::namespaces::Namespaces;
+use crate::container::config::namespaces::Shm;
+use crate::container::config::process::Limits;
 use crate::container::config::security::Seccomp;
 use crate::container::mounts::Mount;
 use crate::container::mounts::Source;
@@ -163,24 +168,73 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
             "WorkingDir": config.process.workdir,
             "Entrypoint": config.process.entrypoint,
             "Labels": config.labels,
+            "Annotations": config.annotations,
             "StopSignal": signal::name(config.process.stop_signal),
             "StopTimeout": config.process.stop_timeout,
+            "Timeout": config.process.timeout.unwrap_or(0),
+            "Timezone": config.process.etc.time_zone.as_deref().unwrap_or_default(),
         },
-        "HostConfig": {
-            "AutoRemove": config.remove,
-            "NetworkMode": config.process.network.name(),
-            "UsernsMode": config.identity.userns.name(),
-            "GroupAdd": groups(config),
-            "IDMappings": id_mappings(config),
-            "ReadonlyRootfs": config.files.read_only,
-            "Privileged": security.privileged,
-            "CapAdd": security.capabilities.add.names(),
-            "CapDrop": security.capabilities.drop.names(),
-            "SecurityOpt": security_options(security),
-            "LogConfig": { "Type": "k8s-file", "Path": container.log_path() },
-        },
-        "NetworkSettings": { "Ports": {}, "Networks": { config.process.network.name(): {} } },
+        "HostConfig": host_config(container),
+    "NetworkSettings": { "Ports": {}, "Networks": { config.process.network.name(): {} } },
     }))
+}
+
+/// What was asked of the engine, and not of the image.
+fn host_config(container: &Container) -> Value {
+    let config = &container.config;
+    let security = &config.security;
+    let resolver = &config.process.etc.resolver;
+    json!({
+        "AutoRemove": config.remove,
+        "NetworkMode": config.process.network.name(),
+        "UsernsMode": config.identity.userns.name(),
+        "GroupAdd": groups(config),
+        "IDMappings": id_mappings(config),
+        "PidMode": config.process.namespaces.pid.name(),
+        "IpcMode": ipc_mode(&config.process.namespaces),
+        "UTSMode": config.process.namespaces.uts.name(),
+        "CgroupMode": config.process.namespaces.cgroup.name(),
+        "Init": config.process.init,
+        "OomScoreAdj": config.process.limits.oom_score_adj.unwrap_or(0),
+        "Ulimits": ulimits(&config.process.limits),
+        "Dns": resolver.servers.clone().unwrap_or_default(),
+        "DnsOptions": resolver.options.clone().unwrap_or_default(),
+        "DnsSearch": resolver.search.clone().unwrap_or_default(),
+        "ExtraHosts": extra_hosts(&config.process.etc),
+        "ContainerIDFile": config.process.files.container.clone().unwrap_or_default(),
+        "ReadonlyRootfs": config.files.read_only,
+        "Privileged": security.privileged,
+        "CapAdd": security.capabilities.add.names(),
+        "CapDrop": security.capabilities.drop.names(),
+        "SecurityOpt": security_options(security),
+        "LogConfig": { "Type": "k8s-file", "Path": container.log_path() },
+    })
+}
+
+fn ipc_mode(namespaces: &Namespaces) -> String {
+    match (&namespaces.ipc, namespaces.shm) {
+        (Namespace::Private, Shm::Shareable) => "shareable".into(),
+        (Namespace::Private, Shm::None) => "none".into(),
+        (namespace, _) => namespace.name(),
+    }
+}
+
+/// -1 is no limit.
+fn ulimits(limits: &Limits) -> Vec<Value> {
+    let number = |limit| i64::try_from(limit).unwrap_or(-1);
+    let all = limits.ulimits.iter().map(|limit| {
+        json!({ "Name": limit.name, "Soft": number(limit.soft), "Hard": number(limit.hard) })
+    });
+    all.collect()
+}
+
+fn extra_hosts(etc: &Etc) -> Vec<String> {
+    let all = etc.added_hosts.iter().map(|host| {
+        let address = host.address.map(|address| address.to_string());
+        let address = address.as_deref().unwrap_or("host-gateway");
+        format!("{}:{address}", host.names.join(";"))
+    });
+    all.collect()
 }
 
 /// In the order of their names.

@@ -38,6 +38,7 @@ use crate::runtime::Preserved;
 use crate::runtime::Rootfs;
 use crate::runtime::Userns;
 use crate::runtime::notify::Handler;
+use crate::store::remove::remove_tree;
 use crate::supervisor;
 use crate::supervisor::Order;
 use crate::supervisor::protocol::PACKET;
@@ -76,12 +77,31 @@ pub fn start(
         return Err(record::missing(&container.name)).with_context(cannot);
     }
     container.clear_state().with_context(cannot)?;
-    let mut prepared = Prepared::new(engine, container, options).with_context(cannot)?;
+    let mut prepared = match Prepared::new(engine, container, options) {
+        Ok(prepared) => prepared,
+        Err(err) => {
+            if container.config.remove {
+                discard(engine, container).ok();
+            }
+            return Err(err).with_context(cannot);
+        }
+    };
     let (ours, theirs) = socket::pair()?;
     fork_supervisor(engine, container, &mut prepared, lock, theirs, options)?;
     let connection = Connection { socket: ours };
     wait_started(&connection).with_context(cannot)?;
     Ok(options.foreground.then_some(connection))
+}
+
+/// What `--rm` promises holds too where nothing could be started. What fails here is collected by the
+/// next command that creates a container (`sweep`).
+///
+/// Must: be called with the run lock held.
+fn discard(engine: &Engine, container: &Container) -> anyhow::Result<()> {
+    container.free_name(&engine.dirs)?;
+    container.remove_id_file();
+    remove_tree(&container.run)?;
+    remove_tree(&container.data)
 }
 
 /// All that is decided before the fork.
