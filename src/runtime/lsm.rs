@@ -4,6 +4,7 @@
 use anyhow::Context;
 use oci_spec::runtime::Process;
 
+use crate::error::WithHint;
 use crate::runtime::procfs::Procfs;
 
 pub fn is_labelled(process: &Process) -> bool {
@@ -17,7 +18,11 @@ pub fn label_next_exec(procfs: &Procfs, process: &Process) -> anyhow::Result<()>
         // Linux: AppArmor has a directory of its own since 5.8; before, the file is the first module's.
         procfs
             .write("thread-self/attr/apparmor/exec", &value)
-            .or_else(|_| procfs.write("thread-self/attr/exec", &value))
+            .or_else(|first| {
+                let older = procfs.write("thread-self/attr/exec", &value);
+                older.map_err(|_| first)
+            })
+            .hint("`sudo aa-status` lists the profiles that are loaded")
             .with_context(|| format!("cannot use AppArmor profile \"{profile}\""))?;
     }
     if let Some(context) = process.selinux_label() {
