@@ -111,11 +111,11 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         size: session::size(),
     };
     if args.detach {
-        return detached(&container, &request);
+        return detached(engine, &container, &request);
     }
     let signals = session::catch_signals()?;
     let (streams, theirs) = Streams::new(args.interactive, args.tty)?;
-    let joined = engine::exec::exec(&container, &request, theirs)?;
+    let joined = engine::exec::exec(engine, &container, &request, theirs)?;
     let status = Session::new(joined, streams, args.interactive)?.run(&signals)?;
     Ok(u8::try_from(status).unwrap_or(255))
 }
@@ -129,13 +129,13 @@ fn latest(engine: &Engine) -> anyhow::Result<Container> {
 }
 
 /// Starts the command in a process of its own, which waits for it and is its parent.
-fn detached(container: &Container, request: &Request) -> anyhow::Result<u8> {
+fn detached(engine: &Engine, container: &Container, request: &Request) -> anyhow::Result<u8> {
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
     let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
     let stdio = (!request.terminal)
         .then(|| Stdio::of_terminal(&null))
         .transpose()?;
-    let joined = engine::exec::exec(container, request, stdio)?;
+    let joined = engine::exec::exec(engine, container, request, stdio)?;
     // Its parent is this process; when that ends, the command is left to the next reaper. With
     // a terminal somebody has to hold the master, or the command is hung up.
     if let Some(master) = joined.terminal {

@@ -254,6 +254,7 @@ fn security_options(security: &Security) -> Vec<String> {
     match &security.seccomp {
         Seccomp::Unconfined => options.push("seccomp=unconfined".into()),
         Seccomp::Profile(_) => options.push("seccomp=profile".into()),
+        Seccomp::Learn(file) => options.push(format!("seccomp=learn:{}", file.display())),
         Seccomp::Default => {}
     }
     options.extend(

@@ -14,6 +14,7 @@ use crate::container::record::Container;
 use crate::container::record::State;
 use crate::container::record::Status;
 use crate::container::spec;
+use crate::engine::Engine;
 use crate::engine::calls;
 use crate::engine::connect::Connection;
 use crate::engine::connect::not_running;
@@ -54,6 +55,7 @@ pub struct Request {
 ///
 /// Must: be called by a single-threaded process.
 pub fn exec(
+    engine: &Engine,
     container: &Container,
     request: &Request,
     stdio: Option<Stdio>,
@@ -70,7 +72,7 @@ pub fn exec(
     let process = process_of(&spec, &config, request).with_context(cannot)?;
     let identity = &config.identity;
     let ids = ids::of(identity)?;
-    let filters = calls::filters(&config, &ids)?;
+    let filters = calls::filters(&engine.dirs, &config, &ids)?;
     let user = match &request.user {
         // Its groups are then its own too, as in Podman.
         Some(user) => Wanted::of(user),

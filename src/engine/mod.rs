@@ -18,6 +18,7 @@ pub mod info;
 mod namespaces;
 pub mod places;
 pub mod remove;
+mod seccomp;
 pub mod start;
 pub mod stop;
 pub mod sweep;

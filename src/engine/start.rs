@@ -158,7 +158,7 @@ impl Prepared {
             rootfs,
             userns,
             accounts: ids::accounts(config),
-            filters: calls::filters(&container.config, &ids)?,
+            filters: calls::filters(&engine.dirs, &container.config, &ids)?,
             handler: calls::handler(&container.config, &ids),
             ids,
             shared,

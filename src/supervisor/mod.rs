@@ -535,9 +535,11 @@ impl Supervisor<'_> {
 
     /// Records the end, tells it, and lets go of everything.
     fn finish(mut self, lock: &RunLock, exit: Exit) -> anyhow::Result<()> {
-        if let Some(handler) = &mut self.handler {
-            // The end of the container is what has to be told; nobody else is there to hear of this.
-            handler.end().ok();
+        if let Some(handler) = &mut self.handler
+            && let Err(err) = handler.end()
+        {
+            let line = format!("rbox: {}\n", crate::error::message(&err));
+            self.log.write(Stream::Stderr, line.as_bytes()).ok();
         }
         let record = record_of(self.started, &exit, None);
         let recorded = record_end(self.dirs, self.container, &record, true);

@@ -14,6 +14,7 @@ use crate::engine::create::security::Label;
 use crate::engine::create::security::Wish;
 use crate::error::Kind;
 use crate::error::fail;
+use crate::oci::seccomp::Profile;
 
 #[derive(Clone, Debug, Args)]
 pub struct SecurityFlags {
@@ -33,7 +34,7 @@ pub struct SecurityFlags {
     #[arg(long)]
     privileged: bool,
 
-    /// Set a security option: no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE,
+    /// Set a security option: no-new-privileges, seccomp=FILE|unconfined|learn:FILE, apparmor=PROFILE,
     /// label=disable, mask=PATHS, unmask=PATHS|ALL, proc-opts=OPTIONS, root-emulation=on|off,
     /// systempaths=unconfined
     #[arg(long, value_name = "OPTION", value_parser = security_option)]
@@ -210,9 +211,16 @@ fn seccomp(value: &str) -> Result<Seccomp, String> {
     if value == "unconfined" {
         return Ok(Seccomp::Unconfined);
     }
+    if let Some(file) = value.strip_prefix("learn:") {
+        let path = std::path::absolute(file).map_err(|err| err.to_string())?;
+        return match path.parent() {
+            Some(directory) if directory.is_dir() && !path.is_dir() => Ok(Seccomp::Learn(path)),
+            _ => Err("expected learn: and a file to write, in a directory that exists".into()),
+        };
+    }
     let text = std::fs::read_to_string(value).map_err(|err| err.to_string())?;
-    let profile = serde_json::from_str(&text)
-        .map_err(|err| format!("expected an OCI seccomp profile: {err}"))?;
+    let profile =
+        Profile::parse(&text).map_err(|err| format!("expected an OCI seccomp profile: {err:#}"))?;
     Ok(Seccomp::Profile(Box::new(profile)))
 }
 
@@ -318,6 +326,9 @@ mod tests {
             "x=y",
             "seccomp=",
             "seccomp=/nowhere",
+            "seccomp=learn:",
+            "seccomp=learn:/nowhere/file",
+            "seccomp=learn:/",
             "apparmor=",
             "label=",
             "label=type:",

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use oci_spec::runtime::Capability;
-use oci_spec::runtime::LinuxSeccomp;
 use serde::Deserialize;
 use serde::Serialize;
+
+use crate::oci::seccomp::Profile;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Security {
@@ -85,5 +86,7 @@ pub enum Seccomp {
     /// The engine's own profile.
     Default,
     Unconfined,
-    Profile(Box<LinuxSeccomp>),
+    Profile(Box<Profile>),
+    /// The engine's own profile; what the container does under it is written to this file as a profile.
+    Learn(PathBuf),
 }

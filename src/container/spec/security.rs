@@ -3,17 +3,21 @@
 use std::collections::HashMap;
 use std::collections::HashSet;
 
+use anyhow::Context;
 use glob::MatchOptions;
 use glob::Pattern;
 use oci_spec::runtime::Capability;
 use oci_spec::runtime::LinuxBuilder;
 use oci_spec::runtime::LinuxCapabilities;
 use oci_spec::runtime::LinuxCapabilitiesBuilder;
+use oci_spec::runtime::LinuxSeccomp;
 
 use crate::container::config::Config;
 use crate::container::config::Security;
 use crate::container::config::security::Choice;
 use crate::container::config::security::Seccomp;
+use crate::oci::seccomp::Surroundings;
+use crate::oci::seccomp::kernel_version;
 
 /// What Docker and Podman leave to a container's root.
 pub const DEFAULT_CAPABILITIES: [Capability; 14] = [
@@ -165,10 +169,26 @@ pub fn restrict(linux: LinuxBuilder, config: &Config) -> anyhow::Result<LinuxBui
         .masked_paths(masked)
         .readonly_paths(read_only)
         .sysctl(sysctls);
-    Ok(match &security.seccomp {
-        Seccomp::Profile(profile) => linux.seccomp(profile.as_ref().clone()),
-        Seccomp::Default | Seccomp::Unconfined => linux,
+    Ok(match profile(security)? {
+        Some(profile) => linux.seccomp(profile),
+        None => linux,
     })
+}
+
+/// The user's own profile, with the rules that count for this container on this kernel.
+pub fn profile(security: &Security) -> anyhow::Result<Option<LinuxSeccomp>> {
+    let Seccomp::Profile(profile) = &security.seccomp else {
+        return Ok(None);
+    };
+    let uname = rustix::system::uname();
+    let surroundings = Surroundings {
+        capabilities: &bounding(security),
+        kernel: kernel_version(&uname.release().to_string_lossy()).unwrap_or((u32::MAX, 0)),
+    };
+    profile
+        .resolve(&surroundings)
+        .context("cannot read the seccomp profile")
+        .map(Some)
 }
 
 /// What is left of a list when the user has uncovered paths.

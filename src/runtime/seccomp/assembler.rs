@@ -4,6 +4,7 @@
 //! backwards, every target of a jump exists when the jump is made: no second pass, no
 //! patching, and a target out of reach gets an unconditional jump (32 bits wide) on the way.
 
+use crate::runtime::seccomp::LONGEST;
 use crate::sys::seccomp::Instruction;
 
 const LOAD_WORD: u16 = 0x20;
@@ -97,4 +98,22 @@ impl Assembler {
         self.reversed.reverse();
         self.reversed
     }
+}
+
+/// Whether a program has only instructions of this assembler, and ends wherever it goes.
+pub fn is_sound(program: &[Instruction]) -> bool {
+    let known = |(at, one): (usize, &Instruction)| {
+        let left = program.len() - 1 - at;
+        let within = |skip: u32| usize::try_from(skip).is_ok_and(|skip| skip < left);
+        match one.code {
+            // struct seccomp_data has 64 bytes.
+            LOAD_WORD => within(0) && one.k < 64 && one.k.is_multiple_of(4),
+            AND => within(0),
+            JUMP => within(one.k),
+            0x15 | 0x25 | 0x35 => within(one.jt.into()) && within(one.jf.into()),
+            RETURN => true,
+            _ => false,
+        }
+    };
+    !program.is_empty() && program.len() <= LONGEST && program.iter().enumerate().all(known)
 }

@@ -30,6 +30,7 @@ use oci_spec::runtime::LinuxSeccompOperator;
 use oci_spec::runtime::LinuxSyscall;
 
 use crate::runtime::seccomp::numbers::Table;
+use crate::runtime::seccomp::rules::Abi;
 
 /// Allowed to everybody. Names of all architectures; those that one does not have are skipped.
 const ALWAYS: &str = "
@@ -227,11 +228,7 @@ fn always() -> LinuxSeccompArg {
 }
 
 fn architectures() -> Vec<Arch> {
-    if cfg!(target_arch = "x86_64") {
-        vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86]
-    } else {
-        vec![Arch::ScmpArchNative]
-    }
+    Abi::OF_THE_DEFAULT.into_iter().map(Abi::arch).collect()
 }
 
 fn words(names: &str) -> Vec<String> {

@@ -14,16 +14,19 @@
 //! * The architecture of rbox itself always counts as listed. A call of one that is not listed kills the process;
 //!   a call of x32 that is not listed answers ENOSYS, as kernels without x32 do.
 //!
-//! The program is a binary search over ranges of numbers with equal outcome, built anew at each
-//! start: for the default profile that takes less time than finding and reading a cached one.
+//! The program is a binary search over ranges of numbers with equal outcome. That of the default profile is
+//! built anew at each start, which takes less time than finding and reading a cached one; those of other profiles
+//! are kept (`engine::seccomp`).
 
 mod assembler;
 mod default;
 pub mod emulation;
+pub mod learn;
 mod numbers;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod reference;
 mod rules;
+mod stored;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
 

@@ -34,9 +34,15 @@ pub enum Abi {
 
 impl Abi {
     #[cfg(target_arch = "x86_64")]
-    const NATIVE: Abi = Abi::X86_64;
+    pub const NATIVE: Abi = Abi::X86_64;
     #[cfg(target_arch = "aarch64")]
-    const NATIVE: Abi = Abi::Aarch64;
+    pub const NATIVE: Abi = Abi::Aarch64;
+
+    /// Those of rbox's own profile.
+    #[cfg(target_arch = "x86_64")]
+    pub const OF_THE_DEFAULT: [Abi; 2] = [Abi::X86_64, Abi::X86];
+    #[cfg(target_arch = "aarch64")]
+    pub const OF_THE_DEFAULT: [Abi; 1] = [Abi::Aarch64];
 
     /// `None` for architectures whose programs this kernel cannot run, and for 32-bit ARM.
     fn of(arch: Arch) -> Option<Abi> {
@@ -54,6 +60,34 @@ impl Abi {
         }
     }
 
+    pub fn arch(self) -> Arch {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Abi::X86_64 => Arch::ScmpArchX86_64,
+            #[cfg(target_arch = "x86_64")]
+            Abi::X32 => Arch::ScmpArchX32,
+            #[cfg(target_arch = "x86_64")]
+            Abi::X86 => Arch::ScmpArchX86,
+            #[cfg(target_arch = "aarch64")]
+            Abi::Aarch64 => Arch::ScmpArchAarch64,
+        }
+    }
+
+    /// The name of a call; none for x32.
+    pub fn name(self, number: u32) -> Option<&'static str> {
+        let number = usize::try_from(number).ok()?;
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Abi::X86_64 => Some(syscalls::x86_64::Sysno::new(number)?.name()),
+            #[cfg(target_arch = "x86_64")]
+            Abi::X86 => Some(syscalls::x86::Sysno::new(number)?.name()),
+            #[cfg(target_arch = "x86_64")]
+            Abi::X32 => None,
+            #[cfg(target_arch = "aarch64")]
+            Abi::Aarch64 => Some(syscalls::aarch64::Sysno::new(number)?.name()),
+        }
+    }
+
     /// AUDIT_ARCH_* of linux/audit.h: the ELF machine, with bits for 64 bits and little-endian.
     pub fn audit_arch(self) -> u32 {
         match self {
@@ -66,7 +100,7 @@ impl Abi {
         }
     }
 
-    fn find(self, name: &str) -> Option<u32> {
+    pub fn find(self, name: &str) -> Option<u32> {
         match self {
             #[cfg(target_arch = "x86_64")]
             Abi::X86_64 => numbers::x86_64::find(name.as_bytes()),

@@ -77,9 +77,10 @@ fn run_dir(run: &Path) -> String {
 }
 
 fn store(data: &Path, orphans_allowed: bool) -> String {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 11] = [
         "auto-ids.lock",
         "blobs",
+        "cache",
         "containers",
         "images",
         "layers",
@@ -107,6 +108,16 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
     for path in entries(&data.join("volumes")) {
         if name(&path) != ".lock" {
             report(&path, "volume");
+        }
+    }
+    for path in entries(&data.join("cache")) {
+        if name(&path) != "seccomp" {
+            report(&path, "unknown file");
+        }
+    }
+    for path in entries(&data.join("cache/seccomp")) {
+        if name(&path).len() != 64 {
+            report(&path, "temporary file");
         }
     }
     for path in entries(&data.join("tmp")) {
