@@ -96,7 +96,6 @@ fn add_hook(hooks: &mut Hooks, hook: &cdi::Hook) -> anyhow::Result<()> {
         Ok(Some(all))
     };
     match hook.hook_name.as_str() {
-        #[expect(deprecated, reason = "CDI files may still name it")]
         "prestart" => {
             let all = with(hooks.prestart())?;
             hooks.set_prestart(all);

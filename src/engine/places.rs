@@ -12,15 +12,18 @@ use crate::container::spec::user_mounts::Places;
 use crate::container::spec::user_mounts::Volume;
 use crate::engine::Engine;
 use crate::engine::devices;
+use crate::engine::ids;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::store::remove::remove_tree;
+use crate::sys::idmap;
+use crate::sys::idmap::IdMaps;
 use crate::volume;
 use crate::volume::From;
 
 /// Looks at what is used and at nothing else.
-pub fn find(engine: &Engine, container: &Container) -> anyhow::Result<Places> {
+pub fn find(engine: &Engine, container: &Container, maps: &IdMaps) -> anyhow::Result<Places> {
     let files = &container.config.files;
     let mut places = Places {
         data: engine.dirs.data.clone(),
@@ -28,13 +31,17 @@ pub fn find(engine: &Engine, container: &Container) -> anyhow::Result<Places> {
     };
     for (number, mount) in files.mounts.iter().enumerate() {
         if let Source::Volume { name, .. } = &mount.source {
-            let found = find_volume(engine, name)?;
+            let found = find_volume(engine, name, maps)?;
+            if found.fill {
+                places.filled.push(name.clone());
+            }
             places.volumes.insert(name.clone(), found);
         }
         if mount.options.overlay.is_some() || matches!(mount.source, Source::Image { .. }) {
-            places
-                .overlays
-                .insert(number, make_overlay(engine, container, number, mount)?);
+            places.overlays.insert(
+                number,
+                make_overlay(engine, container, maps, number, mount)?,
+            );
         }
     }
     for device in &files.devices {
@@ -43,7 +50,7 @@ pub fn find(engine: &Engine, container: &Container) -> anyhow::Result<Places> {
     Ok(places)
 }
 
-fn find_volume(engine: &Engine, name: &str) -> anyhow::Result<Volume> {
+fn find_volume(engine: &Engine, name: &str, maps: &IdMaps) -> anyhow::Result<Volume> {
     let dirs = &engine.dirs;
     let found = volume::by_name(dirs, name)?.ok_or_else(|| volume::missing(name))?;
     let mounted = found
@@ -56,7 +63,18 @@ fn find_volume(engine: &Engine, name: &str) -> anyhow::Result<Volume> {
         ..Volume::default()
     };
     match mounted.source {
-        From::Own => place.mark = found.is_new(dirs).then_some(volume::NEW),
+        From::Own if found.is_new(dirs) => {
+            let default = &engine.ids()?.maps;
+            // Root of the container has capabilities over files of the ids that it has, and of no other.
+            if idmap::inside(&maps.uids, rustix::process::geteuid().as_raw()).is_some() {
+                place.mark = Some(volume::NEW);
+            } else {
+                volume::give_up(dirs, name)?;
+                ids::make_dirs(&volume::place(dirs, name), &[volume::DATA], default, maps)?;
+                place.fill = true;
+            }
+        }
+        From::Own => {}
         From::Directory(path) => place.path = path,
         From::Tmpfs => {
             let mut options = std::mem::take(&mut place.options);
@@ -74,6 +92,7 @@ fn find_volume(engine: &Engine, name: &str) -> anyhow::Result<Volume> {
 fn make_overlay(
     engine: &Engine,
     container: &Container,
+    maps: &IdMaps,
     number: usize,
     mount: &Mount,
 ) -> anyhow::Result<(PathBuf, PathBuf)> {
@@ -95,9 +114,7 @@ fn make_overlay(
     }
     let base = container.data.join("overlays").join(number.to_string());
     remove_tree(&base)?;
-    let (upper, work) = (base.join("upper"), base.join("work"));
-    for dir in [&upper, &work] {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    }
-    Ok((upper, work))
+    std::fs::create_dir_all(&base).with_context(|| format!("cannot make {}", base.display()))?;
+    ids::make_dirs(&base, &["upper", "work"], &engine.ids()?.maps, maps)?;
+    Ok((base.join("upper"), base.join("work")))
 }

@@ -48,6 +48,7 @@ use crate::sys::idmap::IdMaps;
 use crate::sys::process;
 use crate::sys::process::Side;
 use crate::sys::socket;
+use crate::volume;
 
 /// How a container is started.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +91,9 @@ pub fn start(
     fork_supervisor(engine, container, &mut prepared, lock, theirs, options)?;
     let connection = Connection { socket: ours };
     wait_started(&connection).with_context(cannot)?;
+    for name in &prepared.filled {
+        volume::mark_used(&engine.dirs, name);
+    }
     Ok(options.foreground.then_some(connection))
 }
 
@@ -106,6 +110,8 @@ fn discard(engine: &Engine, container: &Container) -> anyhow::Result<()> {
 
 /// All that is decided before the fork.
 struct Prepared {
+    /// Volumes that are used for the first time.
+    filled: Vec<String>,
     spec: Spec,
     rootfs: Rootfs,
     userns: Userns,
@@ -128,11 +134,12 @@ impl Prepared {
         let userns = shared.userns(config, ids::userns(&engine.dirs, config)?)?;
         ids::check_joined(&userns, &ids)?;
         let files = etc::write(engine, container)?;
-        let mut places = places::find(engine, container)?;
+        let mut places = places::find(engine, container, &ids)?;
         let edits = cdi::find(&config.files)?;
         if let Some(edits) = &edits {
             cdi::add_places(&mut places, edits)?;
         }
+        let filled = std::mem::take(&mut places.filled);
         let host = Host {
             tty_group: idmap::outside(&ids.gids, 5).is_some(),
             unified_cgroup: is_cgroup2(Path::new("/sys/fs/cgroup")),
@@ -154,6 +161,7 @@ impl Prepared {
             .with_context(|| format!("cannot write {}", container.spec_file().display()))?;
         let rootfs = rootfs(engine, container, &ids)?;
         Ok(Prepared {
+            filled,
             spec,
             rootfs,
             userns,

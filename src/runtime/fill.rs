@@ -88,8 +88,8 @@ impl NewVolume<'_> {
             if copy && let Some(image) = &image {
                 self.copy(dir.as_fd(), image.as_fd()).context(cannot)?;
             }
-            self.own(dir.as_fd(), image.as_ref(), user)
-                .context(cannot)?;
+            let volume = rustix::fs::openat(&dir, self.name, DIRECTORY, Mode::empty())?;
+            give(&volume, self.owner, image.as_ref(), user).context(cannot)?;
             rustix::fs::unlinkat(&dir, self.mark, AtFlags::empty()).context(cannot)?;
         }
         rustix::fs::openat(&dir, self.name, DIRECTORY, Mode::empty())
@@ -110,38 +110,63 @@ impl NewVolume<'_> {
             result => Ok(result?),
         }
     }
+}
 
-    fn own(
-        &self,
-        dir: BorrowedFd<'_>,
-        image: Option<&OwnedFd>,
-        user: &dyn Fn() -> anyhow::Result<Owner>,
-    ) -> anyhow::Result<()> {
-        let volume = rustix::fs::openat(dir, self.name, DIRECTORY, Mode::empty())?;
-        let mut mode = None;
-        let owner = match (self.owner, image) {
-            (Some(owner), _) => owner,
-            (None, Some(image)) => {
-                let stat = rustix::fs::fstat(image)?;
-                mode = Some(Mode::from_raw_mode(stat.st_mode));
-                Owner {
-                    uid: stat.st_uid,
-                    gid: stat.st_gid,
-                }
-            }
-            (None, None) => user()?,
-        };
-        let (uid, gid) = owner.ids();
-        match rustix::fs::fchown(&volume, uid, gid) {
-            // With a single id every file belongs to it already.
-            Ok(()) | Err(Errno::INVAL) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        if let Some(mode) = mode {
-            rustix::fs::fchmod(&volume, mode)?;
-        }
-        Ok(())
+/// The same without a lock and a name beside it: an empty volume is filled where it is.
+pub fn fill_in_place(
+    volume: BorrowedFd<'_>,
+    image: Option<OwnedFd>,
+    copy: bool,
+    owner: Option<Owner>,
+    user: &dyn Fn() -> anyhow::Result<Owner>,
+) -> anyhow::Result<()> {
+    let cannot = "cannot fill the new volume";
+    let dir = rustix::fs::openat(volume, ".", DIRECTORY, Mode::empty()).context(cannot)?;
+    retry(|| rustix::fs::flock(&dir, FlockOperation::LockExclusive)).context(cannot)?;
+    let mut entries = Dir::read_from(&dir).context(cannot)?;
+    if entries
+        .any(|entry| !entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")))
+    {
+        return Ok(());
     }
+    let image = image.filter(|image| path::is_dir(image.as_fd()).unwrap_or(false));
+    if copy && let Some(image) = &image {
+        copy_content(image.as_fd(), dir.as_fd()).context(cannot)?;
+    }
+    give(&dir, owner, image.as_ref(), user).context(cannot)
+}
+
+/// Gives a new volume the owner that it was made for, or that the image has at its place, or else the
+/// container's user.
+fn give(
+    volume: &OwnedFd,
+    owner: Option<Owner>,
+    image: Option<&OwnedFd>,
+    user: &dyn Fn() -> anyhow::Result<Owner>,
+) -> anyhow::Result<()> {
+    let mut mode = None;
+    let owner = match (owner, image) {
+        (Some(owner), _) => owner,
+        (None, Some(image)) => {
+            let stat = rustix::fs::fstat(image)?;
+            mode = Some(Mode::from_raw_mode(stat.st_mode));
+            Owner {
+                uid: stat.st_uid,
+                gid: stat.st_gid,
+            }
+        }
+        (None, None) => user()?,
+    };
+    let (uid, gid) = owner.ids();
+    match rustix::fs::fchown(volume, uid, gid) {
+        // With a single id every file belongs to it already.
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    if let Some(mode) = mode {
+        rustix::fs::fchmod(volume, mode)?;
+    }
+    Ok(())
 }
 
 fn c_string(text: &str) -> std::ffi::CString {

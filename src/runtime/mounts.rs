@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `rbox.chown` | bind, tmpfs | everything in it goes to the container's user |
 //! | `rbox.copy-up=MARK` | bind | an empty new volume: filled from the image while MARK lies beside the source |
+//! | `rbox.fill` | bind | the same where root of the container may write to the volume and not beside it |
 //! | `rbox.own=UID:GID` | with `rbox.copy-up` | the owner that the new volume gets |
 //! | `rbox.subpath=PATH` | bind, overlay | only what lies there, looked up inside the source |
 //! | `rbox.device` | bind | the source must be a device |
@@ -80,6 +81,7 @@ struct Options<'a> {
     copy_up: bool,
     chown: bool,
     mark: Option<&'a str>,
+    fill: bool,
     owner: Option<Owner>,
     subpath: Option<&'a Path>,
     is_device: bool,
@@ -142,6 +144,7 @@ impl<'a> Options<'a> {
             ("tmpcopyup", "") => self.copy_up = true,
             ("rbox.chown", "") => self.chown = true,
             ("rbox.copy-up", mark) => self.mark = Some(mark),
+            ("rbox.fill", "") => self.fill = true,
             ("rbox.own", owner) => self.owner = Some(Owner::parse(owner)?),
             ("rbox.subpath", path) => self.subpath = Some(Path::new(path)),
             ("rbox.device", "") => self.is_device = true,
@@ -159,6 +162,7 @@ impl<'a> Options<'a> {
             |parameter: &Parameter<'_>| matches!(parameter, Parameter::String("uid" | "gid", _));
         self.chown
             || self.mark.is_some()
+            || self.fill
             || self.subpath.is_some()
             || self.data.iter().any(owned)
             // Linux: devpts takes a gid, which must be mapped when the superblock is made.
@@ -249,7 +253,7 @@ fn prepare_bind(from: &Path, options: &Options<'_>) -> anyhow::Result<Made> {
             "it is not a device"
         );
     }
-    if options.chown || options.subpath.is_some() {
+    if options.chown || options.fill || options.subpath.is_some() {
         return Ok(Made::Opened(vec![opened]));
     }
     clone(opened.as_fd(), options).map(Made::Mount)
@@ -410,20 +414,30 @@ fn make_bind(
     options: &Options<'_>,
     user: &dyn Fn() -> anyhow::Result<Owner>,
 ) -> anyhow::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let image = || path::open_in_root(root, mount.destination(), flags).ok();
     let volume;
     let whole = match options.mark {
+        None if options.fill => {
+            fill::fill_in_place(
+                opened.as_fd(),
+                image(),
+                options.copy_up,
+                options.owner,
+                user,
+            )?;
+            opened
+        }
         None => opened,
         Some(mark) => {
             let name = source(mount).file_name().unwrap_or_default();
-            let image =
-                path::open_in_root(root, mount.destination(), OFlags::RDONLY | OFlags::NONBLOCK);
             let new = fill::NewVolume {
                 dir: opened.as_fd(),
                 name: Path::new(name),
                 mark,
                 owner: options.owner,
             };
-            volume = new.fill(image.ok(), options.copy_up, user)?;
+            volume = new.fill(image(), options.copy_up, user)?;
             &volume
         }
     };

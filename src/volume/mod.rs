@@ -37,7 +37,7 @@ use crate::store::temp::TempDir;
 pub const NEW: &str = "new";
 
 const RECORD: &str = "volume.json";
-const DATA: &str = "_data";
+pub const DATA: &str = "_data";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
@@ -293,6 +293,25 @@ pub fn remove(dirs: &Dirs, name: &str) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// Its directory.
+pub fn place(dirs: &Dirs, name: &str) -> PathBuf {
+    dirs.volumes().join(name)
+}
+
+/// Removes the directory for the files of a new volume, if it is empty: it is to be made again with
+/// another owner.
+pub fn give_up(dirs: &Dirs, name: &str) -> Result<()> {
+    match rustix::fs::rmdir(place(dirs, name).join(DATA)) {
+        Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTEMPTY) => Ok(()),
+        Err(errno) => Err(errno).with_context(|| format!("cannot use volume \"{name}\"")),
+    }
+}
+
+/// From now on it is not new.
+pub fn mark_used(dirs: &Dirs, name: &str) {
+    std::fs::remove_file(place(dirs, name).join(NEW)).ok();
 }
 
 /// Whether there is a volume of this very name, be it readable or not.

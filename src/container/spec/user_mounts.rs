@@ -19,6 +19,8 @@ pub struct Volume {
     pub path: PathBuf,
     /// The file beside it that says that it has never been used.
     pub mark: Option<&'static str>,
+    /// It has never been used, and root of the container cannot reach the mark.
+    pub fill: bool,
     /// The owner that it was made for.
     pub owner: Option<(u32, u32)>,
     /// A file system to mount instead: its type, and its options.
@@ -36,6 +38,8 @@ pub struct Places {
     pub overlays: BTreeMap<usize, (PathBuf, PathBuf)>,
     /// Devices: where they are on the host, and in the container.
     pub devices: Vec<(PathBuf, PathBuf)>,
+    /// Volumes that are filled at this start.
+    pub filled: Vec<String>,
     /// Mounts of CDI devices.
     pub extra: Vec<Mount>,
 }
@@ -136,8 +140,13 @@ fn volume(place: &Path, volume: Volume, options: &Options) -> anyhow::Result<Mou
     }
     let mut all = bind_options(options);
     all.extend(volume.options);
+    if volume.fill {
+        all.push("rbox.fill".into());
+    }
     if let Some(mark) = volume.mark {
         all.push(format!("rbox.copy-up={mark}"));
+    }
+    if volume.fill || volume.mark.is_some() {
         if !options.no_copy {
             all.push("tmpcopyup".into());
         }
