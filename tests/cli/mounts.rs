@@ -370,8 +370,7 @@ fn a_mounted_image_is_in_use() {
 #[test]
 fn a_read_only_container_may_write_where_programs_must() {
     let rbox = Rbox::with_busybox();
-    let script =
-        "for d in /run /tmp /var/tmp /dev /dev/shm /; do touch $d/x 2>/dev/null && echo $d; done; true";
+    let script = "for d in /run /tmp /var/tmp /dev /dev/shm /; do touch $d/x 2>/dev/null && echo $d; done; true";
     let run = |flags: &[&str], expected: &str| {
         rbox.args(["run", "--rm"])
             .args(flags)

@@ -15,10 +15,13 @@ use crate::container::spec::user_mounts;
 
 pub fn mounts(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
     let own = user_mounts::mounts(config, &host.places)?;
-    // What the user has put in the place of something, or above it, is meant.
+    // What the user has put in the place of something, or above it, is meant: but an empty file system
+    // above it has nothing to show at its place.
     let covered = |place: &Path| {
-        own.iter()
-            .any(|mount| place.starts_with(mount.destination()))
+        own.iter().any(|mount| {
+            let memory = matches!(mount.typ().as_deref(), Some("tmpfs" | "ramfs"));
+            place == mount.destination() || !memory && place.starts_with(mount.destination())
+        })
     };
     let mut mounts = of_kernel(config, host)?;
     mounts.extend(engine_files(config, host)?);
