@@ -60,7 +60,8 @@ fn emulation(config: &Config) -> Box<dyn Handler> {
     }))
 }
 
-/// With sub-ids the kernel can do all of it.
+/// With sub-ids the kernel can do all of it; where the one id is not root's, nothing is refused to root.
 fn emulates(config: &Config, ids: &IdMaps) -> bool {
-    config.security.root_emulation && ids.is_single()
+    let root = ids.root();
+    config.security.root_emulation && ids.is_single() && (root.uid, root.gid) == (0, 0)
 }

@@ -272,12 +272,15 @@ fn profiles_do_not_turn_it_off_and_its_own_option_does() {
 }
 
 #[test]
-fn with_sub_ids_the_kernel_does_it() {
+fn what_the_kernel_can_do_is_left_to_it() {
     const FILTERS: &str = "grep Seccomp_filters /proc/self/status";
     let rbox = Rbox::with_busybox();
     says(&rbox, &[], FILTERS, "Seccomp_filters:\t1\n");
     if let Some(rbox) = single() {
         says(&rbox, &[], FILTERS, "Seccomp_filters:\t2\n");
+        // The one id is not root's.
+        let flags = ["--userns=keep-id"];
+        says(&rbox, &flags, FILTERS, "Seccomp_filters:\t1\n");
     }
 }
 
