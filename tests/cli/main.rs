@@ -27,4 +27,5 @@ mod run;
 mod seccomp;
 mod security;
 mod terminal;
+mod userns;
 mod volumes;

@@ -35,9 +35,8 @@ pub enum Userns {
     Default,
     /// The host's own.
     Host,
-    /// Its own, with these ids; `mode` is what the user asked for.
+    /// Its own, with these ids.
     Own {
-        mode: String,
         maps: IdMaps,
     },
     /// That of the container with this id.
@@ -56,9 +55,9 @@ impl Userns {
     pub fn maps(&self) -> Option<&IdMaps> {
         match self {
             Userns::Default | Userns::Host => None,
-            Userns::Own { maps, .. }
-            | Userns::Container { maps, .. }
-            | Userns::Path { maps, .. } => Some(maps),
+            Userns::Own { maps } | Userns::Container { maps, .. } | Userns::Path { maps, .. } => {
+                Some(maps)
+            }
         }
     }
 
@@ -67,7 +66,7 @@ impl Userns {
         match self {
             Userns::Default => String::new(),
             Userns::Host => "host".into(),
-            Userns::Own { mode, .. } => mode.clone(),
+            Userns::Own { .. } => "private".into(),
             Userns::Container { id, .. } => format!("container:{id}"),
             Userns::Path { path, .. } => format!("ns:{}", path.display()),
         }

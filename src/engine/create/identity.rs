@@ -128,14 +128,11 @@ fn choose(
     check_combination(wish)?;
     let default = &ids.maps;
     let usage = |text: String| fail(Kind::Usage, text);
-    let own = |maps: IdMaps, mode: &str| identity::Userns::Own {
-        mode: mode.to_owned(),
-        maps,
-    };
+    let own = |maps: IdMaps| identity::Userns::Own { maps };
     let mut kept = None;
     let userns = match &wish.userns {
         Userns::Default | Userns::Private => match asked_maps(default, wish)? {
-            Some(maps) => own(maps, "private"),
+            Some(maps) => own(maps),
             None => identity::Userns::Default,
         },
         // Podman: without root it is the map that containers have anyhow.
@@ -144,10 +141,10 @@ fn choose(
         Userns::KeepId(wish) => {
             let (maps, uid, gid) = keep_id(default, *wish).map_err(usage)?;
             kept = Some((uid, gid));
-            own(maps, "keep-id")
+            own(maps)
         }
-        Userns::NoMap => own(userns::unmapped(default).map_err(usage)?, "nomap"),
-        Userns::Auto(auto) => own(auto_maps(engine, image, wish, default, auto)?, "auto"),
+        Userns::NoMap => own(userns::unmapped(default).map_err(usage)?),
+        Userns::Auto(auto) => own(auto_maps(engine, image, wish, default, auto)?),
         Userns::Container(name) => of_container(engine, name)?,
         Userns::Path(path) => of_path(default, path)?,
     };
