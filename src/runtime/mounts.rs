@@ -136,11 +136,10 @@ impl<'a> Options<'a> {
         match option.split_once('=').unwrap_or((option, "")) {
             ("bind", "") => self.recursive = false,
             ("rbind", "") => self.recursive = true,
-            // What is so without being said.
-            ("defaults" | "async" | "nomand" | "nolazytime" | "loud", "") => {}
+            // What is so without being said; and see `idmapped`.
+            ("defaults" | "async" | "nomand" | "nolazytime" | "loud", "")
+            | ("idmap" | "ridmap", _) => {}
             ("remount", "") => bail!("option \"remount\" is not possible: all mounts are new"),
-            // See `idmapped`.
-            ("idmap" | "ridmap", _) => {}
             ("tmpcopyup", "") => self.copy_up = true,
             ("rbox.chown", "") => self.chown = true,
             ("rbox.copy-up", mark) => self.mark = Some(mark),

@@ -104,7 +104,7 @@ impl Volume {
                 _ => words.push(word.to_owned()),
             }
         }
-        for (key, _) in &self.options {
+        for key in self.options.keys() {
             if !matches!(key.as_str(), "type" | "device" | "o") {
                 return Err(fail(
                     Kind::Usage,

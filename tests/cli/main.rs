@@ -17,6 +17,7 @@ mod isolation;
 mod lifecycle;
 mod machine;
 mod metadata;
+mod mount_attacks;
 mod mounts;
 mod namespaces;
 mod nested;

@@ -151,7 +151,10 @@ fn special(
         },
         ("bind" | "glob", "no-dereference") => options.keep_link = boolean(key, value)?,
         ("bind" | "glob" | "volume", "z" | "Z") if value.is_none() => options.relabel = true,
-        ("bind" | "glob" | "volume" | "image", "idmap") => {
+        ("image", "idmap") => {
+            return Err("idmap is not possible for an image: an overlay takes no id map".into());
+        }
+        ("bind" | "glob" | "volume", "idmap") => {
             options.idmap = match value {
                 None | Some("true") => Some(String::new()),
                 Some("false") => None,
@@ -161,7 +164,9 @@ fn special(
         ("bind" | "glob" | "volume" | "tmpfs" | "ramfs", "U" | "chown") => {
             options.chown = boolean(key, value)?;
         }
-        ("volume", "volume-nocopy" | "nocopy") => options.no_copy = boolean(key, value)?,
+        ("volume", "volume-nocopy" | "nocopy") | ("tmpfs" | "ramfs", "notmpcopyup") => {
+            options.no_copy = boolean(key, value)?;
+        }
         ("volume", "copy") if value.is_none() => options.no_copy = false,
         ("volume", "volume-opt") => fields.driver_options.push(wanted(key, value)?),
         ("volume", "volume-label") => fields.labels.push(wanted(key, value)?),
@@ -188,7 +193,6 @@ fn special(
                 .push(format!("mode={}", mode(&wanted(key, value)?)?));
         }
         ("tmpfs" | "ramfs", "tmpcopyup") => options.no_copy = !boolean(key, value)?,
-        ("tmpfs" | "ramfs", "notmpcopyup") => options.no_copy = boolean(key, value)?,
         ("tmpfs", "noswap" | "uid" | "gid" | "nr_inodes" | "nr_blocks") => {
             let option = value.map_or(key.to_owned(), |value| format!("{key}={value}"));
             tmpfs_option(options, &option)?;
@@ -203,7 +207,10 @@ fn special(
             .data
             .push(format!("mode={}", mode(&wanted(key, value)?)?)),
         ("bind" | "glob", word) if value.is_none() => return options.word(word),
-        (_, "exec" | "noexec" | "dev" | "nodev" | "suid" | "nosuid") if value.is_none() => {
+        (
+            "tmpfs" | "ramfs" | "volume" | "image",
+            "exec" | "noexec" | "dev" | "nodev" | "suid" | "nosuid",
+        ) if value.is_none() => {
             return options.word(key);
         }
         _ => return Ok(false),
@@ -368,6 +375,8 @@ mod tests {
             "type=volume,src=v,dst=/b,volume-driver=nfs",
             "type=image,dst=/b",
             "type=devpts,dst=/b,uid=x",
+            "type=devpts,dst=/b,exec",
+            "type=image,src=a,dst=/b,idmap",
             "type=glob,src=/nothing/*.here",
             "type=bind,\"src=/a",
         ] {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 
+use anyhow::ensure;
 use oci_spec::runtime::Mount;
 
 use crate::container::config::Config;
@@ -131,6 +132,11 @@ fn overlay(
 
 fn volume(place: &Path, volume: Volume, options: &Options) -> anyhow::Result<Mount> {
     if let Some((kind, data)) = volume.file_system {
+        ensure!(
+            options.idmap.is_none() && options.subpath.is_none(),
+            "cannot mount \"{}\": a volume in memory has no idmap and no subpath",
+            place.display()
+        );
         let mut all = guarded(options, false);
         all.extend(data);
         if options.chown {
