@@ -142,6 +142,10 @@ impl Handler for Emulation {
             | Call::SetRealEffective(_)
             | Call::SetRealEffectiveSaved(_)
             | Call::SetFileSystem(_) => self.set(&asked, meaning),
+            // With another filter than its own there are other calls of these names too.
+            Call::KeepCapabilities if asked.id(0) != libc::PR_SET_KEEPCAPS.cast_unsigned() => {
+                Ok(Answer::Continue)
+            }
             Call::KeepCapabilities => {
                 let keep = call.args[1] == 1;
                 let new = asked.credentials.keep_capabilities(keep);
@@ -256,7 +260,11 @@ impl Emulation {
     }
 
     fn make_node(&mut self, asked: &Asked<'_>, mode_at: usize) -> Result<Answer, Errno> {
+        let kind = asked.id(mode_at) & libc::S_IFMT;
         let device = asked.id(mode_at + 1);
+        if ![libc::S_IFCHR, libc::S_IFBLK].contains(&kind) {
+            return Ok(Answer::Continue);
+        }
         let able = self.abilities.make_node && asked.credentials.may_change_files();
         if device == 0 || !able {
             // Linux: a whiteout, which needs no capability, or EPERM.
