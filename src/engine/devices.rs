@@ -40,6 +40,33 @@ pub fn nodes(device: &Device) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
     Ok(found)
 }
 
+/// Directories of /dev that are the container's own, and nodes that every container has.
+const OWN: [&str; 14] = [
+    ".udev", "console", "fd", "full", "log", "mqueue", "null", "ptmx", "pts", "random", "shm",
+    "tty", "urandom", "zero",
+];
+
+/// All devices of the host, for a privileged container.
+pub fn all() -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    let cannot = "cannot list the host's devices";
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/dev").context(cannot)? {
+        let entry = entry.context(cannot)?;
+        if OWN.iter().any(|own| entry.file_name() == *own) {
+            continue;
+        }
+        let (path, kind) = (entry.path(), entry.file_type().context(cannot)?);
+        if kind.is_char_device() || kind.is_block_device() {
+            found.push((path.clone(), path));
+        } else if kind.is_dir() {
+            // Who may not look into a directory has no use of what is in it.
+            add_below(&path, &path, 1, &mut found).ok();
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 fn add_below(
     host: &Path,
     container: &Path,

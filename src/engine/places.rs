@@ -44,6 +44,9 @@ pub fn find(engine: &Engine, container: &Container, maps: &IdMaps) -> anyhow::Re
             );
         }
     }
+    if container.config.security.privileged {
+        places.devices = devices::all()?;
+    }
     for device in &files.devices {
         places.devices.extend(devices::nodes(device)?);
     }

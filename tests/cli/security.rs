@@ -78,6 +78,16 @@ fn a_privileged_container_has_all_and_nothing_is_hidden() {
         .arg("grep -c ' /proc/' /proc/self/mounts; mkdir -p /m && mount -t tmpfs x /m && echo mounted")
         .stdout("0\nmounted\n")
         .run();
+    // The host's devices, as far as they are any: /dev/fuse is in no other container.
+    let fuse = std::path::Path::new("/dev/fuse").exists();
+    for (flags, expected) in [(&["--privileged"][..], fuse), (&[], false)] {
+        rbox.args(["run", "--rm"])
+            .args(flags)
+            .args(["busybox", "sh", "-c", "test -c /dev/fuse && echo there"])
+            .stdout(if expected { "there\n" } else { "" })
+            .status(i32::from(!expected))
+            .run();
+    }
 }
 
 #[test]
