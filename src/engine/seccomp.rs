@@ -17,9 +17,12 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 use oci_spec::runtime::LinuxSeccomp;
+use oci_spec::runtime::LinuxSeccompAction;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
+use crate::error::Kind;
+use crate::error::fail;
 use crate::oci::digest::Digest;
 use crate::runtime::Filter;
 use crate::store::atomic;
@@ -39,10 +42,23 @@ pub fn filter(dirs: &Dirs, profile: &LinuxSeccomp) -> anyhow::Result<Filter> {
     if let Some(filter) = read(&path) {
         return Ok(filter);
     }
-    let filter = Filter::of_profile(profile).context("cannot compile the seccomp profile")?;
+    let filter = compiled(profile)?;
     // A full disk, say: the next start compiles again.
     write(&directory, &path, &filter).ok();
     Ok(filter)
+}
+
+/// The filter of a profile, made now.
+pub fn compiled(profile: &LinuxSeccomp) -> anyhow::Result<Filter> {
+    let mut calls = profile.syscalls().iter().flatten();
+    if calls.any(|call| call.action() == LinuxSeccompAction::ScmpActNotify) {
+        return Err(fail(
+            Kind::Unsupported,
+            "SCMP_ACT_NOTIFY leaves calls to an agent at listenerPath, and rbox speaks to none",
+        ))
+        .context("cannot use the seccomp profile");
+    }
+    Filter::of_profile(profile).context("cannot compile the seccomp profile")
 }
 
 fn key(profile: &LinuxSeccomp) -> anyhow::Result<Digest> {

@@ -184,3 +184,50 @@ fn executed_commands_are_learned() {
     let profile = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     assert!(names(&profile).contains(&"mkdir"));
 }
+
+/// A rule of Docker's own profile counts with its capability alone, and what cannot be used is told before there is a
+/// container.
+#[test]
+fn profiles_are_read_as_docker_reads_them() {
+    let rbox = Rbox::with_busybox();
+    let docker = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+        "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],
+        "syscalls": [{"names": ["unshare"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1,
+            "excludes": {"caps": ["CAP_SYS_ADMIN"]}}]}"#;
+    let file = rbox.write("docker.json", docker);
+    let option = format!("--security-opt=seccomp={}", file.display());
+    rbox.args(["run", "--rm", &option, "busybox", "unshare", "-U", "true"])
+        .status(1)
+        .stderr("unshare: unshare(0x10000000): Operation not permitted\n")
+        .run();
+    rbox.args(["run", "--rm", "--cap-add=SYS_ADMIN", &option])
+        .args(["busybox", "unshare", "-U", "true"])
+        .run();
+    rbox.args(["run", "--rm", "--cap-add=SYS_ADMIN"])
+        .args(["busybox", "unshare", "-U", "true"])
+        .run();
+
+    let profile = |name: &str, rule: &str| {
+        let profile = format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#);
+        format!("seccomp={}", rbox.write(name, profile).display())
+    };
+    let errno = r#"{"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 4096}"#;
+    let notify = r#"{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}"#;
+    for (option, message) in [
+        (
+            profile("errno.json", errno),
+            "Error: cannot create container: cannot compile the seccomp profile: the seccomp rule for read: errnoRet 4096: \
+             an errno is at most 4095\n",
+        ),
+        (
+            profile("notify.json", notify),
+            "Error: cannot create container: cannot use the seccomp profile: SCMP_ACT_NOTIFY leaves calls to an agent at \
+             listenerPath, and rbox speaks to none\n",
+        ),
+    ] {
+        rbox.args(["run", "--rm", "--security-opt", &option, "busybox", "true"])
+            .status(125)
+            .stderr(message)
+            .run();
+    }
+}

@@ -13,6 +13,8 @@ use crate::container::config::security::Capabilities;
 use crate::container::config::security::Choice;
 use crate::container::config::security::Paths;
 use crate::container::config::security::Seccomp;
+use crate::container::spec;
+use crate::engine::seccomp;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -53,7 +55,7 @@ pub fn decide(wish: Wish, process: &Process) -> anyhow::Result<Security> {
     } else {
         Seccomp::Default
     });
-    Ok(Security {
+    let security = Security {
         apparmor: wish.apparmor.map(apparmor).transpose()?.flatten(),
         selinux: selinux(wish.label)?,
         capabilities: wish.capabilities,
@@ -65,7 +67,17 @@ pub fn decide(wish: Wish, process: &Process) -> anyhow::Result<Security> {
         sysctls: wish.sysctls,
         hooks_dirs: wish.hooks_dirs,
         root_emulation: wish.root_emulation,
-    })
+    };
+    check_profile(&security)?;
+    Ok(security)
+}
+
+/// So that a profile which cannot be used is refused before there is a container.
+fn check_profile(security: &Security) -> anyhow::Result<()> {
+    if let Some(profile) = spec::security::profile(security)? {
+        seccomp::compiled(&profile)?;
+    }
+    Ok(())
 }
 
 fn check_capabilities(capabilities: &Capabilities) -> anyhow::Result<()> {

@@ -14,7 +14,6 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use oci_spec::runtime::Arch;
 use oci_spec::runtime::Capability;
 use oci_spec::runtime::LinuxSeccomp;
 use oci_spec::runtime::LinuxSeccompAction;
@@ -161,6 +160,8 @@ fn name(arch: u32, number: u32) -> Option<&'static str> {
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
+    use oci_spec::runtime::Arch;
+
     use super::*;
 
     const X86_64: u32 = 0xc000_003e;

@@ -36,6 +36,7 @@ use proptest::test_runner::RngSeed;
 use crate::oci::seccomp::Profile;
 use crate::oci::seccomp::Surroundings;
 use crate::runtime::seccomp::compile;
+use crate::runtime::seccomp::default::default_profile;
 use crate::runtime::seccomp::default_program;
 use crate::runtime::seccomp::numbers;
 use crate::runtime::seccomp::tests::I386;
@@ -402,6 +403,34 @@ fn dockers_profile_means_what_libseccomp_takes_it_for() {
             }
         }
         assert!(compared > 100_000, "{compared}");
+    }
+}
+
+/// But for the calls whose conditions may hold at once: socket and socketcall, of which other tests tell.
+#[test]
+fn the_default_profile_means_what_libseccomp_takes_it_for() {
+    let Some(program) = program() else { return };
+    for capabilities in CAPABILITIES {
+        let held = capabilities.iter().copied().collect();
+        let profile = default_profile(&held);
+        let ours = default_program(&held);
+        let reference = Reference::of(program, &profile);
+        let mut comparison = Comparison::new(&profile, &reference);
+        comparison.multiplexes_in_part = true;
+        let mut compared = 0;
+        for args in arguments() {
+            for number in 0..500 {
+                for (arch, socket) in [(X86_64, 41), (I386, 359)] {
+                    if number != socket && comparison.covers(arch, number, args) {
+                        let got = run(&ours, arch, number, args);
+                        let want = run(&reference.program, arch, number, args);
+                        assert_eq!(got, want, "{arch:#x} {number:#x} {args:x?}");
+                        compared += 1;
+                    }
+                }
+            }
+        }
+        assert!(compared > 50_000, "{compared}");
     }
 }
 
