@@ -236,8 +236,14 @@ pub fn take(available: &[Span], count: u32) -> Option<Vec<Span>> {
 }
 
 /// Where files of an image's id go under `map`, when they lie on disk under `default`: to the same id, or
-/// for an id that `map` does not have, to one that nobody has there.
+/// for an id that `map` does not have, to one that nobody has there. Where there is one id at all, every
+/// file is its own, as for a user without sub-ids.
 pub fn shift(id: u32, default: &[IdRange], map: &[IdRange]) -> Option<u32> {
+    if let [one] = map
+        && one.count == 1
+    {
+        return idmap::inside(default, one.outside);
+    }
     if let Some(host) = idmap::outside(map, id) {
         return idmap::inside(default, host);
     }
@@ -370,6 +376,8 @@ mod tests {
         assert_eq!(shift(50, &default, &map), Some(50));
         // On disk 15 is what 4 is in the container.
         assert_eq!(shift(15, &default, &map), Some(0));
+        // One id has everything.
+        assert_eq!(shift(50, &default, &[range(7, 1000, 1)]), Some(0));
         // Nothing is left for others.
         let map = [range(1, 1000, 1), range(2, 100_000, 100)];
         assert_eq!(shift(0, &default, &map), None);
@@ -466,6 +474,7 @@ mod tests {
                     .all(|host| idmap::inside(&default, host).is_some())
             };
             prop_assume!(map.iter().all(in_default));
+            prop_assume!(map.iter().map(|range| range.count).sum::<u32>() != 1);
             for id in (0..80).filter(|id| idmap::outside(&default, *id).is_some()) {
                 let Some(moved) = shift(id, &default, &map) else { continue };
                 let host = idmap::outside(&default, moved).unwrap();

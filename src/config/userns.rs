@@ -230,11 +230,11 @@ pub fn explicit(default: &IdMaps, uids: &[Triple], gids: &[Triple]) -> Result<Id
         (uids, []) => (uids, uids),
         both => both,
     };
-    with_writer(
+    Ok(with_writer(
         default,
         built(default, Side::Users, for_users)?,
         built(default, Side::Groups, for_groups)?,
-    )
+    ))
 }
 
 fn built(default: &IdMaps, side: Side, triples: &[Triple]) -> Result<Vec<IdRange>, String> {
@@ -301,7 +301,7 @@ fn no_such_id(side: Side, parent: &[IdRange], id: u32) -> String {
 }
 
 /// Our own ids can be mapped without help; more needs whoever writes the default map.
-fn with_writer(default: &IdMaps, uids: Vec<IdRange>, gids: Vec<IdRange>) -> Result<IdMaps, String> {
+fn with_writer(default: &IdMaps, uids: Vec<IdRange>, gids: Vec<IdRange>) -> IdMaps {
     let own = |map: &[IdRange], all: &[IdRange]| match (map, all.first()) {
         ([one], Some(first)) => (one.outside, one.count) == (first.outside, 1),
         _ => false,
@@ -312,7 +312,7 @@ fn with_writer(default: &IdMaps, uids: Vec<IdRange>, gids: Vec<IdRange>) -> Resu
     } else {
         default.writer.clone()
     };
-    Ok(IdMaps { writer, uids, gids })
+    IdMaps { writer, uids, gids }
 }
 
 /// The maps of `keep-id`, and who the user is in the container.
@@ -352,7 +352,7 @@ pub fn kept(default: &IdMaps, own: (u32, u32), wish: KeepId) -> Result<(IdMaps, 
         default,
         side(&default.uids, uid)?,
         side(&default.gids, gid)?,
-    )?;
+    );
     Ok((maps, uid, gid))
 }
 
@@ -393,7 +393,7 @@ pub fn of_name(default: &IdMaps, uids: &[Span], gids: &[Span]) -> Result<IdMaps,
         Ok::<_, String>(map)
     };
     let maps = (side(Side::Users, uids)?, side(Side::Groups, gids)?);
-    with_writer(default, maps.0, maps.1)
+    Ok(with_writer(default, maps.0, maps.1))
 }
 
 /// What `auto` chooses from: ids of the host.
@@ -459,7 +459,7 @@ pub fn existing(
         })?;
     }
     let (uids, gids) = (mapping::tidy(&uids), mapping::tidy(&gids));
-    with_writer(default, uids, gids)
+    Ok(with_writer(default, uids, gids))
 }
 
 #[cfg(test)]

@@ -159,18 +159,12 @@ fn fill(template: &str, variables: &[(&str, &str)]) -> String {
     while let Some(at) = rest.find('$') {
         line.push_str(&rest[..at]);
         rest = &rest[at..];
-        match variables.iter().find(|(name, _)| rest.starts_with(name)) {
-            Some((name, value)) => {
-                if !value.contains(|c: char| c == ':' || c.is_control()) {
-                    line.push_str(value);
-                }
-                rest = &rest[name.len()..];
-            }
-            None => {
-                line.push('$');
-                rest = &rest[1..];
-            }
+        let variable = variables.iter().find(|(name, _)| rest.starts_with(name));
+        let (length, value) = variable.map_or((1, "$"), |(name, value)| (name.len(), *value));
+        if !value.contains(|c: char| c == ':' || c.is_control()) {
+            line.push_str(value);
         }
+        rest = &rest[length..];
     }
     line.push_str(rest);
     line.push('\n');

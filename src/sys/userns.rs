@@ -50,7 +50,7 @@ pub fn run(
             File::from(result_rx)
                 .read_to_end(&mut answer)
                 .context("cannot read from the child in its user namespace")?;
-            process::wait(std::os::fd::AsFd::as_fd(&child.pidfd))?;
+            process::wait(child.pidfd.as_fd())?;
             mapped?;
             match answer.split_first() {
                 Some((b'+', data)) => Ok(data.to_vec()),
@@ -93,7 +93,7 @@ pub fn maps_of(userns: BorrowedFd<'_>) -> anyhow::Result<(Vec<IdRange>, Vec<IdRa
                 drop(joined_tx);
             }
             // Until the parent has read.
-            File::from(done_rx).read(&mut [0]).ok();
+            File::from(done_rx).read_exact(&mut [0]).ok();
             process::exit_now(0)
         }
         Side::Parent(child) => {

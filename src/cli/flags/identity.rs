@@ -63,9 +63,9 @@ pub struct IdentityFlags {
 }
 
 impl IdentityFlags {
-    pub fn into_wish(self) -> anyhow::Result<Wish> {
+    pub fn into_wish(self) -> Wish {
         let all = |lists: Vec<Triples>| lists.into_iter().flat_map(|list| list.0).collect();
-        Ok(Wish {
+        Wish {
             user: self.user,
             userns: self.userns,
             uid_map: all(self.uidmap),
@@ -78,7 +78,7 @@ impl IdentityFlags {
             group_entry: self.group_entry,
             host_users: self.hostuser,
             umask: self.umask,
-        })
+        }
     }
 }
 

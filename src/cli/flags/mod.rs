@@ -92,7 +92,7 @@ impl ContainerFlags {
             labels: labels(self.label_file, self.label)?,
             annotations: annotations(self.annotation)?,
             remove: self.rm,
-            identity: self.identity.into_wish()?,
+            identity: self.identity.into_wish(),
             process: self.process.into_wish(words.collect())?,
             security: self.security.into_wish()?,
         })
