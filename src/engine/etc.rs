@@ -153,19 +153,19 @@ fn resolv_conf(container: &Container) -> String {
         .servers
         .as_ref()
         .map(|servers| servers.iter().map(ToString::to_string).collect());
-    let mut text = String::new();
+    let mut lines = Vec::new();
     let search = choose(resolver.search.clone(), "search");
     if !search.is_empty() {
-        text += &format!("search {}\n", search.join(" "));
+        lines.push(format!("search {}\n", search.join(" ")));
     }
     for server in choose(servers, "nameserver") {
-        text += &format!("nameserver {server}\n");
+        lines.push(format!("nameserver {server}\n"));
     }
     let options = choose(resolver.options.clone(), "options");
     if !options.is_empty() {
-        text += &format!("options {}\n", options.join(" "));
+        lines.push(format!("options {}\n", options.join(" ")));
     }
-    text
+    lines.concat()
 }
 
 /// A file of the host's time zone database; `local` is the zone of the host.

@@ -36,14 +36,14 @@ pub fn is_name(text: &str) -> bool {
 /// The values of all lines of resolv.conf that begin with `keyword`, word by word; of `search`, the
 /// last line counts (resolv.conf(5)).
 pub fn resolver<'a>(text: &'a str, keyword: &str) -> Vec<&'a str> {
-    let lines = text
+    let mut lines = text
         .lines()
         .filter_map(|line| line.split([';', '#']).next())
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
         .filter(|words| words.first() == Some(&keyword))
         .map(|words| words[1..].to_vec());
     match keyword {
-        "search" => lines.last().unwrap_or_default(),
+        "search" => lines.next_back().unwrap_or_default(),
         _ => lines.flatten().collect(),
     }
 }

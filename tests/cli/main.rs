@@ -14,6 +14,7 @@ mod harness;
 mod ids;
 mod image;
 mod isolation;
+mod joining;
 mod lifecycle;
 mod machine;
 mod metadata;

@@ -577,6 +577,7 @@ fn labels_and_annotations() {
     rbox.remove(&["c"]);
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of values")]
 #[test]
 fn malformed_values_are_quoted_and_nothing_is_made() {
     let rbox = Rbox::with_busybox();
