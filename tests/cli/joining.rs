@@ -49,9 +49,7 @@ fn cve_2019_5736_the_init_cannot_be_overwritten() {
             "busybox",
         ])
         .args(["sh", "-c", &format!("echo ready; {script}")])
-        .stdout(
-            "ready\nopened\nText file busy\nRead-only file system\nRead-only file system\n",
-        )
+        .stdout("ready\nopened\nText file busy\nRead-only file system\nRead-only file system\n")
         .spawn();
     trap.wait_for("ready\n");
     let run = rbox.program(&program);
