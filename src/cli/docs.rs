@@ -110,10 +110,11 @@ fn look_at(
 /// Docker's and Podman's own inconsistencies, which are kept for compatibility. All but the
 /// first meaning of the letter that is met are listed.
 #[cfg(test)]
-const SHORTS_OF_TWO_MEANINGS: [(char, &str); 24] = [
+const SHORTS_OF_TWO_MEANINGS: [(char, &str); 25] = [
     ('a', "all"),
     ('a', "attach"),
     ('d', "detach"),
+    ('d', "driver"),
     ('f', "filter"),
     ('f', "follow"),
     ('f', "force"),

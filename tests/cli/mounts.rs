@@ -298,7 +298,11 @@ fn every_type_of_mount_is_there() {
         "stat -c %a /m; df -k /m | tail -1 | awk '{print $2}'",
         "711\n64\n",
     );
-    show("type=tmpfs,dst=/etc", "ls /etc", "group\npasswd\n");
+    show(
+        "type=tmpfs,dst=/etc",
+        "ls /etc",
+        "group\nhostname\nhosts\npasswd\nresolv.conf\n",
+    );
     show(
         "type=tmpfs,dst=/etc,notmpcopyup,tmpfs-mode=755",
         "ls /etc",

@@ -76,6 +76,7 @@ fn candidates(
 enum Source {
     Containers(Which),
     Images,
+    Volumes,
     Both,
     Signals,
     Words(&'static [&'static str]),
@@ -87,6 +88,7 @@ fn source(command: &str, value: &str) -> Option<Source> {
         ("attach" | "exec" | "kill" | "stop", "CONTAINER") => Source::Containers(Which::Running),
         ("start", "CONTAINER") => Source::Containers(Which::Stopped),
         (_, "CONTAINER") => Source::Containers(Which::All),
+        (_, "VOLUME") => Source::Volumes,
         (_, "IMAGE") | ("images", "REPOSITORY[:TAG]") => Source::Images,
         ("inspect", "NAME") => Source::Both,
         (_, "SIGNAL") => Source::Signals,
@@ -107,6 +109,9 @@ fn values(value: &Value, dirs: Option<&Dirs>) -> Option<Vec<Candidate>> {
     let words = match source {
         Source::Containers(which) => containers(which).unwrap_or_default(),
         Source::Images => images().unwrap_or_default(),
+        Source::Volumes => dirs
+            .map(|dirs| names::volumes(dirs, begun))
+            .unwrap_or_default(),
         Source::Both => {
             let both = [containers(Which::All), images()];
             both.into_iter().flatten().flatten().collect()

@@ -27,6 +27,13 @@ impl Which {
     }
 }
 
+/// Names of volumes.
+pub fn volumes(dirs: &Dirs, begun: &str) -> Vec<String> {
+    let mut found = entries(&dirs.volumes());
+    found.retain(|name| !name.starts_with('.') && name.starts_with(begun));
+    found
+}
+
 /// Names of containers, and their ids where one is begun.
 pub fn containers(dirs: &Dirs, begun: &str, which: Which) -> Vec<String> {
     let mut found = Vec::new();
