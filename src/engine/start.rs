@@ -11,6 +11,7 @@ use anyhow::bail;
 use oci_spec::runtime::Spec;
 
 use crate::config::hooks;
+use crate::container::config::namespaces::Namespace;
 use crate::container::mounts::Source;
 use crate::container::record;
 use crate::container::record::Container;
@@ -147,7 +148,8 @@ impl Prepared {
             places,
             size: options.size,
             joined: shared.paths.clone(),
-            mqueue: Path::new("/dev/mqueue").exists(),
+            mqueue: config.process.namespaces.ipc == Namespace::Host
+                && Path::new("/dev/mqueue").exists(),
         };
         let mut spec = spec::of(&container.config, &host)?;
         if !container.config.security.hooks_dirs.is_empty() {
