@@ -53,7 +53,9 @@
 //! # Choices
 //!
 //! * Even for root a container has a user namespace of its own, with the ids as they are: its root has
-//!   no capability over the host.
+//!   no capability over the host, unless `--userns=host` asks for that.
+//! * There is no user namespace between the host's and a container's: each map leads straight to ids of
+//!   the host, and layers are copied for maps other than the usual one (`image::shifted`).
 //! * The supervisor and init are forks, not new programs: no start-up of a program (0.7 ms each), and
 //!   their memory belongs to the host's user namespace, out of reach for a container.
 //! * Position-dependent static code: nothing is relocated at start, and supervisors share all of it.
