@@ -41,6 +41,7 @@
 //!   containers/ names/                  see container/mod.rs
 //!   images/ blobs/ layers/ tmp/         see image/mod.rs
 //!   volumes/                            see volume/mod.rs; made with the first volume
+//!   cache/seccomp/                      see engine/seccomp.rs; made with the first profile
 //!   lock                                shared: references are being made; exclusive: collection
 //! RUN = $XDG_RUNTIME_DIR/rbox  (root: /run/rbox)
 //!   containers/<id>/                    gone after a reboot, which is the truth

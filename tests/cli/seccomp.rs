@@ -1,4 +1,5 @@
 //! System call filters: the default one and those of profiles, judged by a program that makes the calls.
+use std::fmt::Write as _;
 use std::process::Command;
 
 use crate::support::Rbox;
@@ -76,7 +77,7 @@ fn the_default_filter_refuses_families_by_every_entry() {
             (" by socketcall", 38),
             (" by socketcall with high bits", 38),
         ] {
-            answer += &format!("{family}{entry} {errno}\n");
+            writeln!(answer, "{family}{entry} {errno}").unwrap();
         }
     }
     rbox.args(["run", "--rm", &calls, "busybox", "/calls", "sockets"])

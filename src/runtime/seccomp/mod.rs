@@ -15,7 +15,7 @@
 //!   a call of x32 that is not listed answers ENOSYS, as kernels without x32 do.
 //!
 //! The program is a binary search over ranges of numbers with equal outcome. That of the default profile is
-//! built anew at each start, which takes less time than finding and reading a cached one; those of other profiles
+//! built anew at each start, which takes no more time than finding and reading a kept one; those of other profiles
 //! are kept (`engine::seccomp`).
 
 mod assembler;

@@ -16,8 +16,9 @@
 //! * calls that this libseccomp is too old to know
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write;
+use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::process::Stdio;
@@ -147,10 +148,17 @@ fn lines(profile: &LinuxSeccomp) -> String {
     for rule in profile.syscalls().iter().flatten() {
         let names = rule.names().join(",");
         let action = action(rule.action(), rule.errno_ret());
-        lines += &format!("rule {action} {names}");
+        write!(lines, "rule {action} {names}").unwrap();
         for arg in rule.args().iter().flatten() {
             let second = arg.value_two().unwrap_or(0);
-            lines += &format!(" {} {} {} {second}", arg.index(), arg.op(), arg.value());
+            write!(
+                lines,
+                " {} {} {} {second}",
+                arg.index(),
+                arg.op(),
+                arg.value()
+            )
+            .unwrap();
         }
         lines += "\n";
     }
@@ -235,7 +243,7 @@ fn comparable(default: Action, rules: Vec<LinuxSyscall>) -> Vec<LinuxSyscall> {
     let apart = |mut rule: LinuxSyscall| {
         let mut args = rule.args().clone().unwrap_or_default();
         if args.iter().any(|arg| {
-            arg.op() == LinuxSeccompOperator::ScmpCmpMaskedEq && arg.value() & 0xffff_ffff == 0
+            arg.op() == LinuxSeccompOperator::ScmpCmpMaskedEq && arg.value().trailing_zeros() >= 32
         }) {
             return None;
         }

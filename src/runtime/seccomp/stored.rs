@@ -24,7 +24,7 @@ impl Filter {
         let (chunks, []) = rest.as_chunks::<8>() else {
             return None;
         };
-        let program: Vec<_> = chunks.iter().map(instruction).collect();
+        let program: Vec<_> = chunks.iter().copied().map(instruction).collect();
         assembler::is_sound(&program).then_some(Filter {
             program,
             flags: u32::from_le_bytes(*flags),
@@ -33,12 +33,12 @@ impl Filter {
     }
 }
 
-fn instruction([code, code_high, jt, jf, k @ ..]: &[u8; 8]) -> Instruction {
+fn instruction([code, code_high, jt, jf, k @ ..]: [u8; 8]) -> Instruction {
     Instruction {
-        code: u16::from_le_bytes([*code, *code_high]),
-        jt: *jt,
-        jf: *jf,
-        k: u32::from_le_bytes(*k),
+        code: u16::from_le_bytes([code, code_high]),
+        jt,
+        jf,
+        k: u32::from_le_bytes(k),
     }
 }
 
