@@ -113,9 +113,10 @@ fn capability(text: &str) -> Result<Choice, String> {
 
 fn directory(text: &str) -> Result<PathBuf, String> {
     let path = std::path::absolute(text).map_err(|err| err.to_string())?;
-    match path.is_dir() {
-        true => Ok(path),
-        false => Err("expected a directory".into()),
+    if path.is_dir() {
+        Ok(path)
+    } else {
+        Err("expected a directory".into())
     }
 }
 
