@@ -454,16 +454,10 @@ mod tests {
     use crate::store::temp::tests::scratch;
 
     fn container(dirs: &Dirs, name: &str) -> Container {
-        let config: Config = serde_json::from_value(serde_json::json!({
-            "id": crate::container::name::random_id().unwrap(), "created": "2026-01-01T00:00:00Z",
-            "image": "i", "image_id": "i", "layers": [], "lower": [], "ids": "single",
-            "entrypoint": [], "command": ["true"], "env": [], "workdir": "/", "user": "",
-            "hostname": "h", "labels": {}, "network": "none", "volumes": [], "terminal": false,
-            "interactive": false, "remove": false, "read_only": false, "stop_signal": 15,
-            "stop_timeout": 10, "seccomp": "default", "shm_size": 65536,
-            "no_new_privileges": false,
-        }))
-        .unwrap();
+        let config = Config {
+            id: crate::container::name::random_id().unwrap(),
+            ..Config::default()
+        };
         Container::at(dirs, name.to_owned(), config)
     }
 

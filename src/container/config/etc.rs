@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::Serialize;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Etc {
     /// /etc/hostname and /etc/hosts are ours; else the image's stay.
     pub hostname: bool,
@@ -19,10 +20,11 @@ pub struct Etc {
 }
 
 /// What stands in /etc/hosts beside the container itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HostsBase {
     /// With the host's network the host's file, else `localhost`.
+    #[default]
     Default,
     None,
     /// The image's own file.

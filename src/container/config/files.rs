@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::container::mounts::Mount;
 use crate::container::mounts::device::Device;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Files {
     pub mounts: Vec<Mount>,
     pub devices: Vec<Device>,

@@ -23,8 +23,9 @@ pub use identity::Identity;
 pub use process::Process;
 pub use security::Security;
 
-/// `config.json` of a container.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// `config.json` of a container. What a record of an older rbox does not have is as if it had not been
+/// asked for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Config {
     /// 64 hexadecimal digits.
     pub id: String,
@@ -39,6 +40,7 @@ pub struct Config {
     pub lower: Vec<PathBuf>,
     pub ids: String,
     pub labels: BTreeMap<String, String>,
+    #[serde(default)]
     pub annotations: BTreeMap<String, String>,
     /// `--rm`: the container goes when its command ends.
     pub remove: bool,

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::Serialize;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Namespace {
+    #[default]
     Private,
     /// That of who starts the container.
     Host,
@@ -30,6 +31,7 @@ impl Namespace {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Namespaces {
     pub pid: Namespace,
     pub ipc: Namespace,
@@ -41,13 +43,29 @@ pub struct Namespaces {
     pub time_offsets: Vec<TimeOffset>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shm {
+    #[default]
     Private,
     /// Other containers may join.
     Shareable,
     None,
+}
+
+impl Default for Namespaces {
+    fn default() -> Namespaces {
+        Namespaces {
+            pid: Namespace::Private,
+            ipc: Namespace::Private,
+            shm: Shm::Private,
+            uts: Namespace::Private,
+            cgroup: Namespace::Private,
+            // Only where it is asked for.
+            time: Namespace::Host,
+            time_offsets: vec![],
+        }
+    }
 }
 
 /// By how much a clock of a private time namespace is ahead of the host's.

@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::container::config::etc::Etc;
 use crate::container::config::namespaces::Namespaces;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Process {
     /// What was set for the container and where the image's own value is kept otherwise.
     pub entrypoint: Vec<String>,
@@ -51,6 +52,12 @@ pub enum Unset {
     All,
 }
 
+impl Default for Unset {
+    fn default() -> Unset {
+        Unset::Names(vec![])
+    }
+}
+
 impl Unset {
     pub fn contains(&self, name: &str) -> bool {
         match self {
@@ -61,7 +68,8 @@ impl Unset {
 }
 
 /// What the kernel is told of the process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     pub ulimits: Vec<Ulimit>,
     pub oom_score_adj: Option<i32>,
@@ -98,10 +106,11 @@ pub struct PidFiles {
 }
 
 /// How the container sees the network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// A network namespace with nothing but loopback.
+    #[default]
     None,
     /// The host's own.
     Host,

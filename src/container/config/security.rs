@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::oci::seccomp::Profile;
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Security {
     pub capabilities: Capabilities,
     /// All capabilities of its namespaces, nothing hidden, no filter, all devices of the host that its
@@ -80,10 +81,11 @@ pub struct Paths {
 }
 
 /// Which system calls the container may make.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Seccomp {
     /// The engine's own profile.
+    #[default]
     Default,
     Unconfined,
     Profile(Box<Profile>),

@@ -186,8 +186,9 @@ impl Rbox {
         id.stdout.trim().to_owned()
     }
 
+    /// Containers, and the volumes that go with them.
     pub fn remove(&self, names: &[&str]) {
-        self.args(["rm", "-f"]).args(names).stdout_any().run();
+        self.args(["rm", "-f", "-v"]).args(names).stdout_any().run();
     }
 
     /// The leak check, for tests that want it before their end.
