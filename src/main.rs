@@ -25,7 +25,7 @@
 //! | 1 | `cli` | the command line, the terminal, what is printed |
 //! | 2 | `engine` | the verbs across images, containers and the runtime |
 //! | 3 | `supervisor` | the process beside one container |
-//! | 4 | `container`, `image`, `volume`, `runtime` | their own state and kernel objects, not each other |
+//! | 4 | `container`, `image`, `network`, `volume`, `runtime` | their own state and kernel objects, not each other |
 //! | 5 | `store` | records, locks, blobs, directories |
 //! | 6 | `oci`, `config` | plain types; what this user and machine allow |
 //! | 7 | `sys` | the kernel, and all `unsafe` |
@@ -67,6 +67,7 @@ mod container;
 mod engine;
 mod error;
 mod image;
+mod network;
 mod oci;
 mod runtime;
 mod store;

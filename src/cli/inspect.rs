@@ -5,6 +5,8 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::output;
+use crate::cli::port;
+use crate::config::addresses::Addresses;
 use crate::container::config::Config;
 use crate::container::config::Security;
 use crate::container::config::etc::Etc;
@@ -23,6 +25,7 @@ use crate::error;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::network;
 use crate::store::dirs::Dirs;
 use crate::sys::idmap::IdRange;
 use crate::text::signal;
@@ -175,7 +178,7 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
             "Timezone": config.process.etc.time_zone.as_deref().unwrap_or_default(),
         },
         "HostConfig": host_config(container),
-    "NetworkSettings": { "Ports": {}, "Networks": { config.process.network.name(): {} } },
+        "NetworkSettings": network_settings(container, &status),
     }))
 }
 
@@ -187,6 +190,7 @@ fn host_config(container: &Container) -> Value {
     json!({
         "AutoRemove": config.remove,
         "NetworkMode": config.process.network.name(),
+        "PortBindings": port::bindings(&config.process.publish),
         "UsernsMode": config.identity.userns.name(),
         "GroupAdd": groups(config),
         "IDMappings": id_mappings(config),
@@ -235,6 +239,36 @@ fn extra_hosts(etc: &Etc) -> Vec<String> {
         format!("{}:{address}", host.names.join(";"))
     });
     all.collect()
+}
+
+/// Addresses are there while it runs.
+fn network_settings(container: &Container, status: &Status) -> Value {
+    let mode = container.config.process.network.name();
+    let mut settings = json!({});
+    if let Status::Running(state) = status
+        && let Some(network) = &state.network
+    {
+        let Addresses {
+            container4,
+            gateway4,
+            container6,
+            gateway6,
+            ..
+        } = network.addresses;
+        settings = json!({
+            "IPAddress": container4,
+            "IPPrefixLen": Addresses::PREFIX4,
+            "Gateway": gateway4,
+            "GlobalIPv6Address": container6,
+            "GlobalIPv6PrefixLen": Addresses::PREFIX6,
+            "IPv6Gateway": gateway6,
+            "MacAddress": network::CONTAINER_MAC.map(|byte| format!("{byte:02x}")).join(":"),
+        });
+    }
+    let networks = json!({ mode: settings.clone() });
+    settings["Ports"] = port::bindings(&port::published(status));
+    settings["Networks"] = networks;
+    settings
 }
 
 /// In the order of their names.

@@ -16,6 +16,7 @@ mod kill;
 mod load;
 mod logs;
 pub mod output;
+mod port;
 mod progress;
 mod ps;
 pub mod pull;
@@ -78,6 +79,7 @@ enum Verb {
     Kill(kill::Args),
     Load(load::Args),
     Logs(logs::Args),
+    Port(port::Args),
     #[command(visible_alias = "list")]
     Ps(ps::Args),
     Pull(pull::Args),
@@ -131,6 +133,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Kill(args) => kill::run(engine, args),
         Verb::Load(args) => load::run(engine, args),
         Verb::Logs(args) => logs::run(engine, args),
+        Verb::Port(args) => port::run(engine, args),
         Verb::Ps(args) => ps::run(engine, args),
         Verb::Pull(args) => pull::run(engine, args),
         Verb::Rm(args) => rm::run(engine, args),

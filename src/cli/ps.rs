@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::cli::format;
 use crate::cli::output;
+use crate::cli::port;
 use crate::container::record::Container;
 use crate::container::record::Status;
 use crate::engine::Engine;
@@ -105,7 +106,7 @@ fn row(container: &Container, status: &Status, whole: bool) -> Value {
         "Exited": exited,
         "ExitCode": exit_code,
         "Pid": pid,
-        "Ports": "",
+        "Ports": port::column(status),
         "Networks": config.process.network.name(),
         "Labels": config.labels,
     })

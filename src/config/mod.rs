@@ -1,5 +1,6 @@
 //! What this user and this machine allow: ids, settings, credentials.
 
+pub mod addresses;
 pub mod cdi;
 pub mod hooks;
 pub mod ids;

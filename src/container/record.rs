@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::config::addresses::Addresses;
 use crate::container::config::Config;
 use crate::error::Kind;
 use crate::error::WithHint;
@@ -27,6 +28,7 @@ use crate::sys::lock;
 use crate::sys::poll;
 use crate::sys::process;
 use crate::sys::signal;
+use crate::text::publish::Publish;
 
 /// The time in which the kernel ends a container that was killed, were it never so large.
 const END: Duration = Duration::from_secs(10);
@@ -54,6 +56,16 @@ pub struct State {
     /// When init was started, in clock ticks since boot (proc(5), field 22 of stat): with the pid, it
     /// names one process for ever.
     pub start_ticks: u64,
+    /// Of a network in user mode.
+    pub network: Option<NetworkState>,
+}
+
+/// What was found for this run of a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NetworkState {
+    pub addresses: Addresses,
+    /// One for each address that is listened on.
+    pub published: Vec<Publish>,
 }
 
 impl Record for State {

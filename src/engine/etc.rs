@@ -2,7 +2,6 @@
 //! directory, and bound over those of the image.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
@@ -14,6 +13,7 @@ use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
+use crate::config::addresses::Addresses;
 use crate::container::config::etc::HostsBase;
 use crate::container::config::process::Network;
 use crate::container::record::Container;
@@ -33,9 +33,12 @@ const ZONES: &str = "/usr/share/zoneinfo";
 const LIMIT: u64 = 1024 * 1024;
 
 /// Writes the files of one start: where they are, and where the container sees them.
+///
+/// `addresses` are those of a network in user mode.
 pub fn write(
     engine: &Engine,
     container: &Container,
+    addresses: Option<&Addresses>,
 ) -> anyhow::Result<Vec<(PathBuf, &'static str)>> {
     let etc = &container.config.process.etc;
     let hostname = &container.config.process.hostname;
@@ -50,13 +53,17 @@ pub fn write(
             .collect();
     } else {
         if etc.hosts {
-            files.push(("hosts", "/etc/hosts", hosts_file(engine, container)?.into()));
+            files.push((
+                "hosts",
+                "/etc/hosts",
+                hosts_file(engine, container, addresses)?.into(),
+            ));
         }
         if !etc.resolver.untouched {
             files.push((
                 "resolv.conf",
                 "/etc/resolv.conf",
-                resolv_conf(container).into(),
+                resolv_conf(container, addresses).into(),
             ));
         }
     }
@@ -79,12 +86,17 @@ pub fn write(
 }
 
 /// What the user added comes first, so that it wins.
-fn hosts_file(engine: &Engine, container: &Container) -> anyhow::Result<String> {
+fn hosts_file(
+    engine: &Engine,
+    container: &Container,
+    addresses: Option<&Addresses>,
+) -> anyhow::Result<String> {
     let process = &container.config.process;
     let mut text = String::new();
     for host in &process.etc.added_hosts {
-        // Only with the host's network; then its loopback is ours.
-        let address = host.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        // With the host's network its loopback is ours.
+        let gateway = addresses.map_or(Ipv4Addr::LOCALHOST, |addresses| addresses.gateway4);
+        let address = host.address.unwrap_or(gateway.into());
         writeln!(text, "{address}\t{}", host.names.join(" "))?;
     }
     let read = |path: &Path| {
@@ -106,7 +118,17 @@ fn hosts_file(engine: &Engine, container: &Container) -> anyhow::Result<String> 
         text.push('\n');
     }
     if process.network != Network::Host && !process.hostname.is_empty() {
-        writeln!(text, "127.0.1.1\t{} {}", process.hostname, container.name)?;
+        let own = addresses.map_or(Ipv4Addr::new(127, 0, 1, 1), |addresses| {
+            addresses.container4
+        });
+        writeln!(text, "{own}\t{} {}", process.hostname, container.name)?;
+    }
+    if let (Some(addresses), false) = (addresses, process.etc.hosts_base == HostsBase::None) {
+        let gateway = addresses.gateway4;
+        writeln!(
+            text,
+            "{gateway}\thost.containers.internal host.docker.internal"
+        )?;
     }
     Ok(text)
 }
@@ -133,14 +155,19 @@ fn of_image(engine: &Engine, container: &Container, name: &str) -> anyhow::Resul
 }
 
 /// Line by line what the user says, and else what the host has, if that is any use to the container.
-fn resolv_conf(container: &Container) -> String {
+fn resolv_conf(container: &Container, addresses: Option<&Addresses>) -> String {
     let process = &container.config.process;
     let resolver = &process.etc.resolver;
     let host = match process.network {
-        Network::Host => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        Network::Host | Network::Private { .. } => {
+            std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+        }
         _ => String::new(),
     };
-    if (&resolver.servers, &resolver.search, &resolver.options) == (&None, &None, &None) {
+    let unchanged = addresses.is_none();
+    if unchanged
+        && (&resolver.servers, &resolver.search, &resolver.options) == (&None, &None, &None)
+    {
         return host;
     }
     let choose = |own: Option<Vec<String>>, keyword| {
@@ -152,7 +179,9 @@ fn resolv_conf(container: &Container) -> String {
     let servers = resolver
         .servers
         .as_ref()
-        .map(|servers| servers.iter().map(ToString::to_string).collect());
+        .map(|servers| servers.iter().map(ToString::to_string).collect())
+        // The host's own are asked in the container's name, as they are at the moment.
+        .or_else(|| addresses.map(|addresses| vec![addresses.resolver4.to_string()]));
     let mut lines = Vec::new();
     let search = choose(resolver.search.clone(), "search");
     if !search.is_empty() {

@@ -149,7 +149,7 @@ fn host(maps: &IdMaps) -> Host {
         log_driver: "k8s-file",
         mem_free: kilobytes(&memory, "MemFree:"),
         mem_total: kilobytes(&memory, "MemTotal:"),
-        network_backend: "none",
+        network_backend: "rbox",
         os: std::env::consts::OS,
         security: security(),
         swap_free: kilobytes(&memory, "SwapFree:"),

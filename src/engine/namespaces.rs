@@ -41,7 +41,7 @@ pub struct Shared {
 pub fn open(engine: &Engine, config: &Config) -> anyhow::Result<Shared> {
     let namespaces = &config.process.namespaces;
     let network = match &config.process.network {
-        Network::None => Namespace::Private,
+        Network::None | Network::Private { .. } => Namespace::Private,
         Network::Host => Namespace::Host,
         Network::Container(id) => Namespace::Container(id.clone()),
         Network::Path(path) => Namespace::Path(path.clone()),

@@ -10,8 +10,10 @@ use anyhow::Context;
 use anyhow::bail;
 use oci_spec::runtime::Spec;
 
+use crate::config::addresses::Addresses;
 use crate::config::hooks;
 use crate::container::config::namespaces::Namespace;
+use crate::container::config::process::Network;
 use crate::container::mounts::Source;
 use crate::container::record;
 use crate::container::record::Container;
@@ -31,17 +33,21 @@ use crate::engine::places;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::network;
 use crate::runtime::Accounts;
 use crate::runtime::Bundle;
 use crate::runtime::Filter;
+use crate::runtime::Interface;
 use crate::runtime::Overlay;
 use crate::runtime::Preserved;
 use crate::runtime::Rootfs;
 use crate::runtime::Userns;
+use crate::runtime::interface::Address;
 use crate::runtime::notify::Handler;
 use crate::store::remove::remove_tree;
 use crate::supervisor;
 use crate::supervisor::Order;
+use crate::supervisor::Served;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
 use crate::sys::idmap;
@@ -121,6 +127,8 @@ struct Prepared {
     filters: Vec<Filter>,
     handler: Option<Box<dyn Handler>>,
     shared: Shared,
+    addresses: Option<Addresses>,
+    interface: Option<Interface>,
 }
 
 impl Prepared {
@@ -134,7 +142,11 @@ impl Prepared {
         let mut shared = namespaces::open(engine, config)?;
         let userns = shared.userns(config, ids::userns(&engine.dirs, config)?)?;
         ids::check_joined(&userns, &ids)?;
-        let files = etc::write(engine, container)?;
+        let addresses = match config.process.network {
+            Network::Private { .. } => Some(Addresses::choose()),
+            _ => None,
+        };
+        let files = etc::write(engine, container, addresses.as_ref())?;
         let mut places = places::find(engine, container, &ids)?;
         let edits = cdi::find(&config.files)?;
         if let Some(edits) = &edits {
@@ -172,7 +184,29 @@ impl Prepared {
             handler: calls::handler(&container.config, &ids),
             ids,
             shared,
+            interface: addresses.as_ref().map(interface),
+            addresses,
         })
+    }
+}
+
+/// The container's end of a network in user mode.
+fn interface(addresses: &Addresses) -> Interface {
+    let v4 = Address {
+        ip: addresses.container4.into(),
+        prefix: Addresses::PREFIX4,
+        gateway: addresses.gateway4.into(),
+    };
+    let v6 = Address {
+        ip: addresses.container6.into(),
+        prefix: Addresses::PREFIX6,
+        gateway: addresses.gateway6.into(),
+    };
+    Interface {
+        mac: network::CONTAINER_MAC,
+        mtu: network::MTU,
+        addresses: vec![v4, v6],
+        gateway_mac: network::GATEWAY_MAC,
     }
 }
 
@@ -253,6 +287,7 @@ fn fork_supervisor(
                 accounts: prepared.accounts.as_ref(),
                 filters: &prepared.filters,
                 joins: &prepared.shared.joins,
+                interface: prepared.interface.as_ref(),
                 shm: prepared.shared.shm.as_ref().map(AsFd::as_fd),
                 init: container.config.process.init,
                 set_home: !container.config.process.unset_env.contains("HOME"),
@@ -261,7 +296,10 @@ fn fork_supervisor(
                 directory: &container.data,
             },
             lock,
-            handler: prepared.handler.take(),
+            served: Served {
+                addresses: prepared.addresses,
+                handler: prepared.handler.take(),
+            },
             starter,
             foreground: options.foreground,
         }),

@@ -109,6 +109,10 @@ fn set_up(
     let prepared = rootfs::prepare(bundle, idmapped)?;
     if has_namespace(bundle, LinuxNamespaceType::Network) {
         sys::loopback::up()?;
+        if let Some(interface) = bundle.interface {
+            let tap = interface.make()?;
+            report::send_descriptor(socket.as_fd(), tap.as_fd(), report::TAP)?;
+        }
     }
     wait_until_mapped(socket)?;
 

@@ -46,6 +46,7 @@ mod flatten;
 pub mod hooks;
 mod idmapped;
 mod init;
+pub mod interface;
 pub mod join;
 mod lsm;
 mod mounts;
@@ -78,6 +79,7 @@ use crate::sys::idmap::Root;
 
 pub use accounts::Accounts;
 pub use hooks::Hooked;
+pub use interface::Interface;
 pub use join::Joins;
 pub use seccomp::Filter;
 pub use spawn::Running;
@@ -103,6 +105,8 @@ pub struct Bundle<'a> {
     pub filters: &'a [Filter],
     /// Namespaces that others made.
     pub joins: &'a Joins,
+    /// The interface of its network namespace beside loopback, whose other end the caller gets.
+    pub interface: Option<&'a Interface>,
     /// A mount for /dev/shm, attached nowhere.
     pub shm: Option<BorrowedFd<'a>>,
     /// Pid 1 is an init of ours, and the process of the specification its child.

@@ -18,6 +18,9 @@ const LIMIT: usize = 16 * 1024;
 /// In place of a pid: the descriptor is the mount namespace of init.
 pub const MOUNTS: i32 = -1;
 
+/// Likewise: it is the other end of init's network interface.
+pub const TAP: i32 = -2;
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Message {

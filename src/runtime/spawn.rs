@@ -115,6 +115,8 @@ pub struct Running {
     pub listener: Option<OwnedFd>,
     /// Its mount namespace, if it has no process namespace of its own.
     pub mounts: Option<OwnedFd>,
+    /// The other end of its network interface, if it has one.
+    pub tap: Option<OwnedFd>,
 }
 
 /// Who answers notified calls: the supervisor's handler, or nobody where no filter asks.
@@ -280,6 +282,7 @@ fn watch(
             terminal: arrived.terminal,
             listener: arrived.listener,
             mounts: arrived.mounts,
+            tap: arrived.tap,
         }),
         Err(err) => {
             // It has reported and exits by itself, unless it is the map that could not be written.
@@ -294,6 +297,7 @@ fn watch(
 #[derive(Default)]
 struct Arrived {
     mounts: Option<OwnedFd>,
+    tap: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
     listener: Option<OwnedFd>,
 }
@@ -327,6 +331,7 @@ fn map_and_wait(
         }
         match report::receive(socket)? {
             Received::Descriptor(fd, report::MOUNTS) if !ready => arrived.mounts = Some(fd),
+            Received::Descriptor(fd, report::TAP) if !ready => arrived.tap = Some(fd),
             Received::Descriptor(fd, _) if !ready => arrived.terminal = Some(fd),
             Received::Listener(fd) if !ready => {
                 Listener::new(fd.as_fd()).take_turns().ok();

@@ -38,14 +38,19 @@ use rustix::event::Timespec;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
+use crate::config::addresses::Addresses;
+use crate::container::config;
 use crate::container::log_file;
 use crate::container::log_file::Stream;
 use crate::container::record::Container;
+use crate::container::record::NetworkState;
 use crate::container::record::RunLock;
 use crate::container::record::State;
 use crate::container::uses;
 use crate::error::Kind;
 use crate::error::Told;
+use crate::network;
+use crate::network::Network;
 use crate::runtime;
 use crate::runtime::Bundle;
 use crate::runtime::Hooked;
@@ -67,6 +72,7 @@ use crate::supervisor::remains::Remains;
 use crate::supervisor::streams::Output;
 use crate::supervisor::streams::Streams;
 use crate::sys::idmap::Root;
+use crate::sys::limits;
 use crate::sys::notify::Listener;
 use crate::sys::process;
 use crate::sys::process::Exit;
@@ -76,18 +82,28 @@ use crate::sys::terminal;
 use crate::sys::userns;
 use crate::volume;
 
+/// How long connections of a container that has ended may take to say what its programs have said already.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// What a supervisor is given.
 pub struct Order<'a> {
     pub dirs: &'a Dirs,
     pub container: &'a Container,
     pub bundle: Bundle<'a>,
     pub lock: RunLock,
-    /// Answers the calls that the filters leave to us.
-    pub handler: Option<Box<dyn Handler>>,
+    pub served: Served,
     /// To the command that starts the container.
     pub starter: OwnedFd,
     /// Whether that command stays to hear the streams.
     pub foreground: bool,
+}
+
+/// What a container gets from its supervisor while it runs.
+pub struct Served {
+    /// Of a network in user mode.
+    pub addresses: Option<Addresses>,
+    /// Answers the calls that the filters leave to us.
+    pub handler: Option<Box<dyn Handler>>,
 }
 
 /// Runs in a forked process; never returns.
@@ -111,7 +127,7 @@ fn supervise(order: Order<'_>) -> anyhow::Result<()> {
         &order.lock,
         &starter,
         started,
-        order.handler,
+        order.served,
     ) {
         Ok(supervisor) => supervisor,
         Err(err) => {
@@ -164,6 +180,7 @@ struct Supervisor<'a> {
     handler: Option<Box<dyn Handler>>,
     /// Of init's filter, and of those of commands that joined.
     calls: Vec<OwnedFd>,
+    network: Option<Network>,
 }
 
 /// Detaches from the command that forked us, and makes the container.
@@ -174,8 +191,12 @@ fn start<'a>(
     lock: &RunLock,
     starter: &Client,
     started: Timestamp,
-    mut handler: Option<Box<dyn Handler>>,
+    served: Served,
 ) -> anyhow::Result<Supervisor<'a>> {
+    let Served {
+        addresses,
+        mut handler,
+    } = served;
     let given = bundle.given();
     let mut kept = given.clone();
     kept.extend([lock.as_fd(), starter.socket.as_fd()]);
@@ -193,12 +214,22 @@ fn start<'a>(
     .with_context(|| format!("cannot open {}", container.run.display()))?;
     let listener = socket::listen(run.as_fd(), protocol::SOCKET)?;
     let log = log_file::Writer::open(&container.log_path())?;
+    // Before anything runs: a port may be taken.
+    let mut network = addresses
+        .map(|addresses| listen(container, addresses))
+        .transpose()?;
     let (streams, mut running) = create(dirs, container, bundle, &mut handler)?;
     let calls = running.listener.take().into_iter().collect();
     for fd in given {
         // The container has its own; ours would keep pipes and namespaces of others open.
         let number = fd.as_raw_fd().cast_unsigned();
         process::close_range(number, number)?;
+    }
+    if let Some(network) = &mut network {
+        network.attach(running.tap.take().context("its interface did not arrive")?)?;
+        // A connection takes a descriptor; what the container itself may open was settled before.
+        let most = limits::hard("RLIMIT_NOFILE")?;
+        limits::set("RLIMIT_NOFILE", most, most)?;
     }
     let remains = running.mounts.take().map(Remains::of).transpose()?;
     let pid = running.init.pid.as_raw_pid();
@@ -207,6 +238,12 @@ fn start<'a>(
         pid,
         supervisor: rustix::process::getpid().as_raw_pid(),
         start_ticks: process::start_ticks(running.init.pid).unwrap_or(0),
+        network: addresses
+            .zip(network.as_ref())
+            .map(|(addresses, network)| NetworkState {
+                addresses,
+                published: network.published(),
+            }),
     };
     // The runtime directory is gone after a power cut, and so is what the record tells of.
     record::save(&container.state_file(), &state, Durability::Volatile)?;
@@ -231,6 +268,23 @@ fn start<'a>(
         clients: vec![],
         handler,
         calls,
+        network,
+    })
+}
+
+/// The network of a container, whose published ports are listened on from now.
+fn listen(container: &Container, addresses: Addresses) -> anyhow::Result<Network> {
+    let process = &container.config.process;
+    let host_loopback = matches!(
+        process.network,
+        config::process::Network::Private {
+            host_loopback: true
+        }
+    );
+    Network::new(&network::Settings {
+        addresses,
+        host_loopback,
+        publish: &process.publish,
     })
 }
 
@@ -320,6 +374,7 @@ enum Source {
     Input,
     Client(usize),
     Calls(usize),
+    Network,
 }
 
 impl Supervisor<'_> {
@@ -356,6 +411,11 @@ impl Supervisor<'_> {
                     }
                     Source::Input => self.streams.write_pending(),
                     Source::Client(index) => self.serve(index, events, &mut buffer),
+                    Source::Network => {
+                        if let Some(network) = &mut self.network {
+                            network.serve();
+                        }
+                    }
                     Source::Calls(index) => {
                         if !self.answer(index, events) {
                             unused.push(index);
@@ -421,13 +481,26 @@ impl Supervisor<'_> {
             sources.push(Source::Calls(index));
             fds.push(PollFd::new(listener, PollFlags::IN));
         }
-        let left = self
-            .deadline
-            .map(|at| at.saturating_duration_since(Instant::now()));
+        let busy = self.network.as_ref().is_some_and(Network::has_more);
+        if let Some(network) = &self.network {
+            sources.push(Source::Network);
+            fds.push(PollFd::new(network, PollFlags::IN));
+        }
+        let left = if busy {
+            Some(Duration::ZERO)
+        } else {
+            self.deadline
+                .map(|at| at.saturating_duration_since(Instant::now()))
+        };
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         process::retry(|| rustix::event::poll(&mut fds, left.as_ref())).context("poll")?;
         let ready = sources.into_iter().zip(fds.iter().map(PollFd::revents));
-        Ok(ready.filter(|(_, events)| !events.is_empty()).collect())
+        let is_ready = |source: &Source, events: &PollFlags| {
+            !events.is_empty() || (busy && matches!(source, Source::Network))
+        };
+        Ok(ready
+            .filter(|(source, events)| is_ready(source, events))
+            .collect())
     }
 
     fn forward_signal(&self) {
@@ -541,6 +614,11 @@ impl Supervisor<'_> {
             let line = format!("rbox: {}\n", crate::error::message(&err));
             self.log.write(Stream::Stderr, line.as_bytes()).ok();
         }
+        let mut network = self.network.take();
+        if let Some(network) = &mut network {
+            // Who hears of the end may want the ports.
+            network.stop_listening();
+        }
         let record = record_of(self.started, &exit, None);
         let recorded = record_end(self.dirs, self.container, &record, true);
         let volumes = if self.container.config.remove {
@@ -565,6 +643,9 @@ impl Supervisor<'_> {
             if !fds.is_empty() {
                 process::retry(|| rustix::event::poll(&mut fds, None))?;
             }
+        }
+        if let Some(network) = network {
+            network.drain(LAST_WORDS)?;
         }
         if self.container.config.remove {
             remove_files(self.container, &volumes, self.running.userns.as_ref());

@@ -8,18 +8,21 @@ use std::io;
 
 pub mod fd;
 pub mod idmap;
+pub mod inet;
 pub mod limits;
 pub mod lock;
 pub mod loopback;
 pub mod mount;
 mod name_service;
 pub mod namespace;
+pub mod netlink;
 pub mod notify;
 pub mod path;
 pub mod poll;
 pub mod process;
 pub mod signal;
 pub mod socket;
+pub mod tap;
 pub mod terminal;
 pub mod userns;
 

@@ -26,7 +26,8 @@ pub struct NamespaceFlags {
         hide_default_value = true)]
     ipc: (Namespace, Shm),
 
-    /// Connect to a network: none (loopback only), host (the host's own), container:NAME or ns:PATH
+    /// Connect to a network: none (loopback only), private (in user mode; private:host-loopback lets
+    /// it reach the host's loopback), host (the host's own), container:NAME or ns:PATH
     #[arg(long, alias = "net", value_name = "MODE", value_parser = network, default_value = "none")]
     pub network: Network,
 
@@ -113,11 +114,43 @@ fn network(text: &str) -> Result<Network, String> {
         _ => match joined(text) {
             Some(Namespace::Container(name)) => Ok(Network::Container(name)),
             Some(Namespace::Path(path)) => Ok(Network::Path(path)),
-            _ => Err(
-                "there is no user-mode network yet: use none, host, container:NAME or ns:PATH"
-                    .into(),
-            ),
+            _ => private(text),
         },
+    }
+}
+
+/// The network in user mode, by its own name and those of the programs that podman uses for it, with such of their
+/// options as mean something here.
+fn private(text: &str) -> Result<Network, String> {
+    let (mode, options) = text.split_once(':').unwrap_or((text, ""));
+    let mut host_loopback = false;
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        host_loopback = match (mode, option) {
+            ("private", "host-loopback")
+            | ("pasta", "--map-gw")
+            | ("slirp4netns", "allow_host_loopback=true") => true,
+            ("pasta", "--no-map-gw") | ("slirp4netns", "allow_host_loopback=false") => false,
+            // It has no other way to publish than the one that keeps the clients' addresses.
+            ("slirp4netns", "enable_ipv6=true" | "port_handler=slirp4netns") => host_loopback,
+            ("private", _) => {
+                return Err(format!("option \"{option}\": expected host-loopback"));
+            }
+            ("pasta", _) => {
+                return Err(format!(
+                    "option \"{option}\": expected --map-gw or --no-map-gw"
+                ));
+            }
+            ("slirp4netns", _) => {
+                return Err(format!(
+                    "option \"{option}\": expected allow_host_loopback=true or =false, enable_ipv6=true or port_handler=slirp4netns"
+                ));
+            }
+            _ => break,
+        };
+    }
+    match mode {
+        "private" | "pasta" | "slirp4netns" => Ok(Network::Private { host_loopback }),
+        _ => Err("expected none, private, host, container:NAME or ns:PATH".into()),
     }
 }
 

@@ -16,6 +16,8 @@ use crate::engine::create::process::Wish;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::text::publish;
+use crate::text::publish::Publish;
 use crate::text::signal;
 use crate::text::ulimit;
 
@@ -70,9 +72,13 @@ pub struct ProcessFlags {
     #[arg(long, value_name = "FILE", value_parser = absolute)]
     pidfile: Option<PathBuf>,
 
-    /// Publish a port (not possible yet: there is no network to publish from)
-    #[arg(short, long, value_name = "PORT", hide = true)]
-    publish: Vec<String>,
+    /// Publish ports with --network private, as 8080:80, 127.0.0.1::53/udp or 8000-8009:80-89
+    #[arg(short, long, value_name = "[[IP:][HOSTPORT]:]PORT[/PROTOCOL]", value_parser = published)]
+    publish: Vec<Published>,
+
+    /// Publish all ports that the image names, on free ports of the host
+    #[arg(short = 'P', long)]
+    publish_all: bool,
 
     /// Put the container into this group of /sys/fs/resctrl
     #[arg(long, value_name = "CLASS", value_parser = rdt_class)]
@@ -105,13 +111,6 @@ pub struct ProcessFlags {
 
 impl ProcessFlags {
     pub fn into_wish(self, command: Vec<String>) -> anyhow::Result<Wish> {
-        if let Some(port) = self.publish.first() {
-            return Err(fail(
-                Kind::Unsupported,
-                format!("cannot publish port \"{port}\": there is no user-mode network yet"),
-            )
-            .hint("use `--network host`; the container then listens on the host itself"));
-        }
         if let Some(path) = self.init_path {
             let text = format!("--init-path=\"{path}\": the init of rbox is part of rbox");
             return Err(fail(Kind::Unsupported, text).hint("use `--init` alone"));
@@ -123,6 +122,8 @@ impl ProcessFlags {
             workdir: self.workdir,
             hostname: self.hostname,
             network: self.namespaces.network.clone(),
+            publish: self.publish.into_iter().flat_map(|ports| ports.0).collect(),
+            publish_all: self.publish_all,
             namespaces: self.namespaces.into_wish()?,
             etc: self.etc.into_wish()?,
             terminal: self.tty,
@@ -144,6 +145,14 @@ impl ProcessFlags {
             },
         })
     }
+}
+
+/// What one option publishes.
+#[derive(Clone, Debug)]
+struct Published(Vec<Publish>);
+
+fn published(text: &str) -> Result<Published, String> {
+    publish::parse(text).map(Published)
 }
 
 #[derive(Clone, Debug)]

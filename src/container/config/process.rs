@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::container::config::etc::Etc;
 use crate::container::config::namespaces::Namespaces;
+use crate::text::publish::Publish;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -20,6 +21,8 @@ pub struct Process {
     pub workdir: String,
     pub hostname: String,
     pub network: Network,
+    /// Ports of the host that lead to the container.
+    pub publish: Vec<Publish>,
     pub namespaces: Namespaces,
     pub etc: Etc,
     /// `-t`: a pseudo-terminal.
@@ -112,6 +115,11 @@ pub enum Network {
     /// A network namespace with nothing but loopback.
     #[default]
     None,
+    /// A network namespace with an interface that the supervisor serves, in user mode.
+    Private {
+        /// The gateway's address leads to the loopback of the host.
+        host_loopback: bool,
+    },
     /// The host's own.
     Host,
     /// That of another container, by its id.
@@ -121,9 +129,15 @@ pub enum Network {
 }
 
 impl Network {
+    /// Whether the container has a network namespace of its own.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Network::None | Network::Private { .. })
+    }
+
     pub fn name(&self) -> String {
         match self {
             Network::None => "none".into(),
+            Network::Private { .. } => "private".into(),
             Network::Host => "host".into(),
             Network::Container(id) => format!("container:{id}"),
             Network::Path(path) => format!("ns:{}", path.display()),

@@ -10,7 +10,6 @@ use oci_spec::runtime::LinuxTimeOffset;
 use crate::container::config::Config;
 use crate::container::config::identity::Userns;
 use crate::container::config::namespaces::Namespace;
-use crate::container::config::process::Network;
 use crate::container::spec::Host;
 
 pub fn namespaces(config: &Config, host: &Host) -> anyhow::Result<Vec<LinuxNamespace>> {
@@ -28,10 +27,7 @@ pub fn namespaces(config: &Config, host: &Host) -> anyhow::Result<Vec<LinuxNames
         (LinuxNamespaceType::Uts, private(&asked.uts)),
         (LinuxNamespaceType::Cgroup, private(&asked.cgroup)),
         (LinuxNamespaceType::Time, private(&asked.time)),
-        (
-            LinuxNamespaceType::Network,
-            config.process.network == Network::None,
-        ),
+        (LinuxNamespaceType::Network, config.process.network.is_own()),
     ];
     let made = kinds
         .into_iter()

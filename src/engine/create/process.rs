@@ -20,6 +20,8 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::image::config::ImageConfig;
 use crate::sys::limits;
+use crate::text::publish;
+use crate::text::publish::Publish;
 use crate::text::signal;
 use crate::text::variables;
 
@@ -32,6 +34,9 @@ pub struct Wish {
     pub workdir: Option<String>,
     pub hostname: Option<String>,
     pub network: Network,
+    pub publish: Vec<Publish>,
+    /// `-P`: the ports that the image names are published too.
+    pub publish_all: bool,
     pub namespaces: Namespaces,
     pub etc: Etc,
     pub terminal: bool,
@@ -84,6 +89,7 @@ pub fn decide(
         .or_else(|| signal::parse(&image.stop_signal).ok())
         .unwrap_or(libc::SIGTERM);
     let network = find_network(engine, wish.network)?;
+    let publish = published(wish.publish, wish.publish_all, &network, image)?;
     let namespaces = find_namespaces(engine, wish.namespaces)?;
     let hostname = hostname(engine, wish.hostname, &namespaces.uts, &network, id)?;
     check_etc(&wish.etc, &network)?;
@@ -101,6 +107,7 @@ pub fn decide(
         workdir: absolute(&workdir),
         hostname,
         network,
+        publish,
         namespaces,
         etc: wish.etc,
         terminal: wish.terminal,
@@ -180,6 +187,50 @@ fn find_network(engine: &Engine, network: Network) -> anyhow::Result<Network> {
         }
         other => other,
     })
+}
+
+/// What is published, where there is a network to publish from.
+fn published(
+    mut asked: Vec<Publish>,
+    all: bool,
+    network: &Network,
+    image: &ImageConfig,
+) -> anyhow::Result<Vec<Publish>> {
+    if let (false, Some(port)) = (matches!(network, Network::Private { .. }), asked.first()) {
+        let text = format!(
+            "cannot publish port \"{port}\": with --network {} there is nothing to publish from",
+            network.name()
+        );
+        let hint = match network {
+            Network::Host => "leave it away: the container listens on the host itself",
+            _ => "use `--network private`",
+        };
+        return Err(fail(Kind::Usage, text).hint(hint));
+    }
+    if !all {
+        return Ok(asked);
+    }
+    if !matches!(network, Network::Private { .. }) {
+        let text = format!(
+            "--publish-all: with --network {} there is nothing to publish from",
+            network.name()
+        );
+        return Err(fail(Kind::Usage, text).hint("use `--network private`"));
+    }
+    // What in an image is no port is none to publish.
+    let named = image.exposed_ports.iter();
+    for (port, protocol) in named.filter_map(|text| publish::port_and_protocol(text).ok()) {
+        let is_known = |one: &Publish| one.port == port && one.protocol == protocol;
+        if !asked.iter().any(is_known) {
+            asked.push(Publish {
+                host_ip: None,
+                host_port: 0,
+                port,
+                protocol,
+            });
+        }
+    }
+    Ok(asked)
 }
 
 fn find_namespaces(engine: &Engine, wish: Namespaces) -> anyhow::Result<Namespaces> {

@@ -1,0 +1,131 @@
+//! `rbox port`, and how published ports are shown elsewhere.
+
+use std::net::SocketAddr;
+
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::output;
+use crate::container::record::Container;
+use crate::container::record::Status;
+use crate::engine::Engine;
+use crate::error::Kind;
+use crate::error::fail;
+use crate::text::publish;
+use crate::text::publish::Protocol;
+use crate::text::publish::Publish;
+
+/// List the published ports of a running container
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Those of all running containers, with their ids
+    #[arg(short, long, conflicts_with_all = ["container", "port"])]
+    all: bool,
+
+    /// Name or id
+    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
+    container: Option<String>,
+
+    /// Where this port of the container is reached alone
+    #[arg(value_name = "PORT[/PROTOCOL]", value_parser = publish::port_and_protocol)]
+    port: Option<(u16, Protocol)>,
+}
+
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    let Some(name) = args.container else {
+        for container in Container::list(&engine.dirs, |_| {})? {
+            for one in published(&container.status()?) {
+                let id = container.config.short_id();
+                output::print_line(&format!("{id}\t{}", line(&one)))?;
+            }
+        }
+        return Ok(0);
+    };
+    let container = Container::find(&engine.dirs, &name)?;
+    let status = container.status()?;
+    if !status.is_running() {
+        let text = format!("container \"{name}\" does not run: nothing is published");
+        return Err(fail(Kind::WrongStatus, text));
+    }
+    let published = published(&status);
+    let Some((port, protocol)) = args.port else {
+        for one in &published {
+            output::print_line(&line(one))?;
+        }
+        return Ok(0);
+    };
+    let found: Vec<&Publish> = published
+        .iter()
+        .filter(|one| one.port == port && one.protocol == protocol)
+        .collect();
+    if found.is_empty() {
+        let text = format!("container \"{name}\" does not publish port {port}/{protocol}");
+        return Err(fail(Kind::NotFound, text));
+    }
+    for one in found {
+        output::print_line(&host(one))?;
+    }
+    Ok(0)
+}
+
+/// In the order of the container's ports.
+pub fn published(status: &Status) -> Vec<Publish> {
+    let mut published = match status {
+        Status::Running(state) => state
+            .network
+            .as_ref()
+            .map_or_else(Vec::new, |network| network.published.clone()),
+        _ => vec![],
+    };
+    published.sort_by_key(order);
+    published
+}
+
+fn order(one: &Publish) -> (u16, bool) {
+    (one.port, one.protocol == Protocol::Udp)
+}
+
+fn host(one: &Publish) -> String {
+    match one.host_ip {
+        Some(ip) => SocketAddr::new(ip, one.host_port).to_string(),
+        None => one.host_port.to_string(),
+    }
+}
+
+fn line(one: &Publish) -> String {
+    format!("{}/{} -> {}", one.port, one.protocol, host(one))
+}
+
+/// As `ps` shows them.
+pub fn column(status: &Status) -> String {
+    let ports: Vec<String> = published(status)
+        .iter()
+        .map(|one| format!("{}->{}/{}", host(one), one.port, one.protocol))
+        .collect();
+    ports.join(", ")
+}
+
+/// As `inspect` shows them: `{"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}`.
+pub fn bindings(published: &[Publish]) -> Value {
+    let mut published = published.to_vec();
+    published.sort_by_key(order);
+    let mut ports: Map<String, Value> = Map::new();
+    for one in published {
+        let ip = one.host_ip.map(|ip| ip.to_string()).unwrap_or_default();
+        // None is chosen yet.
+        let port = match one.host_port {
+            0 => String::new(),
+            port => port.to_string(),
+        };
+        let binding = json!({ "HostIp": ip, "HostPort": port });
+        let key = format!("{}/{}", one.port, one.protocol);
+        match ports.get_mut(&key) {
+            Some(Value::Array(list)) => list.push(binding),
+            _ => {
+                ports.insert(key, json!([binding]));
+            }
+        }
+    }
+    Value::Object(ports)
+}

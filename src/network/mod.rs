@@ -1,0 +1,354 @@
+//! The network of one container in user mode: frames on its side, ordinary sockets on the host's. Runs in the
+//! container's supervisor, as one descriptor of its poll loop; knows nothing of containers.
+//!
+//! # Theory of operation
+//!
+//! ```text
+//!  container                      supervisor                                   host
+//!  eth0, MTU 65520 <--- TAP ----> link: frames, headers written and read
+//!                                   icmp: ARP, neighbours, echo --------------> ping sockets
+//!                                   tcp:  a flow each  <----------------------> a TCP socket each
+//!                                   udp:  a flow each  <----------------------> a UDP socket each
+//!                                   dns:  a question each --------------------> resolvers of resolv.conf
+//!                                   listen: published ports <------------------ clients
+//! ```
+//!
+//! * Every address but the container's own is behind the gateway's MAC. So the container may be spoken to in the
+//!   name of any address: who connects to a published port is seen as who it is. Only clients that the container
+//!   would take for itself (loopback) get the gateway's address (CVE-2021-20199).
+//! * The gateway's address is the host, as others see it: not its loopback, unless that is asked for (`route`).
+//! * The host's routes, addresses and resolvers are never read to decide anything: each socket is routed by the
+//!   kernel when it is made. So a host without a network is no obstacle, and changes are followed.
+//! * Nothing of the host is changed, and nothing listens but the sockets of published ports.
+//! * A turn is bounded, frames and sockets alike, so that the streams of the container are served beside it.
+//! * What comes from the TAP device is hostile: `packet` checks every length, no state of a flow depends on more
+//!   than its own frames, tables and buffers are bounded.
+
+mod dns;
+mod icmp;
+mod link;
+mod listen;
+mod packet;
+mod route;
+mod slab;
+mod tcp;
+mod udp;
+
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::event::epoll;
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use rustix::time::Timespec;
+
+use crate::config::addresses::Addresses;
+use crate::network::dns::Dns;
+use crate::network::icmp::Icmp;
+use crate::network::link::Link;
+use crate::network::listen::Listener;
+use crate::network::packet::Packet;
+use crate::network::route::DNS;
+use crate::network::route::Router;
+use crate::network::slab::Id;
+use crate::network::slab::Kind;
+use crate::network::slab::Slab;
+use crate::network::slab::Token;
+use crate::network::tcp::Tcp;
+use crate::network::udp::Udp;
+use crate::sys::poll;
+use crate::text::publish::Protocol;
+use crate::text::publish::Publish;
+
+pub use packet::CONTAINER_MAC;
+pub use packet::GATEWAY_MAC;
+pub use packet::MTU;
+
+/// Events, frames and clients that are served in one turn.
+const EVENTS: usize = 64;
+const FRAMES: usize = 64;
+const CLIENTS: usize = 64;
+
+/// How long a listener rests when there are no descriptors for its clients.
+const REST: Duration = Duration::from_millis(100);
+
+pub struct Settings<'a> {
+    pub addresses: Addresses,
+    /// The gateway's address leads to the host's loopback.
+    pub host_loopback: bool,
+    pub publish: &'a [Publish],
+}
+
+pub struct Network {
+    link: Link,
+    listeners: Slab<Listener>,
+    tcp: Tcp,
+    udp: Udp,
+    icmp: Icmp,
+    dns: Dns,
+    /// The frame that is being read.
+    frame: Vec<u8>,
+    has_more: bool,
+}
+
+impl Network {
+    /// Listens on the published ports; nothing is served before `attach`.
+    pub fn new(settings: &Settings<'_>) -> anyhow::Result<Network> {
+        let listening = listen::all(settings.publish)?;
+        let router = Router::new(settings.addresses, settings.host_loopback);
+        let link = Link::new(settings.addresses, router)?;
+        let mut listeners = Slab::new();
+        for listener in listening {
+            listeners.insert(listener);
+        }
+        Ok(Network {
+            link,
+            listeners,
+            tcp: Tcp::new(),
+            udp: Udp::new(),
+            icmp: Icmp::new(),
+            dns: Dns::new(),
+            frame: vec![0; packet::FRAME + packet::HEADROOM],
+            has_more: false,
+        })
+    }
+
+    /// What is published, with the ports that were found.
+    pub fn published(&self) -> Vec<Publish> {
+        let listeners = self.listeners.iter();
+        listeners.map(|(_, listener)| listener.publish).collect()
+    }
+
+    /// Begins to serve the container behind a TAP device.
+    pub fn attach(&mut self, tap: OwnedFd) -> anyhow::Result<()> {
+        self.link.attach(tap)?;
+        for (id, listener) in self.listeners.iter() {
+            let token = listener_token(id, listener);
+            self.link.watch(&*listener.socket, token, EventFlags::IN)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is something to do already, without an event.
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// One turn: what has happened is served, and then others are.
+    pub fn serve(&mut self) {
+        self.link.now = Instant::now();
+        let mut events = [MaybeUninit::<epoll::Event>::uninit(); EVENTS];
+        let none = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        if let Ok((events, _)) = epoll::wait(self.link.epoll(), &mut events[..], Some(&none)) {
+            for event in events {
+                let token = Token(event.data.u64());
+                self.on_event(token, event.flags);
+            }
+        }
+        self.has_more = self.tcp.end_turn(&mut self.link);
+        self.forget_timers();
+        self.link.arm();
+    }
+
+    /// Timers of flows that are gone would be there until they ring.
+    fn forget_timers(&mut self) {
+        const MANY: usize = 4096;
+        let flows = self.tcp.len() + self.udp.len();
+        if self.link.timers.len() < MANY + 4 * flows {
+            return;
+        }
+        self.link.timers.keep(|token| {
+            let (kind, id) = token.parts();
+            match kind {
+                Kind::Tcp => self.tcp.contains(id),
+                Kind::Udp => self.udp.contains(id),
+                Kind::Dns => self.dns.contains(id),
+                _ => true,
+            }
+        });
+    }
+
+    /// Lets go of the published ports; connections go on.
+    pub fn stop_listening(&mut self) {
+        self.listeners = Slab::new();
+    }
+
+    /// Serves until what the container has sent is with the host's kernel, for connections outlive the
+    /// programs that made them.
+    pub fn drain(mut self, limit: Duration) -> anyhow::Result<()> {
+        let ends = Instant::now() + limit;
+        self.serve();
+        while !self.tcp.is_drained() {
+            let left = ends.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let wait = if self.has_more { Duration::ZERO } else { left };
+            poll::readable([Some(self.as_fd())], Some(wait))?;
+            self.serve();
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, token: Token, flags: EventFlags) {
+        let link = &mut self.link;
+        let (kind, id) = token.parts();
+        match kind {
+            Kind::Tap => self.receive(),
+            Kind::Timer => self.ring(),
+            Kind::TcpListener => self.accept(id),
+            Kind::UdpListener => {
+                if let Some(listener) = self.listeners.get_mut(id) {
+                    let port = listener.publish.port;
+                    self.udp.on_published(link, &listener.socket, port, visible);
+                }
+            }
+            Kind::Tcp => self.tcp.on_event(link, id, flags),
+            Kind::Udp => self.udp.on_event(link, id),
+            Kind::Ping => self.icmp.on_event(link, id),
+            Kind::Dns => self.dns.on_event(link, id),
+        }
+    }
+
+    fn ring(&mut self) {
+        self.link.take_timer();
+        while let Some(token) = self.link.timers.pop(self.link.now) {
+            let (kind, id) = token.parts();
+            match kind {
+                Kind::Tcp => self.tcp.on_timer(&mut self.link, id),
+                Kind::Udp => self.udp.on_timer(&mut self.link, id),
+                Kind::Ping => self.icmp.on_timer(&mut self.link, id),
+                Kind::Dns => self.dns.on_timer(&mut self.link, id),
+                Kind::TcpListener => self.wake(id),
+                Kind::Tap | Kind::Timer | Kind::UdpListener => {}
+            }
+        }
+    }
+
+    /// Frames of the container's.
+    fn receive(&mut self) {
+        let mut frame = std::mem::take(&mut self.frame);
+        for _ in 0..FRAMES {
+            match self.link.receive(&mut frame) {
+                Some(length) => self.on_frame(&frame[..length]),
+                None => break,
+            }
+        }
+        self.frame = frame;
+    }
+
+    fn on_frame(&mut self, frame: &[u8]) {
+        let packet = match packet::ethernet(frame) {
+            Some((packet::ETHERTYPE_ARP, bytes)) => return icmp::arp(&self.link, bytes),
+            Some((packet::ETHERTYPE_IPV4, bytes)) => packet::ipv4(bytes),
+            Some((packet::ETHERTYPE_IPV6, bytes)) => packet::ipv6(bytes),
+            _ => return,
+        };
+        let Some(packet) = packet else {
+            return;
+        };
+        let link = &mut self.link;
+        if let packet::ICMP | packet::ICMPV6 = packet.protocol {
+            return self.icmp.receive(link, &packet);
+        }
+        // Other sources are no addresses of the container, and answers to them would not arrive.
+        if packet.source != link.outward(packet.target).source {
+            return;
+        }
+        match packet.protocol {
+            packet::TCP => self.tcp.receive(link, &packet),
+            packet::UDP => self.on_datagram(&packet),
+            _ => {}
+        }
+    }
+
+    fn on_datagram(&mut self, packet: &Packet<'_>) {
+        let Some((source, target, payload)) = packet::parse_udp(packet.payload) else {
+            return;
+        };
+        let link = &mut self.link;
+        if target == DNS && link.router.is_resolver(packet.target) {
+            self.dns.ask(link, source, packet.target, payload);
+        } else if !packet.target.is_multicast() {
+            self.udp.send(link, packet, (source, target), payload);
+        }
+    }
+
+    /// Clients of a published port.
+    fn accept(&mut self, id: Id) {
+        let Some(listener) = self.listeners.get_mut(id) else {
+            return;
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        for _ in 0..CLIENTS {
+            match rustix::net::acceptfrom_with(&*listener.socket, flags) {
+                Ok((socket, Some(peer))) => {
+                    let Ok(peer) = SocketAddr::try_from(peer) else {
+                        continue;
+                    };
+                    let remote = visible(&self.link, peer);
+                    let port = listener.publish.port;
+                    self.tcp.offer(&mut self.link, socket, remote, port);
+                }
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    let token = listener_token(id, listener);
+                    let none = EventFlags::empty();
+                    self.link.change_watch(&*listener.socket, token, none).ok();
+                    self.link.timers.push(self.link.now + REST, token);
+                    return;
+                }
+                Err(Errno::AGAIN) => return,
+                // A client that has gone already.
+                Ok((_, None)) | Err(_) => {}
+            }
+        }
+    }
+
+    fn wake(&mut self, id: Id) {
+        if let Some(listener) = self.listeners.get_mut(id) {
+            let token = listener_token(id, listener);
+            self.link
+                .change_watch(&*listener.socket, token, EventFlags::IN)
+                .ok();
+        }
+    }
+}
+
+impl AsFd for Network {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.epoll().as_fd()
+    }
+}
+
+fn listener_token(id: Id, listener: &Listener) -> Token {
+    id.token(match listener.publish.protocol {
+        Protocol::Tcp => Kind::TcpListener,
+        Protocol::Udp => Kind::UdpListener,
+    })
+}
+
+/// Who a client is for the container: itself, but for those whose address the container would take for its own.
+fn visible(link: &Link, client: SocketAddr) -> SocketAddr {
+    let ip = client.ip();
+    let (container, gateway) = link.addresses.of_family(ip);
+    let is_local = match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_unspecified(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified(),
+    };
+    let ip = if is_local || ip == container {
+        gateway
+    } else {
+        ip
+    };
+    SocketAddr::new(ip, client.port())
+}

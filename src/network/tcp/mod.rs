@@ -1,0 +1,389 @@
+//! TCP: the table of connections, how they are opened from either side, and what their sockets tell.
+//!
+//! There is no congestion control here: a TAP device loses nothing, and the host's kernel does the real TCP with
+//! the peer. Data to the container stay in the host's socket until the container has acknowledged them, so that a
+//! flow in that direction needs no memory of ours; in the other, what a socket does not take is kept, up to the
+//! window that was promised.
+
+mod flow;
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::AddressFamily;
+use rustix::net::SocketFlags;
+use rustix::net::SocketType;
+use rustix::net::sockopt;
+
+use crate::network::link::Link;
+use crate::network::link::Unreachable;
+use crate::network::packet;
+use crate::network::packet::ACK;
+use crate::network::packet::FIN;
+use crate::network::packet::Packet;
+use crate::network::packet::RST;
+use crate::network::packet::SYN;
+use crate::network::packet::Segment;
+use crate::network::slab::Id;
+use crate::network::slab::Kind;
+use crate::network::slab::Slab;
+use crate::network::tcp::flow::Flow;
+use crate::network::tcp::flow::HELD;
+use crate::network::tcp::flow::Key;
+use crate::network::tcp::flow::Next;
+use crate::network::tcp::flow::State;
+
+/// More than that at a time get no answer but a reset.
+const MOST: usize = 65536;
+
+/// Edge-triggered: what was said once is remembered in the flow.
+const EVENTS: EventFlags = EventFlags::IN
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::ET);
+
+pub struct Tcp {
+    flows: Slab<Flow>,
+    by_key: HashMap<Key, Id>,
+    /// Those that owe an acknowledgement at the end of the turn.
+    due: Vec<Id>,
+    /// Those that have more to send than their turn took.
+    busy: VecDeque<Id>,
+    held: usize,
+}
+
+impl Tcp {
+    pub fn new() -> Tcp {
+        Tcp {
+            flows: Slab::new(),
+            by_key: HashMap::new(),
+            due: vec![],
+            busy: VecDeque::new(),
+            held: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    pub fn contains(&self, id: Id) -> bool {
+        self.flows.contains(id)
+    }
+
+    /// Whether nothing of the container's is on its way to the host any more.
+    pub fn is_drained(&self) -> bool {
+        self.flows.iter().all(|(_, flow)| flow.has_shut())
+    }
+
+    /// A packet of the container's.
+    pub fn receive(&mut self, link: &mut Link, packet: &Packet<'_>) {
+        let Some((segment, data)) = packet::parse_tcp(packet.payload) else {
+            return;
+        };
+        let key = Key {
+            port: segment.source,
+            remote: SocketAddr::new(packet.target, segment.target),
+        };
+        match self.by_key.get(&key).copied() {
+            Some(id) => self.with(link, id, |flow, link, room| {
+                flow.on_segment(link, &segment, data, room)
+            }),
+            None if segment.flags & (SYN | ACK | RST | FIN) == SYN => {
+                self.open(link, key, &segment);
+            }
+            None => refuse(link, key, &segment, data.len()),
+        }
+    }
+
+    /// Lets a flow do something, and does what follows from it.
+    fn with(
+        &mut self,
+        link: &mut Link,
+        id: Id,
+        act: impl FnOnce(&mut Flow, &mut Link, usize) -> Next,
+    ) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        let before = flow.held();
+        let owed = flow.ack_due;
+        let next = act(flow, link, HELD.saturating_sub(self.held));
+        self.held = self.held + flow.held() - before;
+        if flow.ack_due && !owed {
+            self.due.push(id);
+        }
+        match next {
+            Next::Nothing => set_timer(link, id, flow),
+            Next::More => {
+                set_timer(link, id, flow);
+                if !flow.is_busy {
+                    flow.is_busy = true;
+                    self.busy.push_back(id);
+                }
+            }
+            Next::Over => self.remove(id),
+            Next::Broken => self.abort(link, id),
+        }
+    }
+
+    fn remove(&mut self, id: Id) {
+        if let Some(flow) = self.flows.remove(id) {
+            self.held -= flow.held();
+            self.by_key.remove(&flow.key);
+        }
+    }
+
+    /// Resets both ends.
+    fn abort(&mut self, link: &mut Link, id: Id) {
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.send_reset(link);
+            // The peer gets a reset too, not an end.
+            sockopt::set_socket_linger(&flow.socket, Some(Duration::ZERO)).ok();
+        }
+        self.remove(id);
+    }
+
+    /// The container wants to connect: it is answered when the host's socket is connected, so that it hears of
+    /// whatever is in the way.
+    fn open(&mut self, link: &mut Link, key: Key, segment: &Segment) {
+        let Ok(mut targets) = link.router.route(key.remote) else {
+            return deny(link, key, segment, Unreachable::Forbidden);
+        };
+        if self.flows.len() >= MOST {
+            return refuse(link, key, segment, 0);
+        }
+        targets.reverse();
+        match connect_next(&mut targets) {
+            Ok((socket, is_connected)) => {
+                let mut flow = Flow::new(key, socket, State::Connecting, random());
+                flow.spare = targets;
+                flow.learn(segment);
+                let Some(id) = self.add(link, flow) else {
+                    return refuse(link, key, segment, 0);
+                };
+                if is_connected {
+                    self.connected(link, id);
+                }
+            }
+            Err(
+                Errno::CONNREFUSED | Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM,
+            ) => {
+                refuse(link, key, segment, 0);
+            }
+            Err(errno) => deny(link, key, segment, Unreachable::of(errno)),
+        }
+    }
+
+    fn add(&mut self, link: &Link, flow: Flow) -> Option<Id> {
+        let key = flow.key;
+        let id = self.flows.insert(flow);
+        let flow = self.flows.get_mut(id)?;
+        if link
+            .watch(&flow.socket, id.token(Kind::Tcp), EVENTS)
+            .is_err()
+        {
+            self.flows.remove(id);
+            return None;
+        }
+        self.by_key.insert(key, id);
+        Some(id)
+    }
+
+    fn connected(&mut self, link: &mut Link, id: Id) {
+        self.with(link, id, |flow, link, _| {
+            flow.state = State::Answered;
+            flow.spare = vec![];
+            flow.send_syn(link);
+            Next::Nothing
+        });
+    }
+
+    /// A client of a published port; `remote` is who it is for the container.
+    pub fn offer(&mut self, link: &mut Link, socket: OwnedFd, mut remote: SocketAddr, port: u16) {
+        prepare(&socket);
+        // Two clients that look alike to the container: the second gets a port of its own.
+        for _ in 0..64 {
+            if !self.by_key.contains_key(&Key { port, remote }) {
+                break;
+            }
+            remote.set_port(u16::try_from(random() % 28232 + 32768).unwrap_or(32768));
+        }
+        let key = Key { port, remote };
+        if self.by_key.contains_key(&key) || self.flows.len() >= MOST {
+            sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).ok();
+            return;
+        }
+        let flow = Flow::new(key, socket, State::Offered, random());
+        if let Some(id) = self.add(link, flow) {
+            self.with(link, id, |flow, link, _| {
+                flow.send_syn(link);
+                Next::Nothing
+            });
+        }
+    }
+
+    /// What epoll says of a socket.
+    pub fn on_event(&mut self, link: &mut Link, id: Id, events: EventFlags) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        if flow.state == State::Connecting {
+            if events.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
+                self.on_connected(link, id);
+            }
+            return;
+        }
+        if events.contains(EventFlags::ERR) {
+            return self.abort(link, id);
+        }
+        if events.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP) {
+            flow.readable = true;
+        }
+        if flow.held() > 0 && events.contains(EventFlags::OUT) {
+            self.with(link, id, |flow, link, _| flow.on_writable(link));
+        }
+        self.with(link, id, |flow, link, _| flow.pump(link));
+    }
+
+    fn on_connected(&mut self, link: &mut Link, id: Id) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        let errno = match sockopt::socket_error(&flow.socket) {
+            Ok(Ok(())) => return self.connected(link, id),
+            Ok(Err(errno)) | Err(errno) => errno,
+        };
+        if let Ok((socket, _)) = connect_next(&mut flow.spare) {
+            flow.replace_socket(socket);
+            if link
+                .watch(&flow.socket, id.token(Kind::Tcp), EVENTS)
+                .is_ok()
+            {
+                return;
+            }
+        }
+        if errno == Errno::CONNREFUSED {
+            return self.abort(link, id);
+        }
+        let path = link.outward(flow.remote_ip());
+        let head = packet::tcp_head(flow.key.port, flow.key.remote.port(), flow.opened_by());
+        link.unreachable(path, packet::TCP, head, Unreachable::of(errno));
+        self.remove(id);
+    }
+
+    pub fn on_timer(&mut self, link: &mut Link, id: Id) {
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        flow.queued = None;
+        match flow.deadline {
+            Some(deadline) if deadline <= link.now => {
+                self.with(link, id, |flow, link, _| flow.on_timer(link));
+            }
+            _ => set_timer(link, id, flow),
+        }
+    }
+
+    /// The end of a turn: what is owed is sent, and those that had more to send go on. Whether there is more to do.
+    pub fn end_turn(&mut self, link: &mut Link) -> bool {
+        for _ in 0..self.busy.len() {
+            if let Some(id) = self.busy.pop_front() {
+                self.with(link, id, |flow, link, _| {
+                    flow.is_busy = false;
+                    flow.pump(link)
+                });
+            }
+        }
+        for id in std::mem::take(&mut self.due) {
+            if let Some(flow) = self.flows.get_mut(id)
+                && flow.ack_due
+            {
+                flow.send_ack(link);
+            }
+        }
+        !self.busy.is_empty()
+    }
+}
+
+/// At most one timer of a flow is set: one that rings too early is set again.
+fn set_timer(link: &mut Link, id: Id, flow: &mut Flow) {
+    let Some(deadline) = flow.deadline else {
+        return;
+    };
+    if flow.queued.is_none_or(|queued| queued > deadline) {
+        flow.queued = Some(deadline);
+        link.timers.push(deadline, id.token(Kind::Tcp));
+    }
+}
+
+/// Begins to connect to the last of the targets that can be tried; whether it is connected already.
+fn connect_next(targets: &mut Vec<SocketAddr>) -> Result<(OwnedFd, bool), Errno> {
+    let mut last = Errno::CONNREFUSED;
+    while let Some(target) = targets.pop() {
+        let family = if target.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        prepare(&socket);
+        match rustix::net::connect(&socket, &target) {
+            Ok(()) => return Ok((socket, true)),
+            Err(Errno::INPROGRESS) => return Ok((socket, false)),
+            Err(errno) => last = errno,
+        }
+    }
+    Err(last)
+}
+
+fn prepare(socket: &OwnedFd) {
+    // The container's kernel has waited for more already, if it is to wait.
+    sockopt::set_tcp_nodelay(socket, true).ok();
+    // A peer that is gone without a word ends the flow after seven minutes.
+    sockopt::set_socket_keepalive(socket, true).ok();
+    sockopt::set_tcp_keepidle(socket, Duration::from_mins(5)).ok();
+    sockopt::set_tcp_keepintvl(socket, Duration::from_secs(15)).ok();
+}
+
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()).ok();
+    u32::from_ne_bytes(bytes)
+}
+
+/// Answers a segment of no flow with a reset (RFC 9293, section 3.5.2).
+fn refuse(link: &mut Link, key: Key, segment: &Segment, length: usize) {
+    if segment.has(RST) {
+        return;
+    }
+    let mut reset = Segment {
+        source: key.remote.port(),
+        target: key.port,
+        flags: RST,
+        sequence: segment.acknowledged,
+        ..Segment::default()
+    };
+    if !segment.has(ACK) {
+        let length = u32::try_from(length).unwrap_or(0);
+        let length = length + u32::from(segment.has(SYN)) + u32::from(segment.has(FIN));
+        reset.flags = RST | ACK;
+        reset.sequence = 0;
+        reset.acknowledged = segment.sequence.wrapping_add(length);
+    }
+    let path = link.inward(key.remote.ip());
+    let end = packet::tcp(&mut link.frame, path, &reset, 0);
+    link.send_own(end);
+}
+
+fn deny(link: &Link, key: Key, segment: &Segment, why: Unreachable) {
+    let path = link.outward(key.remote.ip());
+    let head = packet::tcp_head(key.port, key.remote.port(), segment.sequence);
+    link.unreachable(path, packet::TCP, head, why);
+}

@@ -1,0 +1,43 @@
+//! TAP devices: an Ethernet interface of a network namespace, the other end of which is a descriptor
+//! (Documentation/networking/tuntap.rst).
+#![expect(
+    unsafe_code,
+    reason = "TUNSETIFF and TUNSETOFFLOAD have no safe wrapper"
+)]
+
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+
+use crate::sys::Call;
+use crate::sys::Result;
+use crate::sys::process::check;
+
+const DEVICE: &str = "/dev/net/tun";
+
+/// Makes the interface `name` in the network namespace of this process. Each frame has a `virtio_net_hdr` before
+/// it, and checksums of TCP and UDP are left to whoever needs them.
+///
+/// Linux: needs `CAP_NET_ADMIN` in the user namespace of the network namespace.
+pub fn open(name: &str) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let tap =
+        rustix::fs::open(DEVICE, flags, Mode::empty()).call(|| format!("open({DEVICE:?})"))?;
+    // SAFETY: ifreq is a plain struct of integers and arrays, for which all zeroes is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name[..room].iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    request.ifr_ifru.ifru_flags = i16::try_from(flags).expect("the flags have 16 bits");
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which is live.
+    let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    check(result.into(), || format!("ioctl(TUNSETIFF, {name:?})"))?;
+    // SAFETY: the argument of TUNSETOFFLOAD is the flags themselves.
+    let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETOFFLOAD, libc::TUN_F_CSUM) };
+    check(result.into(), || "ioctl(TUNSETOFFLOAD, TUN_F_CSUM)".into())?;
+    Ok(tap)
+}
