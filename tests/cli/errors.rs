@@ -234,7 +234,7 @@ fn networking_that_is_not_there_is_refused() {
         &rbox,
         &["run", "--rm", "-p", "8080:80", "busybox"],
         125,
-        &["\"8080:80\""],
+        &["\"8080:80/tcp\"", "`--network private`"],
     );
     refused(
         &rbox,

@@ -22,6 +22,7 @@ mod mount_attacks;
 mod mounts;
 mod namespaces;
 mod nested;
+mod network;
 mod process;
 mod registry;
 mod root;

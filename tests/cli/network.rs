@@ -1,0 +1,794 @@
+//! Containers with a network in user mode: what they reach, who reaches them, and that nothing is lost on the way.
+use std::io::Read;
+use std::io::Write;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::Shutdown;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::net::UdpSocket;
+use std::process::Command;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::support::Rbox;
+use crate::support::account;
+use crate::support::call::Call;
+use crate::support::skip::skip;
+
+const GATEWAY: &str = "10.0.2.2";
+
+/// The address with which this machine is reached by others; a network in user mode reaches it too.
+fn host() -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    // Nothing is sent.
+    let routed = socket
+        .connect("198.51.100.1:9")
+        .and_then(|()| socket.local_addr());
+    routed.expect("a route to test with").ip()
+}
+
+fn pattern(seed: usize, length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|at| (at * 31 + (at >> 8) * 7 + seed).to_le_bytes()[0])
+        .collect()
+}
+
+/// Serves connections on the host until `count` have come.
+fn serve(
+    ip: IpAddr,
+    count: usize,
+    each: impl Fn(TcpStream) + Send + 'static,
+) -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind((ip, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let thread = thread::spawn(move || {
+        for _ in 0..count {
+            each(listener.accept().unwrap().0);
+        }
+    });
+    (port, thread)
+}
+
+fn sh<'a>(rbox: &'a Rbox, network: &str, script: &str) -> Call<'a> {
+    rbox.args([
+        "run",
+        "--rm",
+        "--network",
+        network,
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ])
+}
+
+/// The port of the host for a port of the container.
+fn published(rbox: &Rbox, name: &str, port: &str) -> u16 {
+    let out = rbox.args(["port", name, port]).stdout_any().run().stdout;
+    out.lines()
+        .next()
+        .unwrap()
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+fn try_connect(address: (IpAddr, u16)) -> std::io::Result<TcpStream> {
+    TcpStream::connect_timeout(&address.into(), Duration::from_secs(20))
+}
+
+fn connect(address: (IpAddr, u16)) -> TcpStream {
+    let stream = try_connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream
+        .set_write_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream
+}
+
+#[test]
+fn the_container_has_addresses_routes_and_names() {
+    let rbox = Rbox::with_busybox();
+    let script = "ip -4 -o addr show eth0 | cut -d' ' -f7; ip -6 -o addr show eth0 scope global | cut -d' ' -f7; \
+        ip route; grep -v localhost /etc/hosts; grep nameserver /etc/resolv.conf; cat /sys/class/net/eth0/mtu; \
+        ping -c 1 -W 2 10.0.2.2 | grep received; ping -c 1 -W 2 fd72:626f:7800::2 | grep received";
+    rbox.args([
+        "run",
+        "--rm",
+        "--network",
+        "private",
+        "--name",
+        "c",
+        "--hostname",
+        "h",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ])
+    .stdout(
+        "10.0.2.100/24\nfd72:626f:7800::100/64\n\
+             default via 10.0.2.2 dev eth0 \n10.0.2.0/24 dev eth0 scope link  src 10.0.2.100 \n\
+             10.0.2.100\th c\n10.0.2.2\thost.containers.internal host.docker.internal\n\
+             nameserver 10.0.2.3\n65520\n\
+             1 packets transmitted, 1 packets received, 0% packet loss\n\
+             1 packets transmitted, 1 packets received, 0% packet loss\n",
+    )
+    .run();
+}
+
+#[test]
+fn inspect_and_port_and_ps_show_the_network() {
+    let rbox = Rbox::with_busybox();
+    rbox.args([
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "--network",
+        "pasta",
+        "-p",
+        "127.0.0.1::80",
+        "-p",
+        "127.0.0.1::53/udp",
+    ])
+    .args(["busybox", "sleep", "1000"])
+    .stdout("[ID]\n")
+    .run();
+    let (tcp, udp) = (published(&rbox, "c", "80"), published(&rbox, "c", "53/udp"));
+    rbox.args(["port", "c"])
+        .stdout(format!(
+            "53/udp -> 127.0.0.1:{udp}\n80/tcp -> 127.0.0.1:{tcp}\n"
+        ))
+        .run();
+    rbox.args(["ps", "--format", "{{.Ports}}"])
+        .stdout(format!(
+            "127.0.0.1:{udp}->53/udp, 127.0.0.1:{tcp}->80/tcp\n"
+        ))
+        .run();
+    let settings = "{{.HostConfig.NetworkMode}} {{.NetworkSettings.IPAddress}} {{.NetworkSettings.Gateway}} \
+        {{json .NetworkSettings.Ports}} {{json .HostConfig.PortBindings}}";
+    rbox.args(["inspect", "--format", settings, "c"])
+        .stdout(format!(
+            "private 10.0.2.100 10.0.2.2 \
+             {{\"53/udp\":[{{\"HostIp\":\"127.0.0.1\",\"HostPort\":\"{udp}\"}}],\"80/tcp\":[{{\"HostIp\":\"127.0.0.1\",\"HostPort\":\"{tcp}\"}}]}} \
+             {{\"53/udp\":[{{\"HostIp\":\"127.0.0.1\",\"HostPort\":\"\"}}],\"80/tcp\":[{{\"HostIp\":\"127.0.0.1\",\"HostPort\":\"\"}}]}}\n"
+        ))
+        .run();
+    rbox.args(["port", "c", "81"])
+        .stderr("Error: container \"c\" does not publish port 81/tcp\n")
+        .status(125)
+        .run();
+    rbox.remove(&["c"]);
+}
+
+#[test]
+fn connections_go_out_and_keep_what_is_sent_after_the_other_end_has_closed() {
+    let rbox = Rbox::with_busybox();
+    // It answers only when the container has closed its direction: a half-closed connection.
+    let (port, server) = serve(host(), 2, |mut stream| {
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).unwrap();
+        stream
+            .write_all(
+                format!(
+                    "heard {} from {}\n",
+                    heard.len(),
+                    stream.peer_addr().unwrap().ip()
+                )
+                .as_bytes(),
+            )
+            .unwrap();
+    });
+    for name in [host().to_string().as_str(), "host.containers.internal"] {
+        sh(
+            &rbox,
+            "private",
+            &format!("echo question | nc {name} {port}"),
+        )
+        .stdout(format!("heard 9 from {}\n", host()))
+        .run();
+    }
+    server.join().unwrap();
+}
+
+#[test]
+fn the_loopback_of_the_host_is_reached_only_when_asked() {
+    let rbox = Rbox::with_busybox();
+    let (port, server) = serve("127.0.0.1".parse().unwrap(), 3, |mut stream| {
+        stream.write_all(b"private\n").unwrap();
+    });
+    sh(&rbox, "private", &format!("nc {GATEWAY} {port} </dev/null"))
+        .stderr("nc: can't connect to remote host (10.0.2.2): Connection refused\n")
+        .status(1)
+        .run();
+    for network in [
+        "private:host-loopback",
+        "pasta:--map-gw",
+        "slirp4netns:allow_host_loopback=true",
+    ] {
+        sh(&rbox, network, &format!("nc {GATEWAY} {port} </dev/null"))
+            .stdout("private\n")
+            .run();
+    }
+    server.join().unwrap();
+}
+
+#[test]
+fn what_cannot_be_reached_is_said_at_once() {
+    let rbox = Rbox::with_busybox();
+    let closed = TcpListener::bind((host(), 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    sh(&rbox, "private", &format!("nc {} {closed}", host()))
+        .stderr(format!(
+            "nc: can't connect to remote host ({}): Connection refused\n",
+            host()
+        ))
+        .status(1)
+        .run();
+    // No route of any machine leads there (RFC 1112, class E).
+    sh(&rbox, "private", "nc 240.0.0.1 9; nc 10.0.2.3 9")
+        .stderr(
+            "nc: can't connect to remote host (240.0.0.1): No route to host\n\
+                 nc: can't connect to remote host (10.0.2.3): Connection refused\n",
+        )
+        .status(1)
+        .run();
+}
+
+#[test]
+fn a_hundred_megabytes_arrive_whole_in_both_directions() {
+    const SIZE: usize = 100 << 20;
+    let rbox = Rbox::with_busybox();
+    let (port, server) = serve(host(), 1, |mut stream| {
+        let expected = pattern(1, 1 << 20);
+        let (mut chunk, mut total) = (vec![0; 1 << 20], 0);
+        while total < SIZE {
+            stream.read_exact(&mut chunk).unwrap();
+            assert!(chunk == expected, "after {total} bytes");
+            total += chunk.len();
+        }
+        assert_eq!(stream.read(&mut chunk).unwrap(), 0);
+        for _ in 0..SIZE >> 20 {
+            stream.write_all(&pattern(2, 1 << 20)).unwrap();
+        }
+    });
+    let file = rbox.write("chunk", pattern(1, 1 << 20));
+    let volume = format!("{}:/chunk:ro", file.display());
+    let script = format!(
+        "for i in $(seq 100); do cat /chunk; done | nc {} {port} | md5sum",
+        host()
+    );
+    let sum = rbox
+        .program("sh")
+        .args(["-c", "for i in $(seq 100); do cat chunk2; done | md5sum"]);
+    rbox.write("chunk2", pattern(2, 1 << 20));
+    let sum = sum.stdout_any().run().stdout;
+    rbox.args([
+        "run",
+        "--rm",
+        "--network",
+        "private",
+        "-v",
+        &volume,
+        "busybox",
+        "sh",
+        "-c",
+        &script,
+    ])
+    .stdout(sum)
+    .limit(Duration::from_mins(2))
+    .run();
+    server.join().unwrap();
+}
+
+#[test]
+fn a_published_port_carries_much_in_both_directions_at_once() {
+    let rbox = Rbox::with_busybox();
+    rbox.args([
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "--network",
+        "private",
+        "-p",
+        "80",
+        "busybox",
+        "nc",
+        "-l",
+        "-p",
+        "80",
+        "-e",
+        "cat",
+    ])
+    .stdout("[ID]\n")
+    .run();
+    let mut stream = connect((host(), published(&rbox, "c", "80")));
+    let mut reader = stream.try_clone().unwrap();
+    let echo = thread::spawn(move || {
+        let mut heard = Vec::new();
+        reader.read_to_end(&mut heard).unwrap();
+        heard
+    });
+    let sent = pattern(3, 30 << 20);
+    stream.write_all(&sent).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert!(echo.join().unwrap() == sent);
+    rbox.args(["wait", "c"]).stdout("0\n").run();
+    rbox.remove(&["c"]);
+}
+
+/// Whom a client of this machine finds itself to be, at a published port.
+fn told(address: (IpAddr, u16)) -> (String, SocketAddr) {
+    let mut stream = connect(address);
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut heard = String::new();
+    stream.read_to_string(&mut heard).unwrap();
+    (heard, stream.local_addr().unwrap())
+}
+
+fn tell_peers(rbox: &Rbox, options: &[&str]) {
+    rbox.args(["run", "-d", "--name", "c", "--network", "private"])
+        .args(options)
+        .args(["testinit", "tell-peers", "80", "9"])
+        .stdout("[ID]\n")
+        .run();
+    retry(|| (rbox.args(["logs", "c"]).stdout_any().run().stdout == "ready\n").then_some(()));
+}
+
+#[test]
+fn local_clients_are_never_seen_as_loopback() {
+    let rbox = Rbox::with_testinit();
+    tell_peers(&rbox, &["-p", "80", "-p", "9/udp"]);
+    let port = published(&rbox, "c", "80");
+    for (ip, expected) in [
+        (host(), host().to_string()),
+        ("127.0.0.1".parse().unwrap(), GATEWAY.into()),
+        ("127.0.0.9".parse().unwrap(), GATEWAY.into()),
+        (Ipv6Addr::LOCALHOST.into(), "[fd72:626f:7800::2]".into()),
+    ] {
+        let (heard, own) = told((ip, port));
+        assert_eq!(heard, format!("{expected}:{}", own.port()), "{ip}");
+    }
+    let port = published(&rbox, "c", "9/udp");
+    for (ip, expected) in [
+        (host(), host()),
+        ("127.0.0.1".parse().unwrap(), GATEWAY.parse().unwrap()),
+    ] {
+        let client = UdpSocket::bind((ip, 0)).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        client.send_to(b"who am I?", (ip, port)).unwrap();
+        let mut buffer = [0; 64];
+        let (length, from) = client.recv_from(&mut buffer).unwrap();
+        let own = client.local_addr().unwrap().port();
+        assert_eq!(
+            String::from_utf8_lossy(&buffer[..length]),
+            SocketAddr::new(expected, own).to_string()
+        );
+        assert_eq!(from, SocketAddr::new(ip, port));
+    }
+    rbox.remove(&["c"]);
+}
+
+fn retry<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..500 {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    panic!("waited ten seconds");
+}
+
+/// A host of its own beside this one: a network namespace, joined by a pair of interfaces.
+struct Remote {
+    name: String,
+}
+
+impl Remote {
+    const OURS: &'static str = "192.0.2.129";
+    const THEIRS: &'static str = "192.0.2.130";
+    const OURS6: &'static str = "2001:db8:77::1";
+    const THEIRS6: &'static str = "2001:db8:77::2";
+
+    fn new() -> Option<Remote> {
+        if !account::is_root() {
+            skip("only root can make another host");
+            return None;
+        }
+        let name = format!("rbt{}", std::process::id());
+        let peer = format!("{name}p");
+        let remote = Remote { name: name.clone() };
+        for command in [
+            format!("netns add {name}"),
+            format!("link add {name} type veth peer name {peer} netns {name}"),
+            format!("addr add {}/30 dev {name}", Remote::OURS),
+            format!("addr add {}/64 dev {name} nodad", Remote::OURS6),
+            format!("link set {name} up"),
+            format!("-n {name} addr add {}/30 dev {peer}", Remote::THEIRS),
+            format!("-n {name} addr add {}/64 dev {peer} nodad", Remote::THEIRS6),
+            format!("-n {name} link set {peer} up"),
+        ] {
+            let done = Command::new("ip")
+                .args(command.split(' '))
+                .output()
+                .unwrap();
+            assert!(
+                done.status.success(),
+                "ip {command}: {}",
+                String::from_utf8_lossy(&done.stderr)
+            );
+        }
+        Some(remote)
+    }
+
+    fn run(&self, script: &str) -> String {
+        let done = Command::new("ip")
+            .args(["netns", "exec", &self.name, "sh", "-c", script])
+            .output()
+            .unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        Command::new("ip")
+            .args(["netns", "delete", &self.name])
+            .output()
+            .ok();
+        Command::new("ip")
+            .args(["link", "delete", &self.name])
+            .output()
+            .ok();
+    }
+}
+
+#[test]
+fn the_container_sees_the_real_address_of_a_remote_client() {
+    let Some(remote) = Remote::new() else {
+        return;
+    };
+    let rbox = Rbox::with_testinit();
+    tell_peers(&rbox, &["-p", "80", "-p", "9/udp"]);
+    let port = published(&rbox, "c", "80");
+    for (ours, theirs) in [
+        (Remote::OURS, Remote::THEIRS),
+        (Remote::OURS6, "[2001:db8:77::2]"),
+    ] {
+        let heard = remote.run(&format!("busybox nc {ours} {port} </dev/null"));
+        assert!(heard.starts_with(&format!("{theirs}:")), "{heard}");
+    }
+    let port = published(&rbox, "c", "9/udp");
+    for (ours, theirs) in [
+        (Remote::OURS, Remote::THEIRS),
+        (Remote::OURS6, "[2001:db8:77::2]"),
+    ] {
+        let script =
+            format!("exec 3<>/dev/udp/{ours}/{port}; echo x >&3; timeout 5 head -c 11 <&3");
+        let heard = remote.run(&format!("bash -c '{script}'"));
+        assert_eq!(heard, theirs[..11]);
+    }
+    rbox.remove(&["c"]);
+}
+
+#[test]
+fn nothing_listens_on_more_than_was_asked() {
+    let Some(remote) = Remote::new() else {
+        return;
+    };
+    let rbox = Rbox::with_busybox();
+    rbox.args([
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "--network",
+        "private",
+        "-p",
+        "127.0.0.1::80",
+        "busybox",
+    ])
+    .args(["nc", "-ll", "-p", "80", "-e", "echo", "hello"])
+    .stdout("[ID]\n")
+    .run();
+    let port = published(&rbox, "c", "80");
+    let script = format!("busybox nc {} {port} </dev/null 2>&1", Remote::OURS);
+    assert!(remote.run(&script).contains("Connection refused"));
+    assert!(try_connect((host(), port)).is_err());
+    assert!(try_connect((Ipv6Addr::LOCALHOST.into(), port)).is_err());
+    let mut heard = String::new();
+    retry(|| {
+        let mut stream = try_connect((Ipv4Addr::LOCALHOST.into(), port)).ok()?;
+        stream
+            .read_to_string(&mut heard)
+            .ok()
+            .filter(|read| *read > 0)
+    });
+    assert_eq!(heard, "hello\n");
+    rbox.remove(&["c"]);
+}
+
+#[test]
+fn datagrams_go_both_ways_whole() {
+    let rbox = Rbox::with_testinit();
+    for ip in [host(), Ipv6Addr::LOCALHOST.into()] {
+        let server = UdpSocket::bind((ip, 0)).unwrap();
+        let port = server.local_addr().unwrap().port();
+        let echo = thread::spawn(move || {
+            let mut buffer = vec![0; 65536];
+            for _ in 0..3 {
+                let (length, peer) = server.recv_from(&mut buffer).unwrap();
+                server.send_to(&buffer[..length], peer).unwrap();
+            }
+        });
+        let (network, target) = if ip.is_ipv4() {
+            ("private", format!("{ip}:{port}"))
+        } else {
+            (
+                "private:host-loopback",
+                format!("[fd72:626f:7800::2]:{port}"),
+            )
+        };
+        for length in ["1", "8192", "60000"] {
+            rbox.args([
+                "run",
+                "--rm",
+                "--network",
+                network,
+                "testinit",
+                "udp-ask",
+                &target,
+                length,
+            ])
+            .stdout(format!("{length} bytes\n"))
+            .run();
+        }
+        echo.join().unwrap();
+    }
+}
+
+#[test]
+fn a_datagram_to_a_closed_port_is_answered() {
+    let rbox = Rbox::with_testinit();
+    let closed = UdpSocket::bind((host(), 0)).unwrap().local_addr().unwrap();
+    for target in [closed.to_string(), "[fd72:626f:7800::3]:9".into()] {
+        rbox.args([
+            "run",
+            "--rm",
+            "--network",
+            "private",
+            "testinit",
+            "udp-ask",
+            &target,
+            "5",
+        ])
+        .stdout("Connection refused (os error 111)\n")
+        .run();
+    }
+}
+
+#[test]
+fn many_short_connections_leave_nothing_behind() {
+    const COUNT: usize = 2000;
+    let rbox = Rbox::with_busybox();
+    rbox.args([
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "--network",
+        "private",
+        "-p",
+        "127.0.0.1::80",
+        "busybox",
+    ])
+    .args([
+        "sh",
+        "-c",
+        "echo hello >/tmp/index.html; exec httpd -f -p 80 -h /tmp",
+    ])
+    .stdout("[ID]\n")
+    .run();
+    let port = published(&rbox, "c", "80");
+    let ask = || {
+        let mut stream = try_connect((Ipv4Addr::LOCALHOST.into(), port)).ok()?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).ok()?;
+        heard.ends_with("\r\n\r\nhello\n").then_some(())
+    };
+    retry(ask);
+    let state: serde_json::Value = {
+        let id = rbox
+            .args(["ps", "-q", "--no-trunc"])
+            .stdout_any()
+            .run()
+            .stdout;
+        let file = rbox
+            .dir()
+            .join("run/rbox/containers")
+            .join(id.trim())
+            .join("state.json");
+        serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+    };
+    let descriptors = || {
+        std::fs::read_dir(format!("/proc/{}/fd", state["supervisor"]))
+            .unwrap()
+            .count()
+    };
+    let before = retry(|| {
+        thread::sleep(Duration::from_millis(100));
+        Some(descriptors())
+    });
+    for at in 0..COUNT {
+        assert_eq!(ask(), Some(()), "connection {at}");
+    }
+    retry(|| (descriptors() <= before).then_some(()));
+    rbox.remove(&["c"]);
+}
+
+#[test]
+fn hundreds_of_idle_connections_are_held_at_once() {
+    const COUNT: usize = 500;
+    let rbox = Rbox::with_testinit();
+    tell_peers(&rbox, &["-p", "127.0.0.1::80"]);
+    let port = published(&rbox, "c", "80");
+    let mut idle: Vec<TcpStream> = (0..COUNT)
+        .map(|_| connect(("127.0.0.1".parse().unwrap(), port)))
+        .collect();
+    for (at, stream) in idle.iter_mut().enumerate() {
+        stream.write_all(format!(" {at}").as_bytes()).unwrap();
+    }
+    for (at, stream) in idle.iter_mut().enumerate() {
+        let own = stream.local_addr().unwrap().port();
+        let expected = format!("{GATEWAY}:{own} {at}");
+        let mut heard = vec![0; expected.len()];
+        stream.read_exact(&mut heard).unwrap();
+        assert_eq!(String::from_utf8_lossy(&heard), expected);
+    }
+    // Those that are idle hinder no other.
+    let (heard, own) = told(("127.0.0.1".parse().unwrap(), port));
+    assert_eq!(heard, format!("{GATEWAY}:{}", own.port()));
+    drop(idle);
+    rbox.remove(&["c"]);
+}
+
+#[test]
+fn ports_that_cannot_be_published_are_told_before_anything_starts() {
+    let rbox = Rbox::with_busybox();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let marker = rbox.work("started");
+    rbox.args(["run", "--rm", "--name", "c", "--network", "private", "-p", &format!("127.0.0.1:{port}:80")])
+        .args(["-v", &format!("{}:/work", rbox.dir().join("work").display()), "busybox", "touch", "/work/started"])
+        .stderr(format!(
+            "Error: cannot start container \"c\": cannot publish port \"127.0.0.1:{port}:80/tcp\": port {port} of the host is in use\n\
+             Hint: `ss -ltnp sport = {port}` shows by whom; or choose another port\n"
+        ))
+        .status(125)
+        .run();
+    assert!(!marker.exists());
+    if rbox.account().uid != 0 {
+        rbox.args(["run", "--rm", "--name", "c", "--network", "private", "-p", "80:80", "busybox", "true"])
+            .stderr_has("cannot publish port \"80:80/tcp\": only root may use ports below 1024 of this host\nHint: use a port from 1024 on")
+            .status(125)
+            .run();
+    }
+    rbox.args(["run", "--rm", "-p", "8080:80", "busybox", "true"])
+        .stderr(
+            "Error: cannot create container: cannot publish port \"8080:80/tcp\": with --network none there is nothing to publish from\n\
+             Hint: use `--network private`\n",
+        )
+        .status(125)
+        .run();
+    rbox.args(["ps", "-aq"]).run();
+}
+
+#[test]
+fn a_port_is_free_again_when_its_container_has_ended() {
+    let rbox = Rbox::with_busybox();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    for _ in 0..5 {
+        rbox.args([
+            "run",
+            "--rm",
+            "--network",
+            "private",
+            "-p",
+            &format!("127.0.0.1:{port}:80"),
+            "busybox",
+            "true",
+        ])
+        .run();
+    }
+}
+
+/// A server of its own in place of the host's resolver, behind a resolv.conf of its own.
+#[test]
+fn names_are_asked_of_the_hosts_resolvers_which_may_change() {
+    let Some(rbox) = Rbox::as_root() else {
+        return;
+    };
+    rbox.load("busybox");
+    let resolver = |ip: &str, answer: [u8; 4]| {
+        let socket = UdpSocket::bind((ip, 53)).unwrap();
+        thread::spawn(move || {
+            let mut buffer = [0; 512];
+            while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+                let reply = answer_to(&buffer[..length], answer);
+                socket.send_to(&reply, peer).unwrap();
+            }
+        })
+    };
+    resolver("127.0.0.51", [192, 0, 2, 51]);
+    resolver("127.0.0.52", [192, 0, 2, 52]);
+    let file = rbox.write(
+        "resolv.conf",
+        "junk\nnameserver fe80::1%nosuch\nnameserver 127.0.0.51\nsearch example.org\n",
+    );
+    // In a mount namespace where /etc/resolv.conf is that file.
+    let script = format!(
+        "mount --bind {0} /etc/resolv.conf; R={1}; \
+         $R run -d --name c --network private busybox sleep 1000 >/dev/null; \
+         $R exec c cat /etc/resolv.conf; $R exec c nslookup -type=a name.example | grep Address: | tail -n 1; \
+         echo 'nameserver 127.0.0.52' > {0}; $R exec c nslookup -type=a name.example | grep Address: | tail -n 1; \
+         echo > {0}; $R exec c nslookup -type=a name.example | grep -o SERVFAIL | head -n 1; $R rm -f c",
+        file.display(),
+        rbox.program_path().display()
+    );
+    rbox.program("unshare")
+        .args(["--mount", "sh", "-ec", &script])
+        .stdout("search example.org\nnameserver 10.0.2.3\nAddress: 192.0.2.51\nAddress: 192.0.2.52\nSERVFAIL\nc\n")
+        .run();
+}
+
+/// RFC 1035: the question, and one address for its name.
+fn answer_to(question: &[u8], address: [u8; 4]) -> Vec<u8> {
+    let mut reply = question.to_vec();
+    reply[2] |= 0x80;
+    reply[7] = 1;
+    reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+    reply.extend(address);
+    reply
+}
+
+/// A host with no route at all: its own network namespace with loopback alone.
+#[test]
+fn containers_start_on_a_host_without_a_network() {
+    let Some(rbox) = Rbox::as_root() else {
+        return;
+    };
+    rbox.load("busybox");
+    let run = format!(
+        "ip link set lo up; {} run --rm --network private -p 8080:80 busybox sh -c \
+         'nc 198.51.100.1 9; ping -c 1 -W 1 10.0.2.2 | grep -c 1.packets.received'",
+        rbox.program_path().display()
+    );
+    rbox.program("unshare")
+        .args(["--net", "sh", "-c", &run])
+        .stdout("1\n")
+        .stderr("nc: can't connect to remote host (198.51.100.1): Network is unreachable\n")
+        .run();
+}
