@@ -24,6 +24,7 @@ mod rm;
 mod rmi;
 mod run;
 mod session;
+mod shorts;
 mod start;
 mod stop;
 mod tag;
@@ -99,7 +100,9 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     if args.get(1).is_some_and(|role| role == complete::ROLE) {
         return Ok(complete::answer(command(), &args[2..]));
     }
-    let matches = match command().try_get_matches_from(args) {
+    let command = command();
+    let args = shorts::spread(&command, args);
+    let matches = match command.try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(err) => return usage(&err),
     };

@@ -470,3 +470,12 @@ fn signals_pass_input_that_nobody_reads() {
     call.wait();
     writer.join().unwrap();
 }
+
+#[test]
+fn short_flags_take_attached_values() {
+    Rbox::with_busybox()
+        .args(["run", "--rm", "-iu1000", "-eA=1", "-e=B=2", "-w/etc"])
+        .args(["busybox", "sh", "-ceu", "id -u; echo $A $B; pwd"])
+        .stdout("1000\n1 2\n/etc\n")
+        .run();
+}
