@@ -352,3 +352,137 @@ fn visible(link: &Link, client: SocketAddr) -> SocketAddr {
     };
     SocketAddr::new(ip, client.port())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixDatagram;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::network::packet::ACK;
+    use crate::network::packet::SYN;
+    use crate::network::packet::Segment;
+
+    /// A network whose device is a socket of the test's.
+    fn served() -> (Network, UnixDatagram) {
+        let (container, tap) = UnixDatagram::pair().unwrap();
+        container.set_nonblocking(true).unwrap();
+        tap.set_nonblocking(true).unwrap();
+        let settings = Settings {
+            addresses: Addresses::choose(),
+            host_loopback: true,
+            publish: &[],
+        };
+        let mut network = Network::new(&settings).unwrap();
+        network.attach(tap.into()).unwrap();
+        (network, container)
+    }
+
+    /// A segment of the container's to a port of the host.
+    fn segment(network: &Network, port: u16, fields: (u8, u32, u32), data: &[u8]) -> Vec<u8> {
+        let path = network.link.outward(network.link.addresses.gateway4.into());
+        let (flags, sequence, acknowledged) = fields;
+        let segment = Segment {
+            source: 40000,
+            target: port,
+            sequence,
+            acknowledged,
+            flags,
+            window: 100,
+            mss: Some(1460),
+            scale: Some(7),
+        };
+        let mut frame = vec![0; packet::FRAME];
+        let start = packet::tcp_payload_at(path);
+        frame[start..start + data.len()].copy_from_slice(data);
+        let end = packet::tcp(&mut frame, path, &segment, data.len());
+        frame.truncate(end);
+        frame
+    }
+
+    /// The next segment for the container.
+    fn answer(network: &mut Network, container: &UnixDatagram) -> (Segment, Vec<u8>) {
+        let mut buffer = vec![0; packet::FRAME];
+        for _ in 0..1000 {
+            network.serve();
+            if let Ok(length) = container.recv(&mut buffer) {
+                let (_, bytes) = packet::ethernet(&buffer[..length]).unwrap();
+                let packet = packet::ipv4(bytes).unwrap();
+                let (segment, data) = packet::parse_tcp(packet.payload).unwrap();
+                return (segment, data.to_vec());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        panic!("no answer");
+    }
+
+    /// What was not acknowledged is sent again, from the socket of the host that still has it.
+    #[test]
+    fn what_the_container_did_not_get_is_sent_again() {
+        use std::io::Write;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (mut network, container) = served();
+        let syn = segment(&network, port, (SYN, 1000, 0), b"");
+        container.send(&syn).unwrap();
+        let (reply, _) = answer(&mut network, &container);
+        assert_eq!((reply.flags, reply.acknowledged), (SYN | ACK, 1001));
+        let first = reply.sequence.wrapping_add(1);
+        let ack = segment(&network, port, (ACK, 1001, first), b"");
+        container.send(&ack).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(b"hello").unwrap();
+        let (sent, data) = answer(&mut network, &container);
+        assert_eq!((sent.sequence, data.as_slice()), (first, &b"hello"[..]));
+        let (again, data) = answer(&mut network, &container);
+        assert_eq!((again.sequence, data.as_slice()), (first, &b"hello"[..]));
+        // Half of it arrives, then all.
+        let half = segment(&network, port, (ACK, 1001, first.wrapping_add(2)), b"");
+        container.send(&half).unwrap();
+        let (rest, data) = answer(&mut network, &container);
+        assert_eq!(
+            (rest.sequence, data.as_slice()),
+            (first.wrapping_add(2), &b"llo"[..])
+        );
+        drop(peer);
+        let all = segment(&network, port, (ACK, 1001, first.wrapping_add(5)), b"");
+        container.send(&all).unwrap();
+        let (end, data) = answer(&mut network, &container);
+        assert!(end.has(packet::FIN) && data.is_empty());
+        assert_eq!(end.sequence, first.wrapping_add(5));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Segments that no kernel would send, to a connection that is open.
+        #[test]
+        fn no_frames_make_it_panic(
+            segments in prop::collection::vec((any::<u8>(), any::<u8>(), any::<u8>(), 0..40_usize, any::<u8>()), 1..40),
+        ) {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let (mut network, container) = served();
+            container.send(&segment(&network, port, (SYN, 1000, 0), b"")).unwrap();
+            let (reply, _) = answer(&mut network, &container);
+            let first = reply.sequence.wrapping_add(1);
+            container.send(&segment(&network, port, (ACK, 1001, first), b"")).unwrap();
+            network.serve();
+            let mut buffer = vec![0; packet::FRAME];
+            for (flags, sequence, acknowledged, length, change) in segments {
+                let near = |base: u32, by: u8| base.wrapping_add(u32::from(by)).wrapping_sub(128);
+                let fields = (flags & 31, near(1001, sequence), near(first, acknowledged));
+                let mut frame = segment(&network, port, fields, &vec![b'x'; length]);
+                if change < 64 {
+                    let at = usize::from(change) * frame.len() / 64;
+                    frame[at] = frame[at].wrapping_add(flags);
+                }
+                container.send(&frame).unwrap();
+                network.serve();
+                while container.recv(&mut buffer).is_ok() {}
+            }
+        }
+    }
+}

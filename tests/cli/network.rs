@@ -293,6 +293,64 @@ fn a_hundred_megabytes_arrive_whole_in_both_directions() {
     server.join().unwrap();
 }
 
+/// Whoever reads slowly holds up whoever writes, and nothing is lost: windows close, and open again.
+#[test]
+fn slow_readers_on_either_side_get_all() {
+    const SIZE: usize = 30 << 20;
+    let rbox = Rbox::with_busybox();
+    let (port, server) = serve(host(), 1, |mut stream| {
+        let sent = pattern(4, SIZE);
+        let mut heard = Vec::new();
+        thread::sleep(Duration::from_secs(2));
+        stream.read_to_end(&mut heard).unwrap();
+        assert!(heard == sent);
+        stream.write_all(&heard).unwrap();
+    });
+    let file = rbox.write("sent", pattern(4, SIZE));
+    let sum = rbox.program("sh").args(["-c", "md5sum <sent"]);
+    let sum = sum.stdout_any().run().stdout;
+    let volume = format!("{}:/sent:ro", file.display());
+    let script = format!("nc {} {port} </sent | (sleep 2; md5sum)", host());
+    rbox.args(["run", "--rm", "--network", "private", "-v", &volume])
+        .args(["busybox", "sh", "-c", &script])
+        .stdout(sum)
+        .run();
+    server.join().unwrap();
+}
+
+#[test]
+fn a_reset_of_either_end_reaches_the_other() {
+    let rbox = Rbox::with_testinit();
+    tell_peers(&rbox, &["-p", "80"]);
+    let port = published(&rbox, "c", "80");
+    let mut stream = connect((host(), port));
+    stream.write_all(b"x").unwrap();
+    let mut heard = [0; 4];
+    stream.read_exact(&mut heard).unwrap();
+    // What listens is killed, with what it was sent not read.
+    rbox.remove(&["c"]);
+    let mut rest = Vec::new();
+    let ended = stream.read_to_end(&mut rest);
+    assert!(
+        ended.is_ok() || ended.as_ref().unwrap_err().kind() == std::io::ErrorKind::ConnectionReset,
+        "{ended:?}"
+    );
+    rbox.load("busybox");
+    let (port, server) = serve(host(), 1, |mut stream| {
+        stream.read_exact(&mut [0; 2]).unwrap();
+        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    });
+    sh(
+        &rbox,
+        "private",
+        &format!("wget -qO- http://{}:{port}/", host()),
+    )
+    .stderr_has("Connection reset by peer")
+    .status(1)
+    .run();
+    server.join().unwrap();
+}
+
 #[test]
 fn a_published_port_carries_much_in_both_directions_at_once() {
     let rbox = Rbox::with_busybox();
