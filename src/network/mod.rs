@@ -6,6 +6,7 @@
 //! ```text
 //!  container                      supervisor                                   host
 //!  eth0, MTU 65520 <--- TAP ----> link: frames, headers written and read
+//!                                   dhcp: its own address
 //!                                   icmp: ARP, neighbours, echo --------------> ping sockets
 //!                                   tcp:  a flow each  <----------------------> a TCP socket each
 //!                                   udp:  a flow each  <----------------------> a UDP socket each
@@ -24,6 +25,7 @@
 //! * What comes from the TAP device is hostile: `packet` checks every length, no state of a flow depends on more
 //!   than its own frames, tables and buffers are bounded.
 
+mod dhcp;
 mod dns;
 mod icmp;
 mod link;
@@ -260,6 +262,12 @@ impl Network {
         let link = &mut self.link;
         if let packet::ICMP | packet::ICMPV6 = packet.protocol {
             return self.icmp.receive(link, &packet);
+        }
+        if packet.protocol == packet::UDP && dhcp::is_for_server(packet.payload) {
+            if let Some((_, _, message)) = packet::parse_udp(packet.payload) {
+                dhcp::answer(link, message);
+            }
+            return;
         }
         // Other sources are no addresses of the container, and answers to them would not arrive.
         if packet.source != link.outward(packet.target).source {

@@ -14,9 +14,12 @@ use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::Rbox;
 use crate::support::account;
 use crate::support::call::Call;
+use crate::support::hostile;
 use crate::support::skip::skip;
 
 const GATEWAY: &str = "10.0.2.2";
@@ -123,6 +126,35 @@ fn the_container_has_addresses_routes_and_names() {
              1 packets transmitted, 1 packets received, 0% packet loss\n",
     )
     .run();
+}
+
+#[test]
+fn a_container_that_asks_by_dhcp_is_told_its_address() {
+    let rbox = Rbox::with_busybox();
+    let script = "udhcpc -i eth0 -n -q -f -s /bin/true 2>&1 | grep lease";
+    sh(&rbox, "private", script)
+        .stdout("udhcpc: lease of 10.0.2.100 obtained from 10.0.2.2, lease time 86400\n")
+        .run();
+}
+
+#[test]
+fn what_the_image_exposes_is_published_on_free_ports() {
+    let rbox = Rbox::new();
+    hostile::Image::busybox()
+        .with(json!({ "ExposedPorts": { "80/tcp": {}, "53/udp": {}, "junk": {}, "1-9/tcp": {} } }))
+        .load(&rbox);
+    let run = ["run", "-d", "--name", "c", "--network", "private", "-P"];
+    rbox.args(run)
+        .args(["-p", "127.0.0.1::80", "odd", "sleep", "1000"])
+        .stdout("[ID]\n")
+        .run();
+    let ports = rbox.args(["port", "c"]).stdout_any().run().stdout;
+    let (udp, tcp) = (published(&rbox, "c", "53/udp"), published(&rbox, "c", "80"));
+    assert_eq!(
+        ports,
+        format!("53/udp -> 0.0.0.0:{udp}\n53/udp -> [::]:{udp}\n80/tcp -> 127.0.0.1:{tcp}\n")
+    );
+    rbox.remove(&["c"]);
 }
 
 #[test]
