@@ -276,7 +276,8 @@ mod tests {
 
     #[test]
     fn differences_leave_what_is_left() {
-        let table: [(&[(u32, u32)], &[(u32, u32)], &[(u32, u32)]); 6] = [
+        type Ranges = &'static [(u32, u32)];
+        let table: [(Ranges, Ranges, Ranges); 6] = [
             (&[(0, 10)], &[], &[(0, 10)]),
             (&[(0, 10)], &[(3, 2)], &[(0, 3), (5, 5)]),
             (&[(0, 10)], &[(0, 3), (8, 9)], &[(3, 5)]),
@@ -435,7 +436,7 @@ mod tests {
 
         #[test]
         fn filling_maps_every_id_once_from_0_on(map in valid_map(), all in spans()) {
-            let taken: Vec<Span> = map.iter().map(super::outside).collect();
+            let taken: Vec<Span> = map.iter().map(outside).collect();
             let mut available: Vec<Span> = vec![];
             for one in without(&all, &taken) {
                 available.extend(without(&[one], &available.clone()));

@@ -69,98 +69,100 @@ fn options_of_a_volume_are_obeyed() {
     .run();
 }
 
+/// Flags, and what is said of them.
+const WRONG: [([&str; 2], &str); 21] = [
+    (
+        ["-v", "/a:/b:zzz"],
+        "Error: --volume=\"/a:/b:zzz\": unknown option \"zzz\": expected ro, rw, rro, z, Z, U, O, idmap, copy, nocopy, bind, rbind, exec, noexec, dev, nodev, suid, nosuid, or a propagation such as rslave\n",
+    ),
+    (
+        ["-v", "/a:b"],
+        "Error: --volume=\"/a:b\": \"b\" is not an absolute path\n",
+    ),
+    (
+        ["-v", "/a:/"],
+        "Error: --volume=\"/a:/\": \"/\" cannot be covered: it is the root directory of the container\n",
+    ),
+    (
+        ["-v", "/a:/b:c:d"],
+        "Error: --volume=\"/a:/b:c:d\": expected [HOST-PATH|VOLUME:]CONTAINER-PATH[:OPTIONS]\n",
+    ),
+    (
+        ["-v", "a/b:/c"],
+        "Error: --volume=\"a/b:/c\": \"a/b\" is no volume name (they match [a-zA-Z0-9][a-zA-Z0-9_.-]*), and a path begins with / or ./\n",
+    ),
+    (
+        ["-v", "/a:/b:ro,rw"],
+        "Error: --volume=\"/a:/b:ro,rw\": options ro and rw exclude each other\n",
+    ),
+    (
+        ["-v", "/a:/b:O,ro"],
+        "Error: --volume=\"/a:/b:O,ro\": option O goes with U, z, Z, upperdir= and workdir=, not with ro\n",
+    ),
+    (
+        ["-v", "/a:/b:rshared"],
+        "Error: --volume=\"/a:/b:rshared\": rshared is not possible: what is mounted in a container cannot reach the host, since it has a user namespace of its own; use rslave for the other direction\n",
+    ),
+    (
+        ["--mount", "type=zzz,dst=/a"],
+        "Error: --mount=\"type=zzz,dst=/a\": type=\"zzz\": expected bind, devpts, glob, image, ramfs, tmpfs, volume\n",
+    ),
+    (
+        ["--mount", "type=artifact,src=a,dst=/a"],
+        "Error: --mount=\"type=artifact,src=a,dst=/a\": type=artifact is not possible: there is no store for artifacts\n",
+    ),
+    (
+        ["--mount", "type=bind,src=/a"],
+        "Error: --mount=\"type=bind,src=/a\": it needs destination=PATH\n",
+    ),
+    (
+        ["--mount", "type=bind,dst=/a"],
+        "Error: --mount=\"type=bind,dst=/a\": it needs source=…\n",
+    ),
+    (
+        ["--mount", "type=tmpfs,dst=/a,zzz=1"],
+        "Error: --mount=\"type=tmpfs,dst=/a,zzz=1\": \"zzz=1\" is no option of type=tmpfs\n",
+    ),
+    (
+        ["--mount", "type=tmpfs,dst=/a,tmpfs-mode=9"],
+        "Error: --mount=\"type=tmpfs,dst=/a,tmpfs-mode=9\": mode \"9\": expected octal digits, as 1777\n",
+    ),
+    (
+        ["--mount", "type=ramfs,dst=/a,tmpfs-size=1m"],
+        "Error: --mount=\"type=ramfs,dst=/a,tmpfs-size=1m\": a ramfs has no size; use type=tmpfs\n",
+    ),
+    (
+        ["--tmpfs", "a"],
+        "Error: --tmpfs=\"a\": \"a\" is not an absolute path\n",
+    ),
+    (
+        ["--tmpfs", "/a:zzz"],
+        "Error: --tmpfs=\"/a:zzz\": unknown option \"zzz\": expected ro, rw, exec, noexec, dev, nodev, suid, nosuid, size=, mode=, uid=, gid=, nr_inodes=, nr_blocks=, noswap, tmpcopyup, notmpcopyup or U\n",
+    ),
+    (
+        ["--volumes-from", "c:zzz"],
+        "Error: --volumes-from=\"c:zzz\": unknown option \"zzz\": expected ro, rw or z\n",
+    ),
+    (
+        ["--image-volume", "zzz"],
+        "Error: --image-volume=\"zzz\": expected anonymous, bind, tmpfs or ignore\n",
+    ),
+    (
+        ["--systemd", "zzz"],
+        "Error: --systemd=\"zzz\": expected true, false or always\n",
+    ),
+    (
+        ["--chrootdirs", "a"],
+        "Error: --chrootdirs=\"a\": \"a\" is not an absolute path\n",
+    ),
+];
+
 #[test]
 fn what_is_wrong_of_a_mount_is_said_in_one_line() {
     let rbox = Rbox::with_busybox();
     let dir = directory(&rbox);
     let dir = dir.display();
-    let table = [
-        (
-            ["-v", "/a:/b:zzz"],
-            "Error: --volume=\"/a:/b:zzz\": unknown option \"zzz\": expected ro, rw, rro, z, Z, U, O, idmap, copy, nocopy, bind, rbind, exec, noexec, dev, nodev, suid, nosuid, or a propagation such as rslave\n",
-        ),
-        (
-            ["-v", "/a:b"],
-            "Error: --volume=\"/a:b\": \"b\" is not an absolute path\n",
-        ),
-        (
-            ["-v", "/a:/"],
-            "Error: --volume=\"/a:/\": \"/\" cannot be covered: it is the root directory of the container\n",
-        ),
-        (
-            ["-v", "/a:/b:c:d"],
-            "Error: --volume=\"/a:/b:c:d\": expected [HOST-PATH|VOLUME:]CONTAINER-PATH[:OPTIONS]\n",
-        ),
-        (
-            ["-v", "a/b:/c"],
-            "Error: --volume=\"a/b:/c\": \"a/b\" is no volume name (they match [a-zA-Z0-9][a-zA-Z0-9_.-]*), and a path begins with / or ./\n",
-        ),
-        (
-            ["-v", "/a:/b:ro,rw"],
-            "Error: --volume=\"/a:/b:ro,rw\": options ro and rw exclude each other\n",
-        ),
-        (
-            ["-v", "/a:/b:O,ro"],
-            "Error: --volume=\"/a:/b:O,ro\": option O goes with U, z, Z, upperdir= and workdir=, not with ro\n",
-        ),
-        (
-            ["-v", "/a:/b:rshared"],
-            "Error: --volume=\"/a:/b:rshared\": rshared is not possible: what is mounted in a container cannot reach the host, since it has a user namespace of its own; use rslave for the other direction\n",
-        ),
-        (
-            ["--mount", "type=zzz,dst=/a"],
-            "Error: --mount=\"type=zzz,dst=/a\": type=\"zzz\": expected bind, devpts, glob, image, ramfs, tmpfs, volume\n",
-        ),
-        (
-            ["--mount", "type=artifact,src=a,dst=/a"],
-            "Error: --mount=\"type=artifact,src=a,dst=/a\": type=artifact is not possible: there is no store for artifacts\n",
-        ),
-        (
-            ["--mount", "type=bind,src=/a"],
-            "Error: --mount=\"type=bind,src=/a\": it needs destination=PATH\n",
-        ),
-        (
-            ["--mount", "type=bind,dst=/a"],
-            "Error: --mount=\"type=bind,dst=/a\": it needs source=…\n",
-        ),
-        (
-            ["--mount", "type=tmpfs,dst=/a,zzz=1"],
-            "Error: --mount=\"type=tmpfs,dst=/a,zzz=1\": \"zzz=1\" is no option of type=tmpfs\n",
-        ),
-        (
-            ["--mount", "type=tmpfs,dst=/a,tmpfs-mode=9"],
-            "Error: --mount=\"type=tmpfs,dst=/a,tmpfs-mode=9\": mode \"9\": expected octal digits, as 1777\n",
-        ),
-        (
-            ["--mount", "type=ramfs,dst=/a,tmpfs-size=1m"],
-            "Error: --mount=\"type=ramfs,dst=/a,tmpfs-size=1m\": a ramfs has no size; use type=tmpfs\n",
-        ),
-        (
-            ["--tmpfs", "a"],
-            "Error: --tmpfs=\"a\": \"a\" is not an absolute path\n",
-        ),
-        (
-            ["--tmpfs", "/a:zzz"],
-            "Error: --tmpfs=\"/a:zzz\": unknown option \"zzz\": expected ro, rw, exec, noexec, dev, nodev, suid, nosuid, size=, mode=, uid=, gid=, nr_inodes=, nr_blocks=, noswap, tmpcopyup, notmpcopyup or U\n",
-        ),
-        (
-            ["--volumes-from", "c:zzz"],
-            "Error: --volumes-from=\"c:zzz\": unknown option \"zzz\": expected ro, rw or z\n",
-        ),
-        (
-            ["--image-volume", "zzz"],
-            "Error: --image-volume=\"zzz\": expected anonymous, bind, tmpfs or ignore\n",
-        ),
-        (
-            ["--systemd", "zzz"],
-            "Error: --systemd=\"zzz\": expected true, false or always\n",
-        ),
-        (
-            ["--chrootdirs", "a"],
-            "Error: --chrootdirs=\"a\": \"a\" is not an absolute path\n",
-        ),
-    ];
-    for (flags, expected) in table {
+    for (flags, expected) in WRONG {
         let output = rbox
             .args(["run", "--rm"])
             .args(flags)

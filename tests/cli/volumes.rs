@@ -383,7 +383,7 @@ fn cve_2017_1002101_a_subpath_stays_inside() {
             "/s",
             "/s/outside",
         ])
-        .stderr_has(&format!("cannot find subpath \"{subpath}\""))
+        .stderr_has(format!("cannot find subpath \"{subpath}\""))
         .status(125)
         .run();
     }

@@ -106,6 +106,30 @@ fn wanted(key: &str, value: Option<&str>) -> Result<String, String> {
     }
 }
 
+fn propagation(options: &mut Options, key: &str, value: Option<&str>) -> Result<bool, String> {
+    let word = wanted(key, value)?;
+    match word.trim_start_matches('r') {
+        "private" | "slave" | "unbindable" | "shared" => options.word(&word),
+        _ => Err(format!(
+            "{key}=\"{word}\": expected private, slave or unbindable, or one of them with an r before it"
+        )),
+    }
+}
+
+/// Docker's word for whether mounts below the source come along.
+fn recursive(key: &str, value: Option<&str>) -> Result<bool, String> {
+    match value.unwrap_or_default() {
+        "enabled" | "readonly" => Ok(true),
+        "disabled" => Ok(false),
+        "writable" => {
+            Err("bind-recursive=\"writable\" is not possible: read-only means all of it".into())
+        }
+        value => Err(format!(
+            "{key}=\"{value}\": expected enabled, disabled or readonly"
+        )),
+    }
+}
+
 /// What only some types have; whether this one has it.
 fn special(
     fields: &mut Fields,
@@ -115,31 +139,9 @@ fn special(
 ) -> Result<bool, String> {
     let options = &mut fields.options;
     match (kind, key) {
-        ("bind" | "glob", "bind-propagation") => {
-            let word = wanted(key, value)?;
-            return match word.trim_start_matches('r') {
-                "private" | "slave" | "unbindable" | "shared" => options.word(&word),
-                _ => Err(format!(
-                    "{key}=\"{word}\": expected private, slave or unbindable, or one of them with an r before it"
-                )),
-            };
-        }
+        ("bind" | "glob", "bind-propagation") => return propagation(options, key, value),
         ("bind" | "glob", "bind-nonrecursive") => options.non_recursive = boolean(key, value)?,
-        ("bind", "bind-recursive") => match value {
-            Some("enabled" | "readonly") => {}
-            Some("disabled") => options.non_recursive = true,
-            Some("writable") => {
-                return Err(
-                    "bind-recursive=\"writable\" is not possible: read-only means all of it".into(),
-                );
-            }
-            value => {
-                return Err(format!(
-                    "{key}=\"{}\": expected enabled, disabled or readonly",
-                    value.unwrap_or_default()
-                ));
-            }
-        },
+        ("bind", "bind-recursive") => options.non_recursive = !recursive(key, value)?,
         ("bind" | "glob", "relabel") => match value {
             Some("shared" | "private") => options.relabel = true,
             value => {

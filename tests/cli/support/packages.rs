@@ -22,7 +22,7 @@ const OFFICIAL: [&str; 3] = ["cron", "cron-daemon-common", "sensible-utils"];
 const CONTROL: &str = "Package: resident\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\n\
     Depends: adduser\nDescription: a user who owns a directory\n";
 
-const POSTINST: &str = r#"#!/bin/sh
+const POSTINST: &str = r"#!/bin/sh
 set -e
 adduser --quiet --system --group --home /var/lib/resident resident
 useradd --create-home --shell /bin/sh visitor
@@ -32,7 +32,7 @@ dpkg-statoverride --update --add resident resident 4750 /usr/lib/resident/helper
 mknod -m 600 /var/lib/resident/null c 1 3
 su -s /bin/sh resident -c 'id -un >/var/lib/resident/spool/who'
 setpriv --reuid visitor --regid visitor --init-groups id -Gn >>/var/lib/resident/spool/who
-"#;
+";
 
 /// The directory of the repository, for a line `deb [trusted=yes] copy:/DIRECTORY ./` of sources.list.
 pub fn repository() -> &'static Path {
