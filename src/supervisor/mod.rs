@@ -150,7 +150,7 @@ fn supervise(order: Order<'_>) -> anyhow::Result<()> {
     } else {
         drop(starter);
     }
-    process::trim_heap();
+    process::trim_memory();
     let exit = supervisor.run()?;
     supervisor.run_hooks(hooked, Stage::Poststop);
     supervisor.finish(&order.lock, exit)
