@@ -78,6 +78,9 @@ const EVENTS: usize = 64;
 const FRAMES: usize = 64;
 const CLIENTS: usize = 64;
 
+/// How often it is asked what has happened in one turn.
+const ROUNDS: usize = 4;
+
 /// How long a listener rests when there are no descriptors for its clients.
 const REST: Duration = Duration::from_millis(100);
 
@@ -146,20 +149,32 @@ impl Network {
     /// One turn: what has happened is served, and then others are.
     pub fn serve(&mut self) {
         self.link.now = Instant::now();
+        for _ in 0..ROUNDS {
+            if !self.serve_events() {
+                break;
+            }
+        }
+        self.has_more = self.tcp.end_turn(&mut self.link);
+        self.forget_timers();
+        self.link.arm();
+    }
+
+    /// Serves what epoll tells of; whether there was something.
+    fn serve_events(&mut self) -> bool {
         let mut events = [MaybeUninit::<epoll::Event>::uninit(); EVENTS];
         let none = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
         if let Ok((events, _)) = epoll::wait(self.link.epoll(), &mut events[..], Some(&none)) {
-            for event in events {
+            for event in &*events {
                 let token = Token(event.data.u64());
                 self.on_event(token, event.flags);
             }
+            self.tcp.acknowledge(&mut self.link);
+            return !events.is_empty();
         }
-        self.has_more = self.tcp.end_turn(&mut self.link);
-        self.forget_timers();
-        self.link.arm();
+        false
     }
 
     /// Timers of flows that are gone would be there until they ring.

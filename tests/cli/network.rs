@@ -735,6 +735,42 @@ fn many_short_connections_leave_nothing_behind() {
     rbox.remove(&["c"]);
 }
 
+/// The container's kernel remembers a connection that it closed for a minute, and refuses another one between
+/// the same ends unless its sequence numbers come later (RFC 6191).
+#[test]
+fn a_client_may_use_its_port_again_at_once() {
+    let rbox = Rbox::with_busybox();
+    rbox.args(["run", "-d", "--name", "c", "--network", "private"])
+        .args(["-p", "127.0.0.1::80", "busybox"])
+        .args(["nc", "-ll", "-p", "80", "-e", "echo", "hello"])
+        .stdout("[ID]\n")
+        .run();
+    let target = SocketAddr::from((Ipv4Addr::LOCALHOST, published(&rbox, "c", "80")));
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = free.local_addr().unwrap();
+    drop(free);
+    let ask = || -> Option<String> {
+        use rustix::net::AddressFamily;
+        use rustix::net::SocketType;
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+        rustix::net::bind(&socket, &own).unwrap();
+        rustix::net::connect(&socket, &target).ok()?;
+        let mut stream = TcpStream::from(socket);
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).ok()?;
+        Some(heard)
+    };
+    retry(|| ask().filter(|heard| heard == "hello\n"));
+    for at in 0..20 {
+        assert_eq!(ask().as_deref(), Some("hello\n"), "attempt {at}");
+    }
+    rbox.remove(&["c"]);
+}
+
 #[test]
 fn hundreds_of_idle_connections_are_held_at_once() {
     const COUNT: usize = 500;

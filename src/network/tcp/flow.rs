@@ -283,7 +283,9 @@ impl Flow {
         }
         self.close_if_ended();
         if self.is_over() {
-            self.send_ack(link);
+            if self.ack_due {
+                self.send_ack(link);
+            }
             return Next::Over;
         }
         self.pump(link)
@@ -304,14 +306,23 @@ impl Flow {
 
     /// The container answers our SYN.
     fn on_answer(&mut self, link: &mut Link, segment: &Segment) -> Next {
-        if !(segment.has(SYN) && segment.has(ACK)) || segment.acknowledged != self.nxt {
+        if !segment.has(ACK) {
+            return Next::Nothing;
+        }
+        if segment.acknowledged != self.nxt {
+            // What is left of a former connection; RFC 9293 has it reset, and then the SYN is heard.
+            self.send(link, RST, segment.acknowledged, 0);
+            self.deadline = Some(link.now);
+            return Next::Nothing;
+        }
+        if !segment.has(SYN) {
             return Next::Nothing;
         }
         self.learn(segment);
         self.una = self.nxt;
         self.state = State::Open;
         self.settle();
-        self.send_ack(link);
+        self.ack_due = true;
         self.pump(link)
     }
 
@@ -472,7 +483,7 @@ impl Flow {
 
     /// Sends what the host's socket has, as far as the container's window goes and a turn may last.
     pub fn pump(&mut self, link: &mut Link) -> Next {
-        const FRAMES: usize = 16;
+        const FRAMES: usize = 8;
         if self.state != State::Open {
             return Next::Nothing;
         }

@@ -9,9 +9,12 @@ mod flow;
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
+use std::time::Instant;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -55,6 +58,8 @@ pub struct Tcp {
     /// Those that have more to send than their turn took.
     busy: VecDeque<Id>,
     held: usize,
+    secret: RandomState,
+    began: Instant,
 }
 
 impl Tcp {
@@ -65,6 +70,8 @@ impl Tcp {
             due: vec![],
             busy: VecDeque::new(),
             held: 0,
+            secret: RandomState::new(),
+            began: Instant::now(),
         }
     }
 
@@ -99,6 +106,16 @@ impl Tcp {
             }
             None => refuse(link, key, &segment, data.len()),
         }
+    }
+
+    /// The first sequence number of a connection (RFC 6528): not to be guessed, and for the same two ends always
+    /// after that of the one before, which a kernel that remembers it insists on.
+    fn initial(&self, link: &Link, key: Key) -> u32 {
+        const STEP: u128 = 4;
+        let clock = link.now.duration_since(self.began).as_micros() / STEP;
+        let hash = self.secret.hash_one(key) >> 32;
+        let clock = u32::try_from(clock & u128::from(u32::MAX)).unwrap_or(0);
+        clock.wrapping_add(u32::try_from(hash).unwrap_or(0))
     }
 
     /// Lets a flow do something, and does what follows from it.
@@ -161,7 +178,8 @@ impl Tcp {
         targets.reverse();
         match connect_next(&mut targets) {
             Ok((socket, is_connected)) => {
-                let mut flow = Flow::new(key, socket, State::Connecting, random());
+                let initial = self.initial(link, key);
+                let mut flow = Flow::new(key, socket, State::Connecting, initial);
                 flow.spare = targets;
                 flow.learn(segment);
                 let Some(id) = self.add(link, flow) else {
@@ -219,7 +237,7 @@ impl Tcp {
             sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).ok();
             return;
         }
-        let flow = Flow::new(key, socket, State::Offered, random());
+        let flow = Flow::new(key, socket, State::Offered, self.initial(link, key));
         if let Some(id) = self.add(link, flow) {
             self.with(link, id, |flow, link, _| {
                 flow.send_syn(link);
@@ -292,7 +310,9 @@ impl Tcp {
 
     /// The end of a turn: what is owed is sent, and those that had more to send go on. Whether there is more to do.
     pub fn end_turn(&mut self, link: &mut Link) -> bool {
-        for _ in 0..self.busy.len() {
+        // The rest has its turn after all others of the supervisor.
+        const TURN: usize = 16;
+        for _ in 0..self.busy.len().min(TURN) {
             if let Some(id) = self.busy.pop_front() {
                 self.with(link, id, |flow, link, _| {
                     flow.is_busy = false;
@@ -300,6 +320,12 @@ impl Tcp {
                 });
             }
         }
+        self.acknowledge(link);
+        !self.busy.is_empty()
+    }
+
+    /// Sends the acknowledgements that are owed, one for all that a flow has taken.
+    pub fn acknowledge(&mut self, link: &mut Link) {
         for id in std::mem::take(&mut self.due) {
             if let Some(flow) = self.flows.get_mut(id)
                 && flow.ack_due
@@ -307,7 +333,6 @@ impl Tcp {
                 flow.send_ack(link);
             }
         }
-        !self.busy.is_empty()
     }
 }
 
