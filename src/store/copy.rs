@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::ffi::CString;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
+use anyhow::ensure;
 use rustix::fs::AtFlags;
 use rustix::fs::Dir;
 use rustix::fs::FileType;
@@ -157,7 +159,10 @@ impl Copy<'_> {
         }
         if stat.st_nlink > 1 {
             if let Some(first) = self.links.get(&stat.st_ino) {
-                rustix::fs::linkat(self.to, first, to, name, AtFlags::empty())?;
+                // A container may have the copy already and change it: no link is to lead out of it.
+                let above = open_dir(self.to, first.parent().unwrap_or(Path::new("")))?;
+                let first = first.file_name().unwrap_or_default();
+                rustix::fs::linkat(&above, first, to, name, AtFlags::empty())?;
                 return Ok(());
             }
             self.links.insert(stat.st_ino, path);
@@ -172,7 +177,7 @@ impl Copy<'_> {
             FileType::Fifo => {
                 let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
                 rustix::fs::mknodat(to, name, FileType::Fifo, mode, 0)?;
-                rustix::fs::chmodat(to, name, mode, AtFlags::empty())?;
+                change_fifo(to, name, mode)?;
                 self.own(to, name, &stat)
             }
             FileType::CharacterDevice if stat.st_rdev == 0 && self.marks == Marks::Keep => {
@@ -270,6 +275,22 @@ impl Copy<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// The mode of a FIFO, which is not to be opened; what has taken its place meanwhile keeps its own.
+///
+/// Linux: chmod(2) follows links, and there is no other before 6.6; the link of a descriptor leads to
+/// what was opened.
+fn change_fifo(to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fifo = rustix::fs::openat(to, name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&fifo)?;
+    ensure!(
+        FileType::from_raw_mode(stat.st_mode) == FileType::Fifo,
+        "something else has taken the place of the copy"
+    );
+    rustix::fs::chmod(format!("/proc/self/fd/{}", fifo.as_raw_fd()), mode)?;
+    Ok(())
 }
 
 /// Linux: chown(2) is EINVAL for an id that is not mapped here, and EPERM where it is the owner that has
@@ -439,6 +460,55 @@ mod tests {
         assert!(meta("link").is_symlink());
         assert_eq!(meta("sparse").len(), (64 << 20) + 3);
         assert!(meta("sparse").blocks() < 1000);
+    }
+
+    /// Changes the copy while it is made, as a container does that has the volume too.
+    struct Swaps {
+        to: PathBuf,
+        outside: PathBuf,
+    }
+
+    impl Owners for Swaps {
+        fn of(&self, _: u32, _: u32) -> Result<Option<(u32, u32)>> {
+            for name in ["a", "b"] {
+                let place = self.to.join(name);
+                if place.join("file").exists() && !self.to.join("moved").exists() {
+                    std::fs::rename(&place, self.to.join("moved"))?;
+                    std::os::unix::fs::symlink(&self.outside, &place)?;
+                }
+            }
+            Ok(None)
+        }
+
+        fn root(&self) -> Option<u32> {
+            None
+        }
+    }
+
+    #[test]
+    fn who_swaps_links_gets_no_file_of_the_host() {
+        let base = scratch("copy-swap");
+        let [from, to, outside] = ["from", "to", "outside"].map(|name| base.path().join(name));
+        for dir in [&from.join("a"), &from.join("b"), &to, &outside] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        std::fs::write(from.join("a/file"), "image").unwrap();
+        std::fs::hard_link(from.join("a/file"), from.join("b/file")).unwrap();
+        let secret = outside.join("file");
+        std::fs::write(&secret, "secret").unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let swaps = Swaps {
+            to: to.clone(),
+            outside: outside.clone(),
+        };
+        let (source, target) = (open(&from), open(&to));
+        let copied = tree(source.as_fd(), target.as_fd(), Marks::Apply, &swaps);
+        assert!(to.join("moved/file").exists());
+        assert!(copied.is_err());
+        std::os::unix::fs::symlink(&secret, to.join("fifo")).unwrap();
+        assert!(change_fifo(target.as_fd(), c"fifo", Mode::from(0o666)).is_err());
+        let meta = secret.metadata().unwrap();
+        assert_eq!((meta.nlink(), meta.mode() & 0o777), (1, 0o600));
     }
 
     #[test]
