@@ -344,17 +344,20 @@ pub fn set_keep_caps(keep: bool) -> Result<()> {
 
 /// Sets all three uids and gids and the supplementary groups of this (single-threaded) process.
 pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
-    if let Some(groups) = groups {
-        // SAFETY: the pointer and the length describe one live slice of gid_t.
-        let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
-        check(result, || format!("setgroups({groups:?})"))?;
-    }
+    groups.map_or(Ok(()), set_groups)?;
     // SAFETY: plain integers.
     let result = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
     check(result, || format!("setresgid({gid})"))?;
     // SAFETY: plain integers.
     let result = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
     check(result, || format!("setresuid({uid})"))
+}
+
+/// Sets the supplementary groups of this (single-threaded) process.
+pub fn set_groups(groups: &[u32]) -> Result<()> {
+    // SAFETY: the pointer and the length describe one live slice of gid_t.
+    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    check(result, || format!("setgroups({groups:?})"))
 }
 
 /// A session keyring of its own, so that the container does not see the user's keys.

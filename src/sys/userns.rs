@@ -127,9 +127,20 @@ pub fn become_root(root: Root) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Linux: "deny" is inherited by every namespace below, whatever it maps (user_namespaces(7)).
+/// Takes the supplementary groups away, and tells whether that was denied.
+///
+/// Linux: "deny" is inherited by every namespace below, whatever it maps (user_namespaces(7)). It shows in
+/// /proc/self/setgroups too, but what is mounted at /proc is the container's to say once it is joined.
 pub fn setgroups_is_denied() -> bool {
-    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
+    use rustix::thread::CapabilitySet;
+    let may = || {
+        rustix::thread::capabilities(None)
+            .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SETGID))
+    };
+    match process::set_groups(&[]) {
+        Ok(()) => false,
+        Err(err) => err.errno == rustix::io::Errno::PERM && may(),
+    }
 }
 
 fn pipe() -> anyhow::Result<(OwnedFd, OwnedFd)> {
