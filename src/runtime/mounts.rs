@@ -414,7 +414,7 @@ fn make_bind(
     user: &dyn Fn() -> anyhow::Result<Owner>,
 ) -> anyhow::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-    let image = || path::open_in_root(root, mount.destination(), flags).ok();
+    let image = || open_of_image(root, mount.destination(), flags).ok();
     let volume;
     let whole = match options.mark {
         None if options.fill => {
@@ -472,13 +472,28 @@ fn make_overlay(parts: &[OwnedFd], options: &Options<'_>) -> anyhow::Result<Owne
     }
 }
 
-/// Copies what the image has at the place of a new file system into it.
+/// Copies what is at the place of a new file system into it: of a mount only if its path says so, without
+/// any link.
 fn copy_up(root: BorrowedFd<'_>, place: &Path, tree: BorrowedFd<'_>) -> anyhow::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    match path::open_in_root(root, place, flags) {
+    let there = match path::open_real(root, place, flags) {
+        Ok(there) if refuse_kernels(there.as_fd()).is_ok() => Ok(there),
+        _ => open_of_image(root, place, flags),
+    };
+    match there {
         Ok(image) => fill::copy_content(image.as_fd(), tree),
-        Err(err) if matches!(err.errno, Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        Err(err) if matches!(err.errno, Errno::NOENT | Errno::NOTDIR | Errno::XDEV) => Ok(()),
         Err(err) => Err(err.into()),
+    }
+}
+
+/// What the image itself has at a place. A link of it could lead into what is mounted already: procfs
+/// and sysfs, whose masked paths are not masked yet, and directories of the host.
+fn open_of_image(root: BorrowedFd<'_>, place: &Path, flags: OFlags) -> sys::Result<OwnedFd> {
+    match mount::clone_tree(root, c"", false) {
+        Ok(bare) => path::open_in_root(bare.as_fd(), place, flags),
+        // Linux: what is locked together with mounts below it is not to be had without them.
+        Err(_) => path::open_in_mount(root, place, flags),
     }
 }
 
@@ -498,13 +513,13 @@ fn attach_tree(root: BorrowedFd<'_>, mount: &Mount, tree: BorrowedFd<'_>) -> any
     } else {
         Target::File
     };
-    let target = if matches!(
+    let is_kernels = matches!(
         mount.typ().as_deref(),
         Some("proc" | "sysfs" | "devpts" | "mqueue" | "cgroup" | "cgroup2")
     ) || ["/dev", "/proc", "/sys"]
         .iter()
-        .any(|kernel| mount.destination().starts_with(kernel))
-    {
+        .any(|kernel| mount.destination().starts_with(kernel));
+    let target = if is_kernels {
         // An image that has /proc as a link would otherwise choose where the kernel's own file
         // systems appear (CVE-2019-19921, CVE-2023-28642).
         path::open_or_create_real(root, mount.destination(), kind)?
@@ -517,6 +532,9 @@ fn attach_tree(root: BorrowedFd<'_>, mount: &Mount, tree: BorrowedFd<'_>) -> any
         path::is_dir(target.as_fd())? == (kind == Target::Directory),
         "one of source and destination is a directory and the other is not"
     );
+    if !is_kernels {
+        refuse_kernels(target.as_fd())?;
+    }
     // What is mounted there would be under the container, where nobody sees it.
     let (place, top) = (rustix::fs::fstat(&target)?, rustix::fs::fstat(root)?);
     ensure!(
@@ -524,5 +542,15 @@ fn attach_tree(root: BorrowedFd<'_>, mount: &Mount, tree: BorrowedFd<'_>) -> any
         "it is the root directory of the container"
     );
     mount::attach(tree, target.as_fd())?;
+    Ok(())
+}
+
+/// A link of the image must not put anything into procfs or sysfs that was not meant to be there: programs
+/// believe what they read there, and masked paths would cover it instead of what they are for.
+fn refuse_kernels(target: BorrowedFd<'_>) -> anyhow::Result<()> {
+    // Linux: PROC_SUPER_MAGIC and SYSFS_MAGIC (linux/magic.h).
+    let kind = rustix::fs::fstatfs(target)?.f_type;
+    ensure!(kind != 0x9fa0, "a symbolic link leads into /proc");
+    ensure!(kind != 0x6265_6572, "a symbolic link leads into /sys");
     Ok(())
 }

@@ -28,17 +28,31 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<
     open(root, path, flags, Links::Follow)
 }
 
+/// The same, but a symbolic link anywhere on the way is ELOOP.
+pub fn open_real(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    open(root, path, flags, Links::Refuse)
+}
+
+/// The same as `open_in_root`, but what is mounted inside that root is not gone into (EXDEV).
+pub fn open_in_mount(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    open(root, path, flags, Links::FollowInMount)
+}
+
 /// What a look-up does with symbolic links.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Links {
     Follow,
+    /// And stays in the mount where it begins.
+    FollowInMount,
     Refuse,
 }
 
 fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags, links: Links) -> Result<OwnedFd> {
     let mut resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    if links == Links::Refuse {
-        resolve |= ResolveFlags::NO_SYMLINKS;
+    match links {
+        Links::Follow => {}
+        Links::FollowInMount => resolve |= ResolveFlags::NO_XDEV,
+        Links::Refuse => resolve |= ResolveFlags::NO_SYMLINKS,
     }
     loop {
         let path = if path.as_os_str().is_empty() {

@@ -206,3 +206,65 @@ fn cve_2025_52565_the_console_is_no_link() {
     .run();
     assert_eq!(std::fs::read_to_string(target).unwrap(), "mine\n");
 }
+
+/// Volumes and file systems in memory begin with what the image has at their place. A link there is one of
+/// the image: it does not read what is mounted already, where nothing is masked yet, nor cover it.
+#[test]
+fn a_link_of_an_image_copies_nothing_that_is_mounted() {
+    let rbox = Rbox::new();
+    let mut layer = Tar::default();
+    layer
+        .dir("secret", 0o755)
+        .file("secret/image", 0o644, b"of the image")
+        .symlink("proc-link", "/proc")
+        .symlink("sys-link", "/sys/kernel")
+        .symlink("link", "/secret");
+    Image::busybox().layer(&mut layer).load(&rbox);
+    let secret = rbox.work("secret");
+    std::fs::create_dir(&secret).unwrap();
+    std::fs::write(secret.join("host"), "of the host").unwrap();
+    for path in [&secret, &secret.join("host")] {
+        rbox.own(path);
+    }
+    let secret = format!("{}:/secret:ro", secret.display());
+    let run = |options: &[&str]| {
+        rbox.args(["run", "--rm", "--name", "c", "-v", &secret])
+            .args(options)
+            .args(["odd", "ls", "/link"])
+    };
+    run(&["-v", "v:/link"]).stdout("image\n").run();
+    rbox.args(["volume", "rm", "v"]).stdout("v\n").run();
+    run(&["--tmpfs", "/link"]).stdout("image\n").run();
+    for (place, leads) in [("/proc-link", "/proc"), ("/sys-link", "/sys")] {
+        for options in [["-v", &format!("v:{place}")], ["--tmpfs", place]] {
+            run(&options)
+                .status(125)
+                .stderr(&format!(
+                    "Error: cannot start container \"c\": cannot mount \"{place}\": a symbolic link leads into {leads}\n"
+                ))
+                .run();
+        }
+    }
+    rbox.args(["volume", "rm", "v"]).stdout("v\n").run();
+}
+
+/// What is mounted at /proc is the container's to say: rbox believes nothing there.
+#[test]
+fn a_false_proc_does_not_choose_the_groups() {
+    let rbox = Rbox::with_busybox();
+    let proc = rbox.work("proc");
+    std::fs::create_dir_all(proc.join("self")).unwrap();
+    std::fs::write(proc.join("self/setgroups"), "deny\n").unwrap();
+    for path in [&proc, &proc.join("self"), &proc.join("self/setgroups")] {
+        rbox.own(path);
+    }
+    let volume = format!("{}:/proc", proc.display());
+    let options = ["-v", &volume, "--group-add", "5"];
+    rbox.args(["run", "-d", "--name", "c"])
+        .args(options)
+        .args(["busybox", "sleep", "1000"])
+        .stdout("[ID]\n")
+        .run();
+    rbox.args(["exec", "c", "id", "-G"]).stdout("0 5\n").run();
+    rbox.remove(&["c"]);
+}
