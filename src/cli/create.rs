@@ -9,6 +9,12 @@ use crate::engine::Engine;
 
 /// Create a container without starting it
 #[derive(Debug, clap::Args)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:
+  rbox create --name web -v ./site:/srv:ro busybox httpd -f -h /srv
+  rbox start web"
+)]
 pub struct Args {
     #[command(flatten)]
     container: ContainerFlags,

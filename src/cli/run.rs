@@ -19,11 +19,14 @@ use crate::runtime::Preserved;
 
 /// Run a command in a new container
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:
   rbox run --rm hello                       a container of the image that rbox brings along
   rbox run -it --rm debian bash             a shell
   rbox run -d --name web nginx              in the background
-  rbox run --rm -v .:/src -w /src rust cargo test")]
+  rbox run --rm -v .:/src -w /src rust cargo test"
+)]
 pub struct Args {
     /// Leave the container in the background and print its id
     #[arg(short, long)]

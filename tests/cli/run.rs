@@ -397,6 +397,37 @@ fn the_hostname_is_the_short_id() {
 }
 
 #[test]
+fn h_is_the_hostname_and_help_has_no_letter() {
+    let rbox = Rbox::with_busybox();
+    rbox.args(["run", "--rm", "-h", "web", "busybox", "hostname"])
+        .stdout("web\n")
+        .run();
+    for command in ["run", "create"] {
+        let help = rbox.args([command, "--help"]).stdout_any().run().stdout;
+        let headings: Vec<&str> = help
+            .lines()
+            .filter(|line| line.ends_with(':') && !line.starts_with(' '))
+            .collect();
+        assert_eq!(
+            headings,
+            [
+                "Arguments:",
+                "Options:",
+                "Command and process:",
+                "Namespaces and networks:",
+                "Environment:",
+                "Names and addresses in /etc:",
+                "Files and devices:",
+                "Users and ids:",
+                "Security:",
+                "Examples:"
+            ],
+            "{help}"
+        );
+    }
+}
+
+#[test]
 fn orphans_are_reaped_or_at_least_end_with_the_container() {
     Rbox::with_testinit()
         .args(["run", "--rm", "testinit", "zombies", "50"])

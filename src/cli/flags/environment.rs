@@ -45,6 +45,7 @@ impl OwnVariables {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Environment")]
 pub struct EnvironmentFlags {
     #[command(flatten)]
     own: OwnVariables,

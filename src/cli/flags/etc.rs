@@ -14,8 +14,9 @@ use crate::error::fail;
 use crate::text::hosts;
 
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Names and addresses in /etc")]
 pub struct EtcFlags {
-    /// Add a line to /etc/hosts: NAME:ADDRESS, several names with ; between them; the address
+    /// Add a line to /etc/hosts: NAME:ADDRESS or NAME=ADDRESS, several names with ; between them; the address
     /// host-gateway is the host
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = added_host)]
     add_host: Vec<AddedHost>,

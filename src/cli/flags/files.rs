@@ -22,6 +22,7 @@ use crate::error::fail;
 use crate::text::size;
 
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Files and devices")]
 pub struct FilesFlags {
     /// Look for CDI files in this directory [default: /etc/cdi and /var/run/cdi]
     #[arg(long, value_name = "DIR")]

@@ -10,6 +10,7 @@ use crate::engine::create::identity::Wish;
 use crate::runtime::user;
 
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Users and ids")]
 pub struct IdentityFlags {
     /// Map gids, as --uidmap does
     #[arg(long, value_name = "MAP", value_delimiter = ',', value_parser = triples)]

@@ -29,11 +29,10 @@ pub use process::workdir;
 
 #[derive(Clone, Debug, Args)]
 pub struct ContainerFlags {
-    #[command(flatten)]
-    files: files::FilesFlags,
-
-    #[command(flatten)]
-    identity: identity::IdentityFlags,
+    /// The image, and the command with its arguments instead of the image's own
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true,
+        value_names = ["IMAGE", "COMMAND"])]
+    image_and_command: Vec<String>,
 
     /// Set an annotation
     #[arg(long, value_name = "KEY=VALUE")]
@@ -51,9 +50,6 @@ pub struct ContainerFlags {
     #[arg(long)]
     name: Option<String>,
 
-    #[command(flatten)]
-    process: process::ProcessFlags,
-
     /// When to pull the image
     #[arg(long, value_name = "POLICY", default_value = "missing", value_enum)]
     pub pull: Policy,
@@ -63,15 +59,25 @@ pub struct ContainerFlags {
     rm: bool,
 
     #[command(flatten)]
-    security: security::SecurityFlags,
-
-    #[command(flatten)]
     pub registry: RegistryFlags,
 
-    /// The image, and the command with its arguments instead of the image's own
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true,
-        value_names = ["IMAGE", "COMMAND"])]
-    image_and_command: Vec<String>,
+    /// Print help
+    // With podman and docker -h is --hostname.
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+
+    // A heading holds for all that comes after it.
+    #[command(flatten)]
+    process: process::ProcessFlags,
+
+    #[command(flatten)]
+    files: files::FilesFlags,
+
+    #[command(flatten)]
+    identity: identity::IdentityFlags,
+
+    #[command(flatten)]
+    security: security::SecurityFlags,
 }
 
 impl ContainerFlags {
@@ -178,7 +184,15 @@ pub fn explain(err: &clap::Error) -> anyhow::Error {
         if cause.is::<std::num::ParseIntError>() {
             "expected a whole number, not negative".to_owned()
         } else {
-            cause.to_string()
+            // clap says of a range: 9 is not in 0..=8.
+            match cause
+                .to_string()
+                .rsplit_once(" is not in ")
+                .and_then(|(_, range)| range.split_once("..="))
+            {
+                Some((least, most)) => format!("expected a whole number from {least} to {most}"),
+                None => cause.to_string(),
+            }
         }
     });
     let message = match err.kind() {

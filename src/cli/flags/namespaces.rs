@@ -13,7 +13,11 @@ use crate::error::Kind;
 use crate::error::fail;
 use crate::text::duration;
 
+/// Where `run --help` lists these.
+pub const NETWORKS: &str = "Namespaces and networks";
+
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = NETWORKS)]
 pub struct NamespaceFlags {
     /// Use a cgroup namespace: private, host, container:NAME or ns:PATH
     #[arg(long, value_name = "MODE", value_parser = namespace, default_value = "private",
@@ -87,9 +91,10 @@ fn joined(text: &str) -> Option<Namespace> {
     }
 }
 
+/// Nothing is what is without the flag, as scripts write it: `--pid "$MODE"`.
 fn namespace(text: &str) -> Result<Namespace, String> {
     match text {
-        "private" => Ok(Namespace::Private),
+        "private" | "" => Ok(Namespace::Private),
         "host" => Ok(Namespace::Host),
         _ => joined(text).ok_or("expected private, host, container:NAME or ns:PATH".into()),
     }

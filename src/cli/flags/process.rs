@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::flags::environment::EnvironmentFlags;
 use crate::cli::flags::etc::EtcFlags;
+use crate::cli::flags::namespaces::NETWORKS;
 use crate::cli::flags::namespaces::NamespaceFlags;
 use crate::cli::flags::namespaces::absolute;
 use crate::container::config::process::Limits;
@@ -22,6 +23,7 @@ use crate::text::signal;
 use crate::text::ulimit;
 
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Command and process")]
 pub struct ProcessFlags {
     /// Write the container's id to a new file, which goes with the container
     #[arg(long, value_name = "FILE", value_parser = absolute)]
@@ -35,14 +37,8 @@ pub struct ProcessFlags {
     #[arg(long, value_name = "COMMAND", value_parser = entrypoint)]
     entrypoint: Option<Entrypoint>,
 
-    #[command(flatten)]
-    environment: EnvironmentFlags,
-
-    #[command(flatten)]
-    etc: EtcFlags,
-
     /// Set the container's host name
-    #[arg(long, value_name = "NAME", value_parser = hostname)]
+    #[arg(short = 'h', long, value_name = "NAME", value_parser = hostname)]
     hostname: Option<String>,
 
     /// Run an init of rbox as pid 1, which reaps processes and passes signals on to the command
@@ -57,9 +53,6 @@ pub struct ProcessFlags {
     #[arg(short, long)]
     interactive: bool,
 
-    #[command(flatten)]
-    namespaces: NamespaceFlags,
-
     /// Set how likely the kernel kills the container when memory is short: -1000 to 1000
     #[arg(long, value_name = "SCORE", value_parser = oom_score_adj, allow_hyphen_values = true)]
     oom_score_adj: Option<i32>,
@@ -73,11 +66,11 @@ pub struct ProcessFlags {
     pidfile: Option<PathBuf>,
 
     /// Publish ports with --network private, as 8080:80, 127.0.0.1::53/udp or 8000-8009:80-89
-    #[arg(short, long, value_name = "[[IP:][HOSTPORT]:]PORT[/PROTOCOL]", value_parser = published)]
+    #[arg(help_heading = NETWORKS, short, long, value_name = "[[IP:][HOSTPORT]:]PORT[/PROTOCOL]", value_parser = published)]
     publish: Vec<Published>,
 
     /// Publish all ports that the image names, on free ports of the host
-    #[arg(short = 'P', long)]
+    #[arg(short = 'P', long, help_heading = NETWORKS)]
     publish_all: bool,
 
     /// Put the container into this group of /sys/fs/resctrl
@@ -104,9 +97,18 @@ pub struct ProcessFlags {
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = one_ulimit, value_delimiter = ',')]
     ulimit: Vec<OneUlimit>,
 
-    /// Set the working directory
+    /// Set the working directory, which is made where there is none
     #[arg(short, long, value_name = "DIR", value_parser = workdir)]
     workdir: Option<String>,
+
+    #[command(flatten)]
+    environment: EnvironmentFlags,
+
+    #[command(flatten)]
+    namespaces: NamespaceFlags,
+
+    #[command(flatten)]
+    etc: EtcFlags,
 }
 
 impl ProcessFlags {

@@ -17,6 +17,7 @@ use crate::error::fail;
 use crate::oci::seccomp::Profile;
 
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Security")]
 pub struct SecurityFlags {
     /// Add a capability, or ALL
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', value_parser = capability)]
