@@ -378,3 +378,68 @@ fn one_id_is_enough_to_share() {
     assert_eq!(shared(&links(&rbox, &run), &other), "ipc pid user");
     rbox.remove(&["a"]);
 }
+
+#[test]
+fn an_empty_mode_is_the_usual_one() {
+    let rbox = Rbox::with_busybox();
+    let read = |mode: &str| {
+        let flags = ["--pid", "--uts", "--cgroupns", "--ipc"].map(|flag| format!("{flag}={mode}"));
+        rbox.args(["run", "--rm"])
+            .args(&flags)
+            .args([
+                "busybox",
+                "sh",
+                "-c",
+                "for name in pid uts cgroup ipc; do readlink /proc/self/ns/$name; done",
+            ])
+            .stdout_any()
+            .run()
+            .stdout
+    };
+    let of_host = read("host");
+    let usual = read("");
+    assert_eq!(usual.lines().count(), 4, "{usual}");
+    for (own, other) in usual.lines().zip(of_host.lines()) {
+        assert_ne!(own, other);
+    }
+}
+
+#[test]
+fn the_size_of_a_shared_shm_is_not_asked_for() {
+    let rbox = Rbox::with_busybox();
+    for (mode, why) in [
+        (
+            "host",
+            "/dev/shm is of the IPC namespace that the container joins",
+        ),
+        ("none", "with --ipc none there is no /dev/shm"),
+    ] {
+        rbox.args([
+            "run",
+            "--rm",
+            "--shm-size",
+            "1m",
+            "--ipc",
+            mode,
+            "busybox",
+            "true",
+        ])
+        .status(125)
+        .stderr(&format!(
+            "Error: cannot create container: --shm-size=\"1048576\": {why}\n"
+        ))
+        .run();
+    }
+    rbox.args([
+        "run",
+        "--rm",
+        "--shm-size",
+        "1m",
+        "--ipc",
+        "shareable",
+        "busybox",
+    ])
+    .args(["sh", "-c", "df -k /dev/shm | awk 'END { print $2 }'"])
+    .stdout("1024\n")
+    .run();
+}

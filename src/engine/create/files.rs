@@ -10,6 +10,9 @@ use crate::container::config::Files;
 use crate::container::config::Identity;
 use crate::container::config::Process;
 use crate::container::config::files::Rootfs;
+use crate::container::config::namespaces::Namespace;
+use crate::container::config::namespaces::Namespaces;
+use crate::container::config::namespaces::Shm;
 use crate::container::mounts;
 use crate::container::mounts::Mount;
 use crate::container::mounts::Options;
@@ -70,6 +73,9 @@ pub fn decide(
     identity: &Identity,
     process: &Process,
 ) -> anyhow::Result<Files> {
+    if let Some(size) = wish.shm_size {
+        refuse_shm_size(size, &process.namespaces)?;
+    }
     let mut all = wish.mounts;
     refuse_doubles(&all)?;
     for from in &wish.volumes_from {
@@ -121,6 +127,16 @@ pub fn decide(
         chroot_dirs: wish.chroot_dirs,
         rootfs: wish.rootfs,
     })
+}
+
+/// Only a /dev/shm of its own has a size that a container can choose.
+fn refuse_shm_size(size: u64, namespaces: &Namespaces) -> anyhow::Result<()> {
+    let why = match (&namespaces.ipc, namespaces.shm) {
+        (Namespace::Private, Shm::None) => "with --ipc none there is no /dev/shm",
+        (Namespace::Private, _) => return Ok(()),
+        _ => "/dev/shm is of the IPC namespace that the container joins",
+    };
+    Err(fail(Kind::Usage, format!("--shm-size=\"{size}\": {why}")))
 }
 
 fn refuse_doubles(mounts: &[Mount]) -> anyhow::Result<()> {
