@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::io::Seek;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
@@ -10,7 +11,6 @@ use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
-use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -21,6 +21,7 @@ use anyhow::ensure;
 use oci_spec::runtime::Hook;
 use oci_spec::runtime::Hooks;
 use oci_spec::runtime::Spec;
+use rustix::fs::MemfdFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
@@ -157,20 +158,17 @@ fn execute(hook: &Hook, state: &[u8]) -> anyhow::Result<()> {
         Some(seconds) => {
             let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0);
             let seconds = seconds.context("its timeout is not greater than zero")?;
-            Some(Instant::now() + Duration::from_secs(seconds))
+            // One that no clock reaches is none.
+            Instant::now().checked_add(Duration::from_secs(seconds))
         }
         None => None,
     };
     let (said, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let mut child = command(hook, theirs)?
+    let mut child = command(hook, state, theirs)?
         .spawn()
         .context("cannot execute it")?;
     let pid = Pid::from_child(&child);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-    // A hook need not read; what is written fits into a pipe.
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(state).ok();
-    }
     let mut said = Said::new(said)?;
     while !ended(pidfd.as_fd(), &mut said, deadline)? {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -193,7 +191,15 @@ fn execute(hook: &Hook, state: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-fn command(hook: &Hook, output: OwnedFd) -> anyhow::Result<Command> {
+/// A hook need not read its state, and annotations can be more than a pipe holds: it is a file in memory.
+fn in_memory(state: &[u8]) -> anyhow::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("state", MemfdFlags::CLOEXEC)?);
+    file.write_all(state)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn command(hook: &Hook, state: &[u8], output: OwnedFd) -> anyhow::Result<Command> {
     let mut command = Command::new(hook.path());
     let mut args = hook.args().iter().flatten();
     if let Some(name) = args.next() {
@@ -207,7 +213,7 @@ fn command(hook: &Hook, output: OwnedFd) -> anyhow::Result<Command> {
         command.env(name, value);
     }
     command
-        .stdin(Stdio::piped())
+        .stdin(in_memory(state)?)
         .stdout(output.try_clone()?)
         .stderr(output);
     Ok(command)
@@ -333,6 +339,19 @@ mod tests {
             message(shell("", Some(0))),
             "its timeout is not greater than zero"
         );
+    }
+
+    #[test]
+    fn a_hook_that_reads_nothing_is_ended_too() {
+        let mut hook = HookBuilder::default()
+            .path("/bin/sh")
+            .args(["sh", "-c", "sleep 1000"].map(str::to_owned))
+            .build()
+            .unwrap();
+        hook.set_timeout(Some(1));
+        let err = execute(&hook, &vec![b' '; 1 << 20]);
+        assert_eq!(message(err), "it did not end within 1 s");
+        shell("true", Some(i64::MAX)).unwrap();
     }
 
     #[test]
