@@ -193,15 +193,14 @@ impl Container {
         }
     }
 
-    /// Writes the file that the user wants the id in; one that is there stays, and is an error.
+    /// Writes the file that the user wants the id in; one that is there stays, and is an error. Not a
+    /// conflict: with another name it would be the same.
     pub fn write_id_file(&self) -> anyhow::Result<()> {
         let Some(path) = &self.config.process.files.container else {
             return Ok(());
         };
-        let mut file = std::fs::File::create_new(path).map_err(|err| {
-            let text = format!("cannot write the id to {}: {err}", path.display());
-            fail(Kind::Conflict, text)
-        })?;
+        let mut file = std::fs::File::create_new(path)
+            .with_context(|| format!("cannot write the id to {}", path.display()))?;
         std::io::Write::write_all(&mut file, self.config.id.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))
     }

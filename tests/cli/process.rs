@@ -546,6 +546,15 @@ fn pids_and_ids_are_written_and_removed() {
         ))
         .status(125)
         .run();
+    // Names of rbox's own choice are tried until one is free, which would not help here.
+    for path in [cid.clone(), rbox.work("no/dir")] {
+        rbox.args(["run", "--rm", "--cidfile"])
+            .arg(&path)
+            .args(["busybox", "true"])
+            .stderr_has("cannot write the id to ")
+            .status(125)
+            .run();
+    }
     rbox.args(["stop", "-t", "0", "c"]).stdout("c\n").run();
     assert!(cid.exists());
     assert!(!pid.exists() && !supervisor.exists());
