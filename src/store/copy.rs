@@ -8,7 +8,6 @@ use std::ffi::CStr;
 use std::ffi::CString;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -176,7 +175,7 @@ impl Copy<'_> {
             }
             FileType::Fifo => {
                 let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
-                rustix::fs::mknodat(to, name, FileType::Fifo, mode, 0)?;
+                rustix::fs::mknodat(to, name, FileType::Fifo, Mode::RUSR, 0)?;
                 change_fifo(to, name, mode)?;
                 self.own(to, name, &stat)
             }
@@ -277,19 +276,19 @@ impl Copy<'_> {
     }
 }
 
-/// The mode of a FIFO, which is not to be opened; what has taken its place meanwhile keeps its own.
+/// The mode of a FIFO that its owner may read; what has taken its place meanwhile keeps its own.
 ///
-/// Linux: chmod(2) follows links, and there is no other before 6.6; the link of a descriptor leads to
-/// what was opened.
+/// Linux: chmod(2) follows links, and there is no other before 6.6. To read a FIFO it can be opened without
+/// anybody who writes (fifo(7), O_NONBLOCK).
 fn change_fifo(to: BorrowedFd<'_>, name: &CStr, mode: Mode) -> Result<()> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fifo = rustix::fs::openat(to, name, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&fifo)?;
     ensure!(
         FileType::from_raw_mode(stat.st_mode) == FileType::Fifo,
         "something else has taken the place of the copy"
     );
-    rustix::fs::chmod(format!("/proc/self/fd/{}", fifo.as_raw_fd()), mode)?;
+    rustix::fs::fchmod(&fifo, mode)?;
     Ok(())
 }
 
@@ -440,7 +439,10 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", from.join("link")).unwrap();
         let sparse = std::fs::File::create(from.join("sparse")).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&sparse, b"end", 64 << 20).unwrap();
+        let top = open(&from);
+        rustix::fs::mknodat(&top, "fifo", FileType::Fifo, Mode::RWXU, 0).unwrap();
         let mode = |mode| std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(from.join("fifo"), mode(0o206)).unwrap();
         std::fs::set_permissions(from.join("a/b"), mode(0o2510)).unwrap();
         std::fs::set_permissions(from.join("a/file"), mode(0o4711)).unwrap();
         let b = open(&from.join("a/b"));
@@ -453,6 +455,7 @@ mod tests {
         assert_eq!(meta("a/file").ino(), meta("a/b/same").ino());
         assert_eq!(meta("a/file").mode() & 0o7777, 0o4711);
         assert_eq!(meta("a/b").mode() & 0o7777, 0o2510);
+        assert_eq!(meta("fifo").mode() & 0o7777, 0o206);
         let there = from.join("a/b").metadata().unwrap();
         assert_eq!(meta("a/b").modified().unwrap(), there.modified().unwrap());
         assert_eq!(meta("a/b/gone").rdev(), 0);
