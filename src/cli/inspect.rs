@@ -1,5 +1,8 @@
 //! `rbox inspect`.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
@@ -8,6 +11,7 @@ use crate::cli::output;
 use crate::cli::port;
 use crate::config::addresses::Addresses;
 use crate::container::config::Config;
+use crate::container::config::Files;
 use crate::container::config::Security;
 use crate::container::config::etc::Etc;
 use crate::container::config::namespaces::Namespace;
@@ -175,6 +179,7 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
             "StopSignal": signal::name(config.process.stop_signal),
             "StopTimeout": config.process.stop_timeout,
             "Timeout": config.process.timeout.unwrap_or(0),
+            "Umask": format!("{:04o}", config.identity.umask.unwrap_or(0o022)),
             "Timezone": config.process.etc.time_zone.as_deref().unwrap_or_default(),
         },
         "HostConfig": host_config(container),
@@ -207,6 +212,10 @@ fn host_config(container: &Container) -> Value {
         "ExtraHosts": extra_hosts(&config.process.etc),
         "ContainerIDFile": config.process.files.container.clone().unwrap_or_default(),
         "ReadonlyRootfs": config.files.read_only,
+        "ShmSize": config.files.shm_size,
+        "Tmpfs": tmpfs(&config.files.mounts),
+        "Devices": devices(&config.files),
+        "Sysctls": security.sysctls,
         "Privileged": security.privileged,
         "CapAdd": security.capabilities.add.names(),
         "CapDrop": security.capabilities.drop.names(),
@@ -221,6 +230,36 @@ fn ipc_mode(namespaces: &Namespaces) -> String {
         (Namespace::Private, Shm::None) => "none".into(),
         (namespace, _) => namespace.name(),
     }
+}
+
+/// Where file systems in memory are, with their options.
+fn tmpfs(mounts: &[Mount]) -> BTreeMap<&Path, String> {
+    let all = mounts
+        .iter()
+        .filter(|mount| matches!(mount.source, Source::Tmpfs));
+    all.map(|mount| {
+        let access = if mount.options.read_only { "ro" } else { "rw" };
+        let mut options = vec![access];
+        options.extend(mount.options.data.iter().map(String::as_str));
+        (mount.destination.as_path(), options.join(","))
+    })
+    .collect()
+}
+
+/// A device is what `--device` named, or a name in a CDI file.
+fn devices(files: &Files) -> Vec<Value> {
+    let nodes = files.devices.iter().map(|device| {
+        json!({
+            "PathOnHost": device.host,
+            "PathInContainer": device.container,
+            "CgroupPermissions": "rwm",
+        })
+    });
+    let named = files
+        .cdi_devices
+        .iter()
+        .map(|name| json!({ "PathOnHost": name, "PathInContainer": "", "CgroupPermissions": "" }));
+    nodes.chain(named).collect()
 }
 
 /// -1 is no limit.

@@ -116,3 +116,33 @@ fn labels_of_an_image_are_labels_and_nothing_else() {
         .run();
     rbox.remove(&["c"]);
 }
+
+#[test]
+fn inspect_tells_what_was_asked_of_files_and_kernel() {
+    let rbox = Rbox::with_busybox();
+    rbox.args(["create", "--name", "c", "--tmpfs", "/t:size=1m,ro"])
+        .args([
+            "--shm-size",
+            "2m",
+            "--umask",
+            "077",
+            "--device",
+            "/dev/null:/dev/x",
+        ])
+        .args(["--sysctl", "net.core.somaxconn=99", "busybox", "true"])
+        .stdout("[ID]\n")
+        .run();
+    rbox.args(["inspect", "-f"])
+        .arg(
+            "{{.Config.Umask}} {{.HostConfig.ShmSize}} {{json .HostConfig.Tmpfs}} \
+             {{json .HostConfig.Devices}} {{json .HostConfig.Sysctls}}",
+        )
+        .arg("c")
+        .stdout(
+            "0077 2097152 {\"/t\":\"ro,size=1048576\"} [{\"PathOnHost\":\"/dev/null\",\
+             \"PathInContainer\":\"/dev/x\",\"CgroupPermissions\":\"rwm\"}] \
+             {\"net.core.somaxconn\":\"99\"}\n",
+        )
+        .run();
+    rbox.remove(&["c"]);
+}
