@@ -1,9 +1,11 @@
 //! `rbox inspect`.
 
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::path::Path;
 
 use jiff::Timestamp;
+use oci_spec::runtime::Capability;
 use serde_json::Value;
 use serde_json::json;
 
@@ -154,7 +156,10 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
         "LogPath": container.log_path(),
         "AppArmorProfile": security.apparmor.clone().unwrap_or_default(),
         "ProcessLabel": security.selinux.clone().unwrap_or_default(),
-        "BoundingCaps": bounding_capabilities(security),
+        "EffectiveCaps": capability_names(
+            spec::security::capabilities(config)?.effective().as_ref().unwrap_or(&HashSet::new()),
+        ),
+        "BoundingCaps": capability_names(&spec::security::bounding(security)),
         "Driver": "overlay",
         "GraphDriver": {
             "Name": "overlay",
@@ -311,8 +316,7 @@ fn network_settings(container: &Container, status: &Status) -> Value {
 }
 
 /// In the order of their names.
-fn bounding_capabilities(security: &Security) -> Vec<String> {
-    let set = spec::security::bounding(security);
+fn capability_names(set: &HashSet<Capability>) -> Vec<String> {
     let mut names: Vec<String> = set.iter().map(|one| format!("CAP_{one}")).collect();
     names.sort();
     names

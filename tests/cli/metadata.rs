@@ -121,6 +121,7 @@ fn labels_of_an_image_are_labels_and_nothing_else() {
 fn inspect_tells_what_was_asked_of_files_and_kernel() {
     let rbox = Rbox::with_busybox();
     rbox.args(["create", "--name", "c", "--tmpfs", "/t:size=1m,ro"])
+        .args(["--cap-drop", "all", "--cap-add", "chown,net_raw"])
         .args([
             "--shm-size",
             "2m",
@@ -135,13 +136,13 @@ fn inspect_tells_what_was_asked_of_files_and_kernel() {
     rbox.args(["inspect", "-f"])
         .arg(
             "{{.Config.Umask}} {{.HostConfig.ShmSize}} {{json .HostConfig.Tmpfs}} \
-             {{json .HostConfig.Devices}} {{json .HostConfig.Sysctls}}",
+             {{json .HostConfig.Devices}} {{json .HostConfig.Sysctls}} {{json .EffectiveCaps}}",
         )
         .arg("c")
         .stdout(
             "0077 2097152 {\"/t\":\"ro,size=1048576\"} [{\"PathOnHost\":\"/dev/null\",\
              \"PathInContainer\":\"/dev/x\",\"CgroupPermissions\":\"rwm\"}] \
-             {\"net.core.somaxconn\":\"99\"}\n",
+             {\"net.core.somaxconn\":\"99\"} [\"CAP_CHOWN\",\"CAP_NET_RAW\"]\n",
         )
         .run();
     rbox.remove(&["c"]);

@@ -60,6 +60,13 @@ fn another_user_has_added_capabilities_alone() {
         status(&rbox, &["--cap-add=NET_ADMIN", "-u", "1000"], "Cap"),
         sets(added, added, bounding)
     );
+    let locked = [
+        "--security-opt=no-new-privileges",
+        "--cap-add=NET_ADMIN",
+        "-u",
+        "1000",
+    ];
+    assert_eq!(status(&rbox, &locked, "Cap"), sets(added, added, bounding));
     assert_eq!(
         status(&rbox, &["-u", "1000"], "Cap"),
         sets(NONE, NONE, "00000000a80425fb")

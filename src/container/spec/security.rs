@@ -135,12 +135,7 @@ pub fn capabilities(config: &Config) -> anyhow::Result<LinuxCapabilities> {
     } else {
         let added = security.capabilities.add.set(&bounding);
         let added: HashSet<Capability> = &added & &bounding;
-        let ambient = if security.no_new_privileges {
-            HashSet::new()
-        } else {
-            added.clone()
-        };
-        (added, ambient)
+        (added.clone(), added)
     };
     Ok(LinuxCapabilitiesBuilder::default()
         .bounding(bounding)
