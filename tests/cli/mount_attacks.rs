@@ -239,7 +239,7 @@ fn a_link_of_an_image_copies_nothing_that_is_mounted() {
         for options in [["-v", &format!("v:{place}")], ["--tmpfs", place]] {
             run(&options)
                 .status(125)
-                .stderr(&format!(
+                .stderr(format!(
                     "Error: cannot start container \"c\": cannot mount \"{place}\": a symbolic link leads into {leads}\n"
                 ))
                 .run();
