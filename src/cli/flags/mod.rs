@@ -183,6 +183,8 @@ pub fn explain(err: &clap::Error) -> anyhow::Error {
     let cause = std::error::Error::source(err).map(|cause| {
         if cause.is::<std::num::ParseIntError>() {
             "expected a whole number, not negative".to_owned()
+        } else if cause.to_string() == "value was not a boolean" {
+            "expected true or false".to_owned()
         } else {
             // clap says of a range: 9 is not in 0..=8.
             match cause
