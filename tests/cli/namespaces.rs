@@ -425,7 +425,7 @@ fn the_size_of_a_shared_shm_is_not_asked_for() {
             "true",
         ])
         .status(125)
-        .stderr(&format!(
+        .stderr(format!(
             "Error: cannot create container: --shm-size=\"1048576\": {why}\n"
         ))
         .run();
