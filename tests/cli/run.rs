@@ -208,8 +208,9 @@ fn user_of_image_and_flag() {
         ),
         (Some("root"), "uid=0(root) gid=0(root) groups=0(root)\n"),
         (Some("0:10"), "uid=0(root) gid=10(wheel) groups=10(wheel)\n"),
-        (Some("1234"), "uid=1234 gid=0(root) groups=0(root)\n"),
-        (Some("1234:77"), "uid=1234 gid=77 groups=77\n"),
+        // A user without a name gets one, as in Podman.
+        (Some("1234"), "uid=1234(1234) gid=0(root) groups=0(root)\n"),
+        (Some("1234:77"), "uid=1234(1234) gid=77(77) groups=77(77)\n"),
         (
             Some("alice:tty"),
             "uid=1000(alice) gid=5(tty) groups=5(tty)\n",

@@ -248,7 +248,7 @@ fn wrong_values_are_quoted() {
         (
             "--security-opt",
             "colour=red",
-            "expected no-new-privileges, seccomp=, apparmor=, label=, mask=, unmask=, proc-opts= or systempaths=unconfined",
+            "expected no-new-privileges, seccomp=, apparmor=, label=, mask=, unmask=, proc-opts=, root-emulation= or systempaths=unconfined",
         ),
         (
             "--security-opt",

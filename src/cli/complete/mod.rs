@@ -204,7 +204,10 @@ mod tests {
                 }
             }
         }
-        assert_eq!(unknown, ["generate-docs DIR", "tag NAME"]);
+        assert_eq!(
+            unknown,
+            ["generate-docs DIR", "port PORT[/PROTOCOL]", "tag NAME"]
+        );
     }
 
     #[test]

@@ -312,7 +312,9 @@ mod tests {
             ("generate", "[]"),
             ("--ver", "[--version]"),
             ("ps --no-t", "[--no-trunc]"),
-            ("run --publi", "[]"),
+            ("run --publi", "[--publish --publish-all]"),
+            // Those that are only refused are not offered.
+            ("run --init-p", "[]"),
             ("run ", "run IMAGE |"),
             ("run bus", "run IMAGE |bus"),
             ("run busybox ", "foreign"),
