@@ -100,7 +100,7 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     if args.get(1).is_some_and(|role| role == complete::ROLE) {
         return Ok(complete::answer(command(), &args[2..]));
     }
-    let command = command();
+    let command = command_for(args.get(1));
     let args = shorts::spread(&command, args);
     let matches = match command.try_get_matches_from(args) {
         Ok(matches) => matches,
@@ -171,6 +171,19 @@ pub fn command() -> Command {
     with_switch_values(Cli::command())
 }
 
+/// The same for a line that begins with this word: where it names a command, the others are left as
+/// they are, since nothing of them is parsed and each costs time.
+fn command_for(word: Option<&OsString>) -> Command {
+    let command = Cli::command();
+    let named = word
+        .and_then(|word| command.find_subcommand(word))
+        .map(|inner| inner.get_name().to_owned());
+    match named {
+        Some(name) => command.mut_subcommand(name, with_switch_values),
+        None => with_switch_values(command),
+    }
+}
+
 fn with_switch_values(command: Command) -> Command {
     command
         .mut_args(|arg| match arg.get_action() {
@@ -224,5 +237,8 @@ mod tests {
         ]));
         assert!(parse(&["rbox", "run", "--rm=false", "-d=true", "image"]));
         assert!(!parse(&["rbox", "run", "--rm=perhaps", "image"]));
+        let run = OsString::from("run");
+        let line = ["rbox", "run", "--rm=false", "image"];
+        assert!(command_for(Some(&run)).try_get_matches_from(line).is_ok());
     }
 }
