@@ -9,6 +9,7 @@ use anyhow::Context;
 use anyhow::ensure;
 use serde::Deserialize;
 
+use crate::config::hooks::Stage;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -72,7 +73,8 @@ pub struct Mount {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hook {
-    pub hook_name: String,
+    #[serde(rename = "hookName")]
+    pub stage: Stage,
     pub path: PathBuf,
     #[serde(default)]
     pub args: Vec<String>,

@@ -43,15 +43,54 @@ struct When {
     has_bind_mounts: Option<bool>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+/// The points of a container's life at which hooks run (OCI runtime specification, "POSIX-platform Hooks").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum Stage {
+pub enum Stage {
     Prestart,
     CreateRuntime,
     CreateContainer,
     StartContainer,
     Poststart,
     Poststop,
+}
+
+impl Stage {
+    /// As the specification has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Prestart => "prestart",
+            Stage::CreateRuntime => "createRuntime",
+            Stage::CreateContainer => "createContainer",
+            Stage::StartContainer => "startContainer",
+            Stage::Poststart => "poststart",
+            Stage::Poststop => "poststop",
+        }
+    }
+
+    pub fn of(self, hooks: &Hooks) -> &[Hook] {
+        let list = match self {
+            Stage::Prestart => hooks.prestart(),
+            Stage::CreateRuntime => hooks.create_runtime(),
+            Stage::CreateContainer => hooks.create_container(),
+            Stage::StartContainer => hooks.start_container(),
+            Stage::Poststart => hooks.poststart(),
+            Stage::Poststop => hooks.poststop(),
+        };
+        list.as_deref().unwrap_or_default()
+    }
+
+    pub fn add(self, hooks: &mut Hooks, hook: Hook) {
+        let list = match self {
+            Stage::Prestart => hooks.prestart_mut(),
+            Stage::CreateRuntime => hooks.create_runtime_mut(),
+            Stage::CreateContainer => hooks.create_container_mut(),
+            Stage::StartContainer => hooks.start_container_mut(),
+            Stage::Poststart => hooks.poststart_mut(),
+            Stage::Poststop => hooks.poststop_mut(),
+        };
+        list.get_or_insert_default().push(hook);
+    }
 }
 
 /// The hooks of these directories that want to be run for a container, by the names of their files;
@@ -92,15 +131,7 @@ fn add(hooks: &mut Hooks, path: &Path, subject: &Subject<'_>) -> anyhow::Result<
         return Ok(());
     }
     for stage in file.stages {
-        let list = match stage {
-            Stage::Prestart => hooks.prestart_mut(),
-            Stage::CreateRuntime => hooks.create_runtime_mut(),
-            Stage::CreateContainer => hooks.create_container_mut(),
-            Stage::StartContainer => hooks.start_container_mut(),
-            Stage::Poststart => hooks.poststart_mut(),
-            Stage::Poststop => hooks.poststop_mut(),
-        };
-        list.get_or_insert_default().push(file.hook.clone());
+        stage.add(hooks, file.hook.clone());
     }
     Ok(())
 }

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::bail;
-use oci_spec::runtime::Hook;
 use oci_spec::runtime::HookBuilder;
 use oci_spec::runtime::Hooks;
 use oci_spec::runtime::MountBuilder;
@@ -86,43 +84,10 @@ pub fn add_to_spec(spec: &mut Spec, edits: &Edits) -> anyhow::Result<()> {
 }
 
 fn add_hook(hooks: &mut Hooks, hook: &cdi::Hook) -> anyhow::Result<()> {
-    let with = |known: &Option<Vec<Hook>>| -> anyhow::Result<Option<Vec<Hook>>> {
-        let mut all = known.clone().unwrap_or_default();
-        let mut made = HookBuilder::default().path(Path::new(&hook.path)).build()?;
-        made.set_args((!hook.args.is_empty()).then(|| hook.args.clone()));
-        made.set_env((!hook.env.is_empty()).then(|| hook.env.clone()));
-        made.set_timeout(hook.timeout);
-        all.push(made);
-        Ok(Some(all))
-    };
-    match hook.hook_name.as_str() {
-        "prestart" => {
-            let all = with(hooks.prestart())?;
-            hooks.set_prestart(all);
-        }
-        "createRuntime" => {
-            let all = with(hooks.create_runtime())?;
-            hooks.set_create_runtime(all);
-        }
-        "createContainer" => {
-            let all = with(hooks.create_container())?;
-            hooks.set_create_container(all);
-        }
-        "startContainer" => {
-            let all = with(hooks.start_container())?;
-            hooks.set_start_container(all);
-        }
-        "poststart" => {
-            let all = with(hooks.poststart())?;
-            hooks.set_poststart(all);
-        }
-        "poststop" => {
-            let all = with(hooks.poststop())?;
-            hooks.set_poststop(all);
-        }
-        other => bail!(
-            "a CDI file has a hook of name \"{other}\", which is no point in a container's life"
-        ),
-    }
+    let mut made = HookBuilder::default().path(Path::new(&hook.path)).build()?;
+    made.set_args((!hook.args.is_empty()).then(|| hook.args.clone()));
+    made.set_env((!hook.env.is_empty()).then(|| hook.env.clone()));
+    made.set_timeout(hook.timeout);
+    hook.stage.add(hooks, made);
     Ok(())
 }

@@ -19,7 +19,6 @@ use anyhow::anyhow;
 use anyhow::bail;
 use anyhow::ensure;
 use oci_spec::runtime::Hook;
-use oci_spec::runtime::Hooks;
 use oci_spec::runtime::Spec;
 use rustix::fs::MemfdFlags;
 use rustix::pipe::PipeFlags;
@@ -27,54 +26,20 @@ use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use serde::Serialize;
 
+use crate::config::hooks::Stage;
 use crate::sys::poll;
 use crate::sys::process;
 
 /// Bytes of what a hook says that are repeated in the error when it fails.
 const SAID: usize = 4096;
 
-/// The points at which hooks run, as the specification calls them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    Prestart,
-    CreateRuntime,
-    CreateContainer,
-    StartContainer,
-    Poststart,
-    Poststop,
-}
-
-impl Stage {
-    pub fn name(self) -> &'static str {
-        match self {
-            Stage::Prestart => "prestart",
-            Stage::CreateRuntime => "createRuntime",
-            Stage::CreateContainer => "createContainer",
-            Stage::StartContainer => "startContainer",
-            Stage::Poststart => "poststart",
-            Stage::Poststop => "poststop",
-        }
-    }
-
-    fn status(self) -> &'static str {
-        match self {
-            Stage::Prestart | Stage::CreateRuntime | Stage::CreateContainer => "creating",
-            Stage::StartContainer => "created",
-            Stage::Poststart => "running",
-            Stage::Poststop => "stopped",
-        }
-    }
-
-    fn of(self, hooks: &Hooks) -> &[Hook] {
-        let list = match self {
-            Stage::Prestart => hooks.prestart(),
-            Stage::CreateRuntime => hooks.create_runtime(),
-            Stage::CreateContainer => hooks.create_container(),
-            Stage::StartContainer => hooks.start_container(),
-            Stage::Poststart => hooks.poststart(),
-            Stage::Poststop => hooks.poststop(),
-        };
-        list.as_deref().unwrap_or_default()
+/// The status of a container at one of these points.
+fn status(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Prestart | Stage::CreateRuntime | Stage::CreateContainer => "creating",
+        Stage::StartContainer => "created",
+        Stage::Poststart => "running",
+        Stage::Poststop => "stopped",
     }
 }
 
@@ -143,7 +108,7 @@ impl Hooked<'_> {
         let state = State {
             oci_version: self.spec.version(),
             id: self.id,
-            status: stage.status(),
+            status: status(stage),
             pid: pid.map(Pid::as_raw_pid),
             bundle: self.bundle,
             annotations,

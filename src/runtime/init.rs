@@ -8,10 +8,10 @@ use anyhow::Context;
 use oci_spec::runtime::LinuxNamespaceType;
 use oci_spec::runtime::Spec;
 
+use crate::config::hooks::Stage;
 use crate::runtime::Bundle;
 use crate::runtime::Program;
 use crate::runtime::Userns;
-use crate::runtime::hooks::Stage;
 use crate::runtime::join;
 use crate::runtime::lsm;
 use crate::runtime::process;

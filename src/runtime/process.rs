@@ -18,6 +18,7 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::config::hooks::Stage;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -26,7 +27,6 @@ use crate::runtime::Program;
 use crate::runtime::Stdio;
 use crate::runtime::caps;
 use crate::runtime::caps::Sets;
-use crate::runtime::hooks::Stage;
 use crate::runtime::lsm;
 use crate::runtime::notify;
 use crate::runtime::procfs::Procfs;

@@ -14,12 +14,12 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::process::Pid;
 
+use crate::config::hooks::Stage;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::runtime::Bundle;
 use crate::runtime::Userns;
-use crate::runtime::hooks::Stage;
 use crate::runtime::idmapped;
 use crate::runtime::init;
 use crate::runtime::join;

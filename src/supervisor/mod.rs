@@ -39,6 +39,7 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
 use crate::config::addresses::Addresses;
+use crate::config::hooks::Stage;
 use crate::container::config;
 use crate::container::log_file;
 use crate::container::log_file::Stream;
@@ -56,7 +57,6 @@ use crate::runtime::Bundle;
 use crate::runtime::Hooked;
 use crate::runtime::Rootfs;
 use crate::runtime::Running;
-use crate::runtime::hooks::Stage;
 use crate::runtime::notify;
 use crate::runtime::notify::Handler;
 use crate::store::atomic::Durability;
