@@ -8,6 +8,8 @@ use std::process::Command;
 
 use anyhow::Context;
 use rustix::thread::CapabilitySet;
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::sys::idmap;
 use crate::sys::idmap::IdMaps;
@@ -200,14 +202,16 @@ pub fn user_name(uid: u32) -> Option<String> {
     })
 }
 
-/// A user of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A user of the host, or one that a container is to know by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
     pub full_name: String,
     pub home: String,
+    /// The name of its group, where that is to be known too.
+    pub group: Option<String>,
 }
 
 /// The user of this name or number: from /etc/passwd, else from `getent`.
@@ -259,6 +263,7 @@ fn account_in(passwd: &str, who: &str) -> Option<Account> {
             gid: gid.parse().ok()?,
             full_name: gecos.split(',').next().unwrap_or_default().to_owned(),
             home: (*home).to_owned(),
+            group: None,
         })
     })
 }
@@ -328,6 +333,7 @@ mod tests {
             gid: 100,
             full_name: "Ann A.".into(),
             home: "/home/ann".into(),
+            group: None,
         };
         assert_eq!(account_in(passwd, "ann"), Some(ann.clone()));
         assert_eq!(account_in(passwd, "1000"), Some(ann));

@@ -9,6 +9,7 @@ use anyhow::Context;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
+use crate::config::ids::Account;
 use crate::config::ids::Ids;
 use crate::config::mapping;
 use crate::container::config::Config;
@@ -23,7 +24,6 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::runtime;
 use crate::runtime::Wanted;
-use crate::runtime::accounts::Account;
 use crate::runtime::accounts::Accounts;
 use crate::store::dirs::Dirs;
 use crate::store::helper::Helper;
@@ -155,12 +155,8 @@ pub fn accounts(config: &Config) -> Option<Accounts> {
         if mounted { home } else { workdir }.to_owned()
     };
     let users = identity.users.iter().map(|user| Account {
-        name: user.name.clone(),
-        uid: user.uid,
-        gid: user.gid,
-        full_name: user.full_name.clone(),
         home: home(&user.home),
-        group: user.group.clone(),
+        ..user.clone()
     });
     Some(Accounts {
         user: identity.user.clone(),

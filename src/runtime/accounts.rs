@@ -12,6 +12,7 @@ use anyhow::Result;
 use anyhow::ensure;
 use rustix::fs::OFlags;
 
+use crate::config::ids::Account;
 use crate::runtime::user;
 use crate::sys::path;
 use crate::sys::path::Target;
@@ -24,6 +25,7 @@ const LIMIT: u64 = 4 * 1024 * 1024;
 pub struct Accounts {
     /// The container's user; one that is given by number gets a line where it has none.
     pub user: String,
+    /// Without a name of its group the group file is left alone.
     pub users: Vec<Account>,
     /// Takes the place of the lines of passwd: `$USERNAME`, `$UID`, `$GID`, `$NAME`, `$HOME`.
     pub passwd_entry: Option<String>,
@@ -33,17 +35,6 @@ pub struct Accounts {
     pub home: String,
     /// Whether a file that cannot be written is an error: what was asked for must be there.
     pub required: bool,
-}
-
-/// A user by name. Without a group name the group file is left alone.
-#[derive(Clone, Debug)]
-pub struct Account {
-    pub name: String,
-    pub uid: u32,
-    pub gid: u32,
-    pub full_name: String,
-    pub home: String,
-    pub group: Option<String>,
 }
 
 impl Accounts {

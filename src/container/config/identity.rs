@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::config::ids::Account;
 use crate::sys::idmap::IdMaps;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -22,7 +23,7 @@ pub struct Identity {
     pub passwd_entry: Option<String>,
     pub group_entry: Option<String>,
     /// Users of the host that the container knows by name.
-    pub users: Vec<HostUser>,
+    pub users: Vec<Account>,
     pub umask: Option<u32>,
 }
 
@@ -71,15 +72,4 @@ impl Userns {
             Userns::Path { path, .. } => format!("ns:{}", path.display()),
         }
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostUser {
-    pub name: String,
-    pub uid: u32,
-    pub gid: u32,
-    pub full_name: String,
-    pub home: String,
-    /// Its group, where that is to be known by name too.
-    pub group: Option<String>,
 }

@@ -9,6 +9,7 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
 use crate::config::ids;
+use crate::config::ids::Account;
 use crate::config::ids::Ids;
 use crate::config::mapping::Span;
 use crate::config::userns;
@@ -20,7 +21,6 @@ use crate::config::userns::Side;
 use crate::config::userns::Triple;
 use crate::container::config::Identity;
 use crate::container::config::identity;
-use crate::container::config::identity::HostUser;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::ids as of_containers;
@@ -338,39 +338,28 @@ fn of_path(default: &IdMaps, path: &Path) -> anyhow::Result<identity::Userns> {
     Ok(identity::Userns::Path { path, maps })
 }
 
-fn host_users(names: &[String]) -> anyhow::Result<Vec<HostUser>> {
+fn host_users(names: &[String]) -> anyhow::Result<Vec<Account>> {
     let found = names.iter().map(|name| {
-        let account = ids::account(name).ok_or_else(|| {
+        ids::account(name).ok_or_else(|| {
             fail(
                 Kind::NotFound,
                 format!("--hostuser=\"{name}\": there is no such user on the host"),
             )
-        })?;
-        Ok(HostUser {
-            name: account.name,
-            uid: account.uid,
-            gid: account.gid,
-            full_name: account.full_name,
-            home: account.home,
-            group: None,
         })
     });
     found.collect()
 }
 
 /// The caller as a user of the container, with these ids.
-fn caller(uid: u32, gid: u32) -> Option<HostUser> {
+fn caller(uid: u32, gid: u32) -> Option<Account> {
     let own = rustix::process::getuid();
     if own.is_root() {
         return None;
     }
-    let account = ids::account(&own.as_raw().to_string())?;
-    Some(HostUser {
-        name: account.name,
+    Some(Account {
         uid,
         gid,
-        full_name: account.full_name,
-        home: account.home,
         group: ids::group_name(rustix::process::getgid().as_raw()),
+        ..ids::account(&own.as_raw().to_string())?
     })
 }
