@@ -167,7 +167,7 @@ fn keep_id_without_sub_ids_is_one_id() {
     ] {
         let hint = match mode {
             "auto" => "Hint: `rbox doctor` shows how to get them\n",
-            _ => "",
+            _ => "Hint: `rbox doctor` shows how to get more ids\n",
         };
         rbox.args([
             "run",
@@ -748,7 +748,7 @@ fn root_shares_the_hosts_namespace_where_asked() {
     ])
     .stderr(
         "Error: cannot create container: \"no-such-user\" has no range in /etc/subuid\n\
-             Hint: add a line to it: `no-such-user:2147483647:2147483648`\n",
+             Hint: `grep -H : /etc/subuid` lists who has one; `--subuidname` and `--subgidname` take these names\n",
     )
     .status(125)
     .run();
@@ -852,6 +852,33 @@ fn groups_are_those_of_the_user_and_no_others() {
         .stdout("10 1000\n")
         .run();
     rbox.remove(&["c"]);
+}
+
+#[test]
+fn a_single_id_has_no_other_groups() {
+    let Some(rbox) = Rbox::without_subids() else {
+        return;
+    };
+    rbox.load("busybox");
+    for mode in ["--userns=", "--userns=keep-id", "--uidmap=0:0:1"] {
+        rbox.args(["run", "--rm", mode, "--group-add=wheel", "busybox", "id"])
+            .stderr(
+                "Error: cannot create container: --group-add=\"wheel\": with a single id a process can have \
+                 no other groups\nHint: `rbox doctor` shows how to get more ids\n",
+            )
+            .status(125)
+            .run();
+    }
+    rbox.args([
+        "run",
+        "--rm",
+        "--group-add=keep-groups",
+        "busybox",
+        "id",
+        "-u",
+    ])
+    .stdout("0\n")
+    .run();
 }
 
 /// The caller's own groups count for files of the host, and have no number in the container.

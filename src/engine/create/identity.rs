@@ -63,6 +63,9 @@ const AUTO_USER: &str = "containers";
 /// Fewer ids do for no image (as in containers/storage).
 const AUTO_SIZE_MIN: u32 = 1024;
 
+/// For those who have one id.
+const MORE_IDS: &str = "`rbox doctor` shows how to get more ids";
+
 /// The id of "nobody" says nothing about how many ids an image needs.
 const NOBODY: u32 = 65534;
 
@@ -99,6 +102,15 @@ pub fn decide(engine: &Engine, image: Option<&Image>, wish: Wish) -> anyhow::Res
             Kind::Usage,
             "--group-add=\"keep-groups\" cannot be used with other groups",
         ));
+    }
+    let single = chosen.userns.maps().unwrap_or(&ids.maps).is_single();
+    if let (true, false, Some(group)) = (single, keep_groups, wish.groups.first()) {
+        // Linux: without help nobody may write a map in which setgroups(2) is allowed (user_namespaces(7)).
+        return Err(fail(
+            Kind::Unsupported,
+            format!("--group-add=\"{group}\": with a single id a process can have no other groups"),
+        )
+        .hint(MORE_IDS));
     }
     Ok(Identity {
         user,
@@ -143,7 +155,14 @@ fn choose(
             kept = Some((uid, gid));
             own(maps)
         }
-        Userns::NoMap => own(userns::unmapped(default).map_err(usage)?),
+        Userns::NoMap => own(userns::unmapped(default).map_err(|text| {
+            let err = usage(text);
+            if default.is_single() {
+                err.hint(MORE_IDS)
+            } else {
+                err
+            }
+        })?),
         Userns::Auto(auto) => own(auto_maps(engine, image, wish, default, auto)?),
         Userns::Container(name) => of_container(engine, name)?,
         Userns::Path(path) => of_path(default, path)?,
@@ -191,10 +210,10 @@ fn ranges_of(file: &str, name: &str) -> anyhow::Result<Vec<Span>> {
     // By name alone: no uid is the largest number.
     let ranges = ids::sub_id_ranges(&text, Some(name), u32::MAX);
     if ranges.is_empty() {
-        let free = "2147483647:2147483648";
         return Err(
-            fail(Kind::NotFound, format!("\"{name}\" has no range in {file}"))
-                .hint(format!("add a line to it: `{name}:{free}`")),
+            fail(Kind::NotFound, format!("\"{name}\" has no range in {file}")).hint(format!(
+                "`grep -H : {file}` lists who has one; `--subuidname` and `--subgidname` take these names"
+            )),
         );
     }
     let spans = ranges.into_iter();
