@@ -105,7 +105,7 @@ pub fn maps_of(userns: BorrowedFd<'_>) -> anyhow::Result<(Vec<IdRange>, Vec<IdRa
             let maps = (read("uid_map"), read("gid_map"));
             drop(done_tx);
             process::wait(child.pidfd.as_fd())?;
-            joined.context("it is no user namespace in which you may do anything")?;
+            joined.map_err(|_| anyhow!("it is no user namespace in which you may do anything"))?;
             Ok((idmap::parse(&maps.0?), idmap::parse(&maps.1?)))
         }
     }
