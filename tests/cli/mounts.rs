@@ -528,6 +528,18 @@ fn directories_for_chroots_get_the_files_of_etc() {
     ])
     .stdout("/a/etc:\nhostname\nhosts\nresolv.conf\n\n/b/c/etc:\nhostname\nhosts\nresolv.conf\n")
     .run();
+    // In a volume too, but for the file that the user has put there.
+    let volume = rbox.work("volume");
+    std::fs::create_dir(&volume).unwrap();
+    rbox.own(&volume);
+    let hosts = rbox.write("hosts", "own\n");
+    rbox.args(["run", "--rm", "--chrootdirs", "/v/in", "-h", "h"])
+        .args(["-v", &format!("{}:/v", volume.display())])
+        .args(["-v", &format!("{}:/v/in/etc/hosts", hosts.display())])
+        .args(["busybox", "sh", "-c"])
+        .arg("cd /v/in/etc; ls; cat hostname hosts; cmp resolv.conf /etc/resolv.conf; grep -c ' /v/in/' /proc/self/mountinfo")
+        .stdout("hostname\nhosts\nresolv.conf\nh\nown\n3\n")
+        .run();
 }
 
 /// The kernel lets only the owner of a file system show it under other owners.

@@ -24,7 +24,7 @@ pub fn mounts(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
         })
     };
     let mut mounts = of_kernel(config, host)?;
-    mounts.extend(engine_files(config, host)?);
+    mounts.extend(engine_files(host)?);
     if config.files.systemd {
         mounts.extend(systemd_mounts(config)?);
     }
@@ -48,6 +48,13 @@ pub fn mounts(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
         }
     }
     mounts.retain(|mount| !covered(mount.destination()));
+    // These were asked for by their directory, which may be in a volume.
+    let replaced = |copy: &Mount| {
+        let mut places = own.iter().map(Mount::destination);
+        places.any(|place| place == copy.destination())
+    };
+    let copies = chroot_files(config, host)?.into_iter();
+    mounts.extend(copies.filter(|copy| !replaced(copy)));
     mounts.extend(own);
     mounts.sort_by_key(|mount| mount.destination().components().count());
     Ok(mounts)
@@ -159,7 +166,7 @@ fn writable(config: &Config) -> &'static str {
     if closed { "ro" } else { "rw" }
 }
 
-fn engine_files(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
+fn engine_files(host: &Host) -> anyhow::Result<Vec<Mount>> {
     let mut mounts = Vec::new();
     for (source, destination) in &host.files {
         let mut options = vec!["nosuid", "noexec", "nodev"];
@@ -168,10 +175,23 @@ fn engine_files(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
             options.push("rbox.cover");
         }
         mounts.push(bind(source, Path::new(destination), &options)?);
+    }
+    Ok(mounts)
+}
+
+/// The same files in the directories of `--chrootdirs`.
+fn chroot_files(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
+    let mut mounts = Vec::new();
+    if config.files.chroot_dirs.is_empty() {
+        return Ok(mounts);
+    }
+    for file in engine_files(host)? {
+        let inside = file.destination();
+        let inside = inside.strip_prefix("/").unwrap_or(inside);
         for chroot in &config.files.chroot_dirs {
-            let inside = Path::new(destination);
-            let inside = inside.strip_prefix("/").unwrap_or(inside);
-            mounts.push(bind(source, &chroot.join(inside), &options)?);
+            let mut copy = file.clone();
+            copy.set_destination(chroot.join(inside));
+            mounts.push(copy);
         }
     }
     Ok(mounts)
