@@ -475,6 +475,13 @@ fn a_directory_can_be_the_root_file_system() {
         .stderr("Error: cannot create container: root file system /nothing/here is no directory\n")
         .status(125)
         .run();
+    rbox.args(["run", "--rm", "--rootfs", &path])
+        .stderr(
+            "Error: cannot create container: --rootfs \"[DIR]/work/root\" needs a command, and none was given\n\
+             Hint: give one: `rbox run --rootfs [DIR]/work/root COMMAND`\n",
+        )
+        .status(125)
+        .run();
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::container::config::Process;
 use crate::container::name;
 use crate::container::record::Container;
 use crate::engine::Engine;
+use crate::engine::create::process::Base;
 use crate::engine::ids;
 use crate::engine::sweep;
 use crate::engine::volumes;
@@ -100,7 +101,11 @@ fn config(engine: &Engine, image: Option<&Image>, request: Request) -> anyhow::R
     let nothing = ImageConfig::default();
     let from_image = image.map_or(&nothing, |image| image.config.untrusted());
     let asked_stop = request.process.stop_signal;
-    let mut process = process::decide(engine, request.process, from_image, &id, &request.image)?;
+    let base = match image {
+        Some(_) => Base::Image(&request.image),
+        None => Base::Rootfs(&request.image),
+    };
+    let mut process = process::decide(engine, request.process, from_image, &id, base)?;
     let files = files::decide(engine, request.files, from_image, &identity, &process)?;
     if files.systemd {
         for_systemd(&mut process, asked_stop, from_image, &id);

@@ -62,13 +62,20 @@ pub struct Environment {
     pub unset_all: bool,
 }
 
-/// `id` is the container's, `name` what the user calls the image.
+/// What the container is made of, as the user calls it.
+#[derive(Clone, Copy)]
+pub enum Base<'a> {
+    Image(&'a str),
+    Rootfs(&'a str),
+}
+
+/// `id` is the container's.
 pub fn decide(
     engine: &Engine,
     wish: Wish,
     image: &ImageConfig,
     id: &str,
-    name: &str,
+    base: Base<'_>,
 ) -> anyhow::Result<Process> {
     let (entrypoint, command) = match wish.entrypoint {
         // An entrypoint of the user's makes the image's command meaningless.
@@ -77,11 +84,7 @@ pub fn decide(
         None => (image.entrypoint.clone(), wish.command),
     };
     if entrypoint.is_empty() && command.is_empty() {
-        return Err(fail(
-            Kind::Usage,
-            format!("image \"{name}\" has no command, and none was given"),
-        )
-        .hint(format!("give one: `rbox run {name} COMMAND`")));
+        return Err(no_command(base));
     }
     // The image's word is taken where it is a signal at all.
     let stop_signal = wish
@@ -119,6 +122,20 @@ pub fn decide(
         limits: wish.limits,
         files: wish.files,
     })
+}
+
+fn no_command(base: Base<'_>) -> anyhow::Error {
+    let (text, call) = match base {
+        Base::Image(name) => (
+            format!("image \"{name}\" has no command, and none was given"),
+            name.to_owned(),
+        ),
+        Base::Rootfs(path) => (
+            format!("--rootfs \"{path}\" needs a command, and none was given"),
+            format!("--rootfs {path}"),
+        ),
+    };
+    fail(Kind::Usage, text).hint(format!("give one: `rbox run {call} COMMAND`"))
 }
 
 impl Environment {
