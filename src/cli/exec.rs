@@ -103,7 +103,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let request = Request {
         command: words.collect(),
         env: args.environment.read()?,
-        workdir: args.workdir,
+        workdir: flags::given(args.workdir),
         user: args.user,
         privileged: args.privileged,
         preserved,

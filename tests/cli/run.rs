@@ -176,6 +176,26 @@ fn working_directory_of_image_and_flag() {
 }
 
 #[test]
+fn an_empty_value_is_none() {
+    let rbox = Rbox::new();
+    rbox.load("busybox:workdir");
+    let script = "pwd; test $HOSTNAME = $(hostname) && echo ${#HOSTNAME}; test -e /etc/localtime";
+    rbox.args(["run", "-d", "--name", "c", "-w", "", "--hostname=", "--tz="])
+        .args(["busybox:workdir", "sleep", "1000"])
+        .stdout("[ID]\n")
+        .run();
+    rbox.args(["exec", "-w", "", "c", "sh", "-c", script])
+        .stdout("/srv/app\n12\n")
+        .status(1)
+        .run();
+    rbox.remove(&["c"]);
+    // A name would not be the container's to set.
+    rbox.args(["run", "--rm", "--uts=host", "--hostname="])
+        .args(["busybox:workdir", "true"])
+        .run();
+}
+
+#[test]
 fn entrypoint_and_command_combine_as_dockers() {
     let rbox = Rbox::new();
     rbox.load("busybox:entry");

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use clap::Args;
 
+use crate::cli::flags;
 use crate::container::config::etc::AddedHost;
 use crate::container::config::etc::Etc;
 use crate::container::config::etc::HostsBase;
@@ -98,7 +99,7 @@ impl EtcFlags {
                 }),
                 options: given(self.dns_option),
             },
-            time_zone: self.tz,
+            time_zone: flags::given(self.tz),
         })
     }
 }
@@ -147,7 +148,7 @@ fn zone(text: &str) -> Result<String, String> {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"_+-".contains(&byte))
     };
-    if text.split('/').all(part) {
+    if text.is_empty() || text.split('/').all(part) {
         return Ok(text.to_owned());
     }
     Err("expected a time zone as Europe/Berlin, or local".into())

@@ -105,6 +105,11 @@ impl ContainerFlags {
     }
 }
 
+/// As podman: an empty value is none.
+pub fn given(value: Option<String>) -> Option<String> {
+    value.filter(|text| !text.is_empty())
+}
+
 /// The first word of a command line that goes on with a container's own may not be a flag: clap takes
 /// an unknown one for it.
 pub fn refuse_flag(words: &[String]) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::flags;
 use crate::cli::flags::environment::EnvironmentFlags;
 use crate::cli::flags::etc::EtcFlags;
 use crate::cli::flags::namespaces::NETWORKS;
@@ -121,8 +122,8 @@ impl ProcessFlags {
             command,
             entrypoint: self.entrypoint.map(|entrypoint| entrypoint.0),
             environment: self.environment.into_wish()?,
-            workdir: self.workdir,
-            hostname: self.hostname,
+            workdir: flags::given(self.workdir),
+            hostname: flags::given(self.hostname),
             network: self.namespaces.network.clone(),
             publish: self.publish.into_iter().flat_map(|ports| ports.0).collect(),
             publish_all: self.publish_all,
@@ -244,7 +245,7 @@ fn hostname(text: &str) -> Result<String, String> {
             && !label.starts_with('-')
     };
     // Linux: a host name has at most 64 bytes (sethostname(2)).
-    if text.len() <= 64 && text.split('.').all(label) {
+    if text.is_empty() || text.len() <= 64 && text.split('.').all(label) {
         Ok(text.to_owned())
     } else {
         Err("expected at most 64 letters, digits, - and ., with no empty part".into())
@@ -252,7 +253,7 @@ fn hostname(text: &str) -> Result<String, String> {
 }
 
 pub fn workdir(text: &str) -> Result<String, String> {
-    if text.starts_with('/') {
+    if text.is_empty() || text.starts_with('/') {
         Ok(text.to_owned())
     } else {
         Err("expected an absolute path".into())
@@ -266,7 +267,7 @@ mod tests {
     #[test]
     fn host_names_are_checked() {
         assert!(hostname("web-1.example").is_ok());
-        for wrong in ["", "a b", "-a", "a..b", &"x".repeat(65)] {
+        for wrong in [".", "a b", "-a", "a..b", &"x".repeat(65)] {
             assert!(hostname(wrong).is_err(), "{wrong}");
         }
     }
