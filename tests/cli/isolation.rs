@@ -189,48 +189,61 @@ fn setuid_programs_do_not_work_through_bind_mounts_of_other_users() {
     .run();
 }
 
-/// CVE-2019-5736: a container replaced the runtime's executable through /proc/PID/exe.
+/// CVE-2019-5736: a container replaced the runtime's executable through /proc/PID/exe. Its root, who is
+/// the owner of that file here, keeps the program that joins it open, and writes when nobody runs it any more.
 #[test]
 fn cve_2019_5736_the_program_cannot_be_overwritten() {
-    let rbox = Rbox::with_testinit();
-    let before = std::fs::read(rbox.program_path()).unwrap();
+    let rbox = Rbox::new();
+    // The supervisor of the container runs the other one.
+    let program = rbox.work("rbox");
+    std::fs::copy(rbox.program_path(), &program).unwrap();
+    rbox.own(&program);
+    let before = std::fs::read(&program).unwrap();
     // An image whose program is the one that starts it.
     let mut tar = Tar::default();
     tar.symlink("bin/self", "/proc/self/exe");
     Image::busybox().layer(&mut tar).load(&rbox);
-    for args in [
-        &["run", "--rm", "odd", "/bin/self", "version"][..],
-        &["run", "--rm", "odd", "/proc/self/exe", "version"],
-        &["run", "--rm", "odd", "/proc/1/exe", "version"],
-    ] {
-        rbox.args(args).stdout_any().stderr_any().status_any().run();
-    }
-    // A program that waits for others to enter and opens what they execute.
     let script = "
-        mkdir -p /tmp; ln -s /proc/self/exe /tmp/enter
+        cut() { busybox sed 's/.*: //'; }
+        echo ready
         while :; do
             for p in /proc/[0-9]*; do
                 case $p in /proc/1|/proc/$$) continue;; esac
-                (: >>$p/exe) 2>/dev/null && readlink $p/exe
+                command exec 9<$p/exe && break 2
             done
-        done";
-    rbox.args(["run", "-d", "--name", "trap", "odd", "sh", "-c", script])
-        .stdout_any()
-        .run();
-    for _ in 0..10 {
-        rbox.args(["exec", "trap", "/tmp/enter", "version"])
+        done 2>/dev/null
+        until test \"$(cat $p/cmdline)\" = /bin/selfload; do :; done 2>/dev/null
+        (echo x >>$p/exe) 2>&1 | cut
+        read end
+        (echo x >>/proc/self/fd/9) 2>&1 | cut; (echo x >/proc/self/fd/9) 2>&1 | cut";
+    let mut trap = rbox
+        .args([
+            "run", "--rm", "-i", "--name", "trap", "odd", "sh", "-c", script,
+        ])
+        .stdout("ready\nText file busy\nRead-only file system\nRead-only file system\n")
+        .spawn();
+    trap.wait_for("ready\n");
+    // As the command the program waits for an archive.
+    let mut joins = rbox
+        .program(&program)
+        .args(["exec", "-i", "trap", "/bin/self", "load"])
+        .stderr_any()
+        .status(125)
+        .spawn();
+    trap.wait_for("Text file busy\n");
+    joins.close_stdin();
+    joins.wait();
+    trap.close_stdin();
+    trap.wait();
+    for command in ["/bin/self", "/proc/self/exe", "/proc/1/exe"] {
+        let run = rbox.program(&program).args(["run", "--rm", "odd", command]);
+        run.arg("version")
             .stdout_any()
             .stderr_any()
             .status_any()
             .run();
-        rbox.args(["exec", "trap", "true"]).run();
     }
-    let logged = rbox.args(["logs", "trap"]).stdout_any().run().stdout;
-    for line in logged.lines() {
-        assert!(line.starts_with("/bin/"), "opened for writing: {line}");
-    }
-    rbox.remove(&["trap"]);
-    assert!(std::fs::read(rbox.program_path()).unwrap() == before);
+    assert!(std::fs::read(&program).unwrap() == before);
 }
 
 /// CVE-2024-21626: the working directory was resolved through a leaked descriptor of the
