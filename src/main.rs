@@ -25,7 +25,8 @@
 //! | 1 | `cli` | the command line, the terminal, what is printed |
 //! | 2 | `engine` | the verbs across images, containers and the runtime |
 //! | 3 | `supervisor` | the process beside one container |
-//! | 4 | `container`, `image`, `network`, `volume`, `runtime` | their own state and kernel objects, not each other |
+//! |   | `bundle` | containers of the OCI runtime, which have no supervisor |
+//! | 4 | `cgroup`, `container`, `image`, `network`, `volume`, `runtime` | their own state and kernel objects, not each other |
 //! | 5 | `store` | records, locks, blobs, directories |
 //! | 6 | `oci`, `config` | plain types; what this user and machine allow |
 //! | 7 | `sys` | the kernel, and all `unsafe` |
@@ -61,6 +62,8 @@
 //!   their memory belongs to the host's user namespace, out of reach for a container.
 //! * Position-dependent static code: nothing is relocated at start, and supervisors share all of it.
 
+mod bundle;
+mod cgroup;
 mod cli;
 mod config;
 mod container;

@@ -1,0 +1,1 @@
+//! Control groups of version 2: making, filling, limiting, counting.
