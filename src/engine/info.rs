@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::cgroup;
 use crate::config::ids::Ids;
 use crate::container::name;
 use crate::engine::doctor;
@@ -28,7 +29,7 @@ pub struct Info {
 pub struct Host {
     pub arch: &'static str,
     pub cgroup_controllers: Vec<String>,
-    pub cgroup_version: doctor::Version,
+    pub cgroup_version: cgroup::Version,
     pub cpus: usize,
     pub distribution: Distribution,
     pub hostname: String,

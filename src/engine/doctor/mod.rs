@@ -19,7 +19,6 @@ use crate::error;
 use crate::store::dirs::Dirs;
 
 pub use cgroups::Cgroups;
-pub use cgroups::Version;
 pub use probes::file_system;
 pub use probes::seccomp as has_seccomp;
 
