@@ -1,11 +1,15 @@
 //! The command line: one command a file, flags to typed arguments, results to text.
 
 mod attach;
+mod choose;
 pub mod complete;
+pub mod container;
 mod create;
 pub mod docs;
 mod doctor;
 mod exec;
+mod exists;
+mod filter;
 mod flags;
 pub mod format;
 mod hello;
@@ -18,8 +22,11 @@ mod logs;
 pub mod output;
 mod port;
 mod progress;
+mod prune;
 mod ps;
 pub mod pull;
+mod rename;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
@@ -67,9 +74,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Attach(attach::Args),
+    Container(container::Args),
     Create(create::Args),
     Doctor(doctor::Doctor),
     Exec(exec::Args),
+    Exists(exists::Args),
     #[command(hide = true)]
     GenerateDocs(docs::GenerateDocs),
     #[command(name = image::hello::COMMAND, hide = true)]
@@ -81,9 +90,12 @@ enum Verb {
     Load(load::Args),
     Logs(logs::Args),
     Port(port::Args),
+    Prune(prune::Args),
     #[command(visible_alias = "list")]
     Ps(ps::Args),
     Pull(pull::Args),
+    Rename(rename::Args),
+    Restart(restart::Args),
     Rm(rm::Args),
     Rmi(rmi::Args),
     Run(run::Args),
@@ -100,6 +112,7 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
     if args.get(1).is_some_and(|role| role == complete::ROLE) {
         return Ok(complete::answer(command(), &args[2..]));
     }
+    let args = container::lift(args);
     let command = command_for(args.get(1));
     let args = shorts::spread(&command, args);
     let matches = match command.try_get_matches_from(args) {
@@ -127,9 +140,11 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
     }
     match verb {
         Verb::Attach(args) => attach::run(engine, args),
+        Verb::Container(args) => container::run(&args),
         Verb::Create(args) => create::run(engine, args),
         Verb::Doctor(_) | Verb::GenerateDocs(_) | Verb::Hello(_) | Verb::Version(_) => Ok(0),
         Verb::Exec(args) => exec::run(engine, args),
+        Verb::Exists(args) => exists::run(engine, &args),
         Verb::Images(args) => images::run(engine, args),
         Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
         Verb::Inspect(args) => inspect::run(engine, args),
@@ -137,8 +152,11 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Load(args) => load::run(engine, args),
         Verb::Logs(args) => logs::run(engine, args),
         Verb::Port(args) => port::run(engine, args),
+        Verb::Prune(args) => prune::run(engine, &args),
         Verb::Ps(args) => ps::run(engine, args),
         Verb::Pull(args) => pull::run(engine, args),
+        Verb::Rename(args) => rename::run(engine, &args),
+        Verb::Restart(args) => restart::run(engine, args),
         Verb::Rm(args) => rm::run(engine, args),
         Verb::Rmi(args) => rmi::run(engine, args),
         Verb::Run(args) => run::run(engine, args),

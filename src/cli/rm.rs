@@ -1,38 +1,110 @@
 //! `rbox rm`.
 
+use std::path::PathBuf;
+
+use crate::cli::choose;
+use crate::cli::choose::Chosen;
+use crate::cli::choose::Wanted;
 use crate::cli::output;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::remove;
+use crate::engine::stop;
+use crate::engine::users;
 use crate::error;
 use crate::error::Kind;
 
 /// Remove containers
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rbox rm web
+  rbox rm -f --time 5 web            stop it first, and kill it after 5 seconds
+  rbox rm --filter status=exited")]
 pub struct Args {
+    /// All containers
+    #[arg(short, long, conflicts_with_all = ["latest", "containers", "cidfile"])]
+    all: bool,
+
+    /// Those whose ids are in these files
+    #[arg(long, value_name = "FILE")]
+    cidfile: Vec<PathBuf>,
+
+    /// Those that share namespaces of these too, before them
+    #[arg(long)]
+    depend: bool,
+
+    /// Those that fit, such as status=exited or label=KEY=VALUE
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+
     /// Kill those that run, and pass over those that do not exist
     #[arg(short, long)]
     force: bool,
+
+    /// Pass over those that do not exist
+    #[arg(short, long)]
+    ignore: bool,
+
+    /// The container that was created last
+    #[arg(short, long, conflicts_with_all = ["containers", "cidfile", "filter"])]
+    latest: bool,
+
+    /// With --force: seconds in which those that run may end by themselves [default: 0]
+    #[arg(short, long, value_name = "SECONDS", requires = "force")]
+    time: Option<u32>,
 
     /// Remove their anonymous volumes too
     #[arg(short, long)]
     volumes: bool,
 
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(
+        required_unless_present_any = ["all", "latest", "cidfile", "filter"],
+        value_name = "CONTAINER"
+    )]
     containers: Vec<String>,
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
-    output::each(&args.containers, |name| {
-        let container = match Container::find(&engine.dirs, name) {
-            Err(_) if args.force && remove::remove_unreadable(engine, name)? => {
-                return output::print_line(name);
-            }
-            Err(err) if args.force && error::kind(&err) == Some(Kind::NotFound) => return Ok(()),
-            result => result?,
-        };
-        remove::remove(engine, &container, args.force, args.volumes)?;
-        output::print_line(name)
-    })
+    let wanted = Wanted {
+        names: &args.containers,
+        id_files: &args.cidfile,
+        filters: &args.filter,
+        all: args.all,
+        latest: args.latest,
+        ignore: args.ignore || args.force,
+    };
+    let chosen = choose::choose(engine, wanted, |_| true)?;
+    output::each(&chosen, |one| remove_one(engine, &args, one))
+}
+
+fn remove_one(engine: &Engine, args: &Args, chosen: &Chosen) -> anyhow::Result<()> {
+    let container = match chosen.container(engine) {
+        Err(_) if args.force && remove::remove_unreadable(engine, chosen.label())? => {
+            return output::print_line(chosen.label());
+        }
+        Err(err) if (args.force || args.ignore) && error::kind(&err) == Some(Kind::NotFound) => {
+            return Ok(());
+        }
+        result => result?,
+    };
+    if args.depend {
+        for user in users::of(engine, &container)? {
+            end(engine, args, &user)?;
+            output::print_line(&user.config.id)?;
+        }
+    }
+    end(engine, args, &container)?;
+    output::print_line(chosen.label())
+}
+
+fn end(engine: &Engine, args: &Args, container: &Container) -> anyhow::Result<()> {
+    if args.force && args.time.is_some_and(|time| time > 0) {
+        stop::stop(container, args.time)?;
+        if container.is_gone(&engine.dirs)? {
+            // With --rm its own supervisor has removed it.
+            return Ok(());
+        }
+    }
+    remove::remove(engine, container, args.force, args.volumes)
 }

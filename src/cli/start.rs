@@ -1,50 +1,73 @@
 //! `rbox start`.
 
+use crate::cli::choose;
+use crate::cli::choose::Wanted;
 use crate::cli::output;
 use crate::cli::run;
-use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::start;
 use crate::engine::start::Options;
+use crate::error::Kind;
+use crate::error::fail;
 
 /// Start containers that exist
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rbox start web db
+  rbox start -ai shell
+  rbox start --all --filter label=tier=test")]
 pub struct Args {
+    /// All that do not run
+    #[arg(long, conflicts_with_all = ["latest", "containers"])]
+    all: bool,
+
     /// Stay with the container: its output, signals, exit status
     #[arg(short, long)]
     attach: bool,
+
+    /// Those that fit, such as status=exited or label=KEY=VALUE
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
 
     /// Pass standard input to the container
     #[arg(short, long)]
     interactive: bool,
 
+    /// The container that was created last
+    #[arg(short, long, conflicts_with_all = ["containers", "filter"])]
+    latest: bool,
+
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(
+        required_unless_present_any = ["all", "latest", "filter"],
+        value_name = "CONTAINER"
+    )]
     containers: Vec<String>,
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    let wanted = Wanted {
+        names: &args.containers,
+        filters: &args.filter,
+        all: args.all,
+        latest: args.latest,
+        ..Wanted::default()
+    };
+    let mut chosen = choose::choose(engine, wanted, |status| !status.is_running())?;
+    // The oldest first: others may use it.
+    wanted.order(&mut chosen);
     if args.attach || args.interactive {
-        let [name] = args.containers.as_slice() else {
-            return Err(crate::error::fail(
-                crate::error::Kind::Usage,
-                "only one container can be attached to",
-            ));
+        let [one] = chosen.as_slice() else {
+            return Err(fail(Kind::Usage, "only one container can be attached to"));
         };
-        let container = Container::find(&engine.dirs, name)?;
+        let container = one.container(engine)?;
         return run::foreground(engine, &container, args.interactive, &[]);
     }
-    output::each(&args.containers, |name| {
-        let container = Container::find(&engine.dirs, name)?;
-        let running = container.status()?.is_running();
-        if !running {
-            let options = Options {
-                foreground: false,
-                size: None,
-                preserved: &[],
-            };
-            start::start(engine, &container, options)?;
+    output::each(&chosen, |one| {
+        let container = one.container(engine)?;
+        if !container.status()?.is_running() {
+            start::start(engine, &container, Options::in_background())?;
         }
-        output::print_line(name)
+        output::print_line(one.label())
     })
 }

@@ -1,26 +1,71 @@
 //! `rbox stop`.
 
+use std::path::PathBuf;
+
+use crate::cli::choose;
+use crate::cli::choose::Wanted;
 use crate::cli::output;
-use crate::container::record::Container;
+use crate::container::record::Status;
 use crate::engine::Engine;
 use crate::engine::stop;
+use crate::error;
+use crate::error::Kind;
 
 /// Stop containers: the stop signal, and SIGKILL when the time is over
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rbox stop web
+  rbox stop --time 2 --all
+  rbox stop --filter label=tier=test")]
 pub struct Args {
+    /// All that run
+    #[arg(short, long, conflicts_with_all = ["latest", "containers", "cidfile"])]
+    all: bool,
+
+    /// Those whose ids are in these files
+    #[arg(long, value_name = "FILE")]
+    cidfile: Vec<PathBuf>,
+
+    /// Those that fit, such as name=web or label=KEY=VALUE
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+
+    /// Pass over those that do not exist
+    #[arg(short, long)]
+    ignore: bool,
+
+    /// The container that was created last
+    #[arg(short, long, conflicts_with_all = ["containers", "cidfile", "filter"])]
+    latest: bool,
+
     /// Seconds to wait before the kill [default: the container's, 10]
     #[arg(short, long, value_name = "SECONDS")]
     time: Option<u32>,
 
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(
+        required_unless_present_any = ["all", "latest", "cidfile", "filter"],
+        value_name = "CONTAINER"
+    )]
     containers: Vec<String>,
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
-    output::each(&args.containers, |name| {
-        let container = Container::find(&engine.dirs, name)?;
+    let wanted = Wanted {
+        names: &args.containers,
+        id_files: &args.cidfile,
+        filters: &args.filter,
+        all: args.all,
+        latest: args.latest,
+        ignore: args.ignore,
+    };
+    let chosen = choose::choose(engine, wanted, Status::is_running)?;
+    output::each(&chosen, |one| {
+        let container = match one.container(engine) {
+            Err(err) if args.ignore && error::kind(&err) == Some(Kind::NotFound) => return Ok(()),
+            result => result?,
+        };
         stop::stop(&container, args.time)?;
-        output::print_line(name)
+        output::print_line(one.label())
     })
 }

@@ -180,17 +180,62 @@ impl Container {
         }
     }
 
-    /// Removes the name: from then on the container does not exist, and only files are left of it.
-    /// A name that belongs to another container by now stays.
+    /// Removes the name, also one that it was given meanwhile: from then on the container does not
+    /// exist, and only files are left of it. A name that belongs to another container by now stays.
     ///
     /// Must: be called with the run lock held, so that nobody else frees this name meanwhile.
     pub fn free_name(&self, dirs: &Dirs) -> anyhow::Result<()> {
-        match std::fs::read_link(dirs.names().join(&self.name)) {
-            Ok(link) if link.file_name() == Some(OsStr::new(&self.config.id)) => {
-                self.unlink_name(dirs)
-            }
-            _ => Ok(()),
+        if self.owns(&dirs.names().join(&self.name)) {
+            return self.unlink_name(dirs);
         }
+        for link in std::fs::read_dir(dirs.names()).context("cannot list containers")? {
+            let path = link.context("cannot list containers")?.path();
+            if self.owns(&path) {
+                std::fs::remove_file(&path)
+                    .with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this name leads to it.
+    fn owns(&self, link: &Path) -> bool {
+        std::fs::read_link(link)
+            .is_ok_and(|target| target.file_name() == Some(OsStr::new(&self.config.id)))
+    }
+
+    /// Gives it another name, in one step: at any time it has one.
+    pub fn rename(&self, dirs: &Dirs, name: &str) -> anyhow::Result<()> {
+        let cannot = || format!("cannot rename container \"{}\"", self.name);
+        crate::container::name::check(name).with_context(cannot)?;
+        let (old, new) = (dirs.names().join(&self.name), dirs.names().join(name));
+        if !self.owns(&old) {
+            return Err(missing(&self.name)).with_context(cannot);
+        }
+        loop {
+            let flags = rustix::fs::RenameFlags::NOREPLACE;
+            let cwd = rustix::fs::CWD;
+            match rustix::fs::renameat_with(cwd, &old, cwd, &new, flags) {
+                Ok(()) => break,
+                Err(Errno::EXIST) => match Container::by_name(dirs, name)? {
+                    Some(other) => return Err(name_taken(&other)).with_context(cannot),
+                    None => Container {
+                        name: name.to_owned(),
+                        ..self.clone()
+                    }
+                    .free_lost_name(dirs)?,
+                },
+                Err(Errno::NOENT) => return Err(missing(&self.name)).with_context(cannot),
+                Err(errno) => return Err(errno).with_context(cannot),
+            }
+        }
+        atomic::sync_dir(&dirs.names())
+    }
+
+    /// Whether it has been removed since it was looked up.
+    pub fn is_gone(&self, dirs: &Dirs) -> anyhow::Result<bool> {
+        let found = Container::by_name(dirs, &self.name)?;
+        Ok(found.is_none_or(|found| found.config.id != self.config.id))
     }
 
     /// Writes the file that the user wants the id in; one that is there stays, and is an error. Not a

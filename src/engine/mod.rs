@@ -18,10 +18,12 @@ pub mod info;
 mod namespaces;
 pub mod places;
 pub mod remove;
+pub mod restart;
 mod seccomp;
 pub mod start;
 pub mod stop;
 pub mod sweep;
+pub mod users;
 pub mod volumes;
 
 use std::cell::OnceCell;

@@ -68,6 +68,17 @@ pub struct Options<'a> {
     pub preserved: &'a [Preserved],
 }
 
+impl Options<'_> {
+    /// Nobody stays with it.
+    pub fn in_background() -> Options<'static> {
+        Options {
+            foreground: false,
+            size: None,
+            preserved: &[],
+        }
+    }
+}
+
 /// Starts a container; in the foreground the connection hears its streams and its exit.
 ///
 /// Must: be called by a single-threaded process.

@@ -3,6 +3,7 @@
 mod support;
 
 mod attacks;
+mod choosing;
 mod complete;
 mod crash;
 mod devices;

@@ -16,6 +16,7 @@ use crate::cli::complete::names::Which;
 use crate::cli::complete::walk::Candidate;
 use crate::cli::complete::walk::Place;
 use crate::cli::complete::walk::Value;
+use crate::cli::container;
 use crate::cli::output;
 use crate::store::dirs::Dirs;
 use crate::text::signal;
@@ -59,6 +60,7 @@ fn candidates(
     dirs: Option<&Dirs>,
 ) -> Option<Vec<Candidate>> {
     command.build();
+    let (group, words) = out_of_group(words);
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     let mut found = match walk::find(&command, &words) {
@@ -66,9 +68,20 @@ fn candidates(
         Place::Value(value) => values(&value, dirs)?,
         Place::Foreign => return None,
     };
+    if group && words.len() == 1 {
+        found.retain(|found| container::VERBS.contains(&found.word.as_str()));
+    }
     found.sort();
     found.dedup_by(|a, b| a.word == b.word);
     Some(found)
+}
+
+/// `container VERB …` is completed as `VERB …`; whether it was that.
+fn out_of_group(words: &[OsString]) -> (bool, &[OsString]) {
+    match words {
+        [group, rest @ ..] if group == container::GROUP && !rest.is_empty() => (true, rest),
+        _ => (false, words),
+    }
 }
 
 /// Where values come from.

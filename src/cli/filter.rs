@@ -1,0 +1,161 @@
+//! `--filter` of the container commands: values of one key are alternatives, except for labels; keys
+//! must all fit.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+use regex::Regex;
+
+use crate::container::config::Config;
+use crate::container::mounts::Source;
+use crate::container::record::Container;
+use crate::container::record::Status;
+use crate::engine::Engine;
+use crate::error::Kind;
+use crate::error::fail;
+use crate::image;
+use crate::image::Image;
+use crate::text::time;
+
+/// What there is to filter by.
+const KEYS: &str = "ancestor, before, command, exited, id, label, label!, name, network, since, status, until, volume";
+
+/// By the words of `podman ps`; `stopped` is what Docker calls `exited`.
+const STATUSES: [&str; 10] = [
+    "created",
+    "dead",
+    "exited",
+    "initialized",
+    "paused",
+    "removing",
+    "restarting",
+    "running",
+    "stopped",
+    "stopping",
+];
+
+enum Filter {
+    Ancestor(String, Option<Box<Image>>),
+    Before(Timestamp),
+    Command(String),
+    Exited(i32),
+    Id(Regex),
+    Label(String),
+    NotLabel(String),
+    Name(Regex),
+    Network(String),
+    Since(Timestamp),
+    Status(String),
+    Until(Timestamp),
+    Volume(String),
+}
+
+pub struct Filters(BTreeMap<String, Vec<Filter>>);
+
+impl Filters {
+    pub fn parse(engine: &Engine, words: &[String]) -> anyhow::Result<Filters> {
+        let mut filters = Filters(BTreeMap::new());
+        for word in words {
+            let (key, value) = word.split_once('=').ok_or_else(|| {
+                fail(
+                    Kind::Usage,
+                    format!("--filter=\"{word}\": expected KEY=VALUE"),
+                )
+            })?;
+            let filter = one(engine, word, key, value)?;
+            filters.0.entry(key.to_owned()).or_default().push(filter);
+        }
+        Ok(filters)
+    }
+
+    pub fn fit(&self, container: &Container, status: &Status) -> bool {
+        self.0.iter().all(|(key, filters)| {
+            let mut fitting = filters.iter().map(|one| fits(one, container, status));
+            if key.starts_with("label") {
+                fitting.all(|fits| fits)
+            } else {
+                fitting.any(|fits| fits)
+            }
+        })
+    }
+}
+
+fn fits(filter: &Filter, container: &Container, status: &Status) -> bool {
+    let config = &container.config;
+    match filter {
+        Filter::Ancestor(given, image) => descends(config, given, image.as_deref()),
+        Filter::Before(moment) => config.created < *moment,
+        Filter::Command(command) => config.process.args().first() == Some(command),
+        Filter::Exited(wanted) => {
+            matches!(status, Status::Exited(exit) if exit.status == *wanted)
+        }
+        Filter::Id(pattern) => pattern.is_match(&config.id),
+        Filter::Label(label) => has(&config.labels, label),
+        Filter::NotLabel(label) => !has(&config.labels, label),
+        Filter::Name(pattern) => pattern.is_match(&container.name),
+        Filter::Network(name) => config.process.network.name() == *name,
+        Filter::Since(moment) => config.created > *moment,
+        Filter::Status(name) => status.name() == name,
+        Filter::Until(moment) => config.created <= *moment,
+        Filter::Volume(given) => config.files.mounts.iter().any(|mount| {
+            mount.destination == Path::new(given)
+                || match &mount.source {
+                    Source::Volume { name, .. } => name == given,
+                    Source::Bind { path } => path == Path::new(given),
+                    _ => false,
+                }
+        }),
+    }
+}
+
+/// Of that image, or of one that was made from it.
+fn descends(config: &Config, given: &str, image: Option<&Image>) -> bool {
+    match image {
+        Some(image) => {
+            config.image_id == image.id.to_string()
+                || !image.layers.is_empty() && config.layers.starts_with(&image.layers)
+        }
+        // The image has gone since.
+        None => config.image == given || config.image_id.ends_with(given) && given.len() == 64,
+    }
+}
+
+/// `KEY`, or `KEY=VALUE`.
+fn has(pairs: &BTreeMap<String, String>, wanted: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => pairs.get(key).is_some_and(|known| known == value),
+        None => pairs.contains_key(wanted),
+    }
+}
+
+fn one(engine: &Engine, word: &str, key: &str, value: &str) -> anyhow::Result<Filter> {
+    let expected = |what: &str| fail(Kind::Usage, format!("--filter=\"{word}\": expected {what}"));
+    let pattern = || Regex::new(value).map_err(|_| expected("a regular expression"));
+    let created = || Container::find(&engine.dirs, value).map(|found| found.config.created);
+    Ok(match key {
+        "ancestor" => Filter::Ancestor(
+            value.to_owned(),
+            image::find(&engine.dirs, value).ok().map(Box::new),
+        ),
+        "before" => Filter::Before(created()?),
+        "command" => Filter::Command(value.to_owned()),
+        "exited" => Filter::Exited(value.parse().map_err(|_| expected("an exit status"))?),
+        "id" => Filter::Id(pattern()?),
+        "label" => Filter::Label(value.to_owned()),
+        "label!" => Filter::NotLabel(value.to_owned()),
+        "name" => Filter::Name(pattern()?),
+        "network" => Filter::Network(value.to_owned()),
+        "since" | "after" => Filter::Since(created()?),
+        "status" if value == "stopped" => Filter::Status("exited".into()),
+        "status" if STATUSES.contains(&value) => Filter::Status(value.to_owned()),
+        "status" => return Err(expected(&format!("one of {}", STATUSES.join(", ")))),
+        "until" => {
+            let now = Timestamp::now();
+            let moment = time::parse_since(value, now, &time::local_zone());
+            Filter::Until(moment.map_err(|_| expected("a time, or how long ago"))?)
+        }
+        "volume" => Filter::Volume(value.to_owned()),
+        _ => return Err(expected(&format!("one of the keys {KEYS}"))),
+    })
+}

@@ -1,0 +1,29 @@
+//! `restart`.
+
+use anyhow::Context;
+
+use crate::container::record::Container;
+use crate::engine::Engine;
+use crate::engine::start;
+use crate::engine::start::Options;
+use crate::engine::stop;
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+
+/// Stops a container, with so many seconds before the kill, and starts it again.
+///
+/// Must: be called by a single-threaded process.
+pub fn restart(engine: &Engine, container: &Container, limit: Option<u32>) -> anyhow::Result<()> {
+    if container.config.remove && container.status()?.is_running() {
+        return Err(fail(
+            Kind::Unsupported,
+            "it was made with --rm, and is gone when it stops",
+        ))
+        .hint("run it anew, without --rm if it is to be restarted")
+        .with_context(|| format!("cannot restart container \"{}\"", container.name));
+    }
+    stop::stop(container, limit)?;
+    start::start(engine, container, Options::in_background())?;
+    Ok(())
+}
