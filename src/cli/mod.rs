@@ -19,6 +19,7 @@ mod inspect;
 mod kill;
 mod load;
 mod logs;
+pub mod oci;
 pub mod output;
 mod port;
 mod progress;
@@ -89,6 +90,7 @@ enum Verb {
     Kill(kill::Args),
     Load(load::Args),
     Logs(logs::Args),
+    Oci(oci::Args),
     Port(port::Args),
     Prune(prune::Args),
     #[command(visible_alias = "list")]
@@ -109,6 +111,9 @@ enum Verb {
 
 /// Parses and runs a command line; returns the exit status.
 pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
+    if oci::is_called(&args) {
+        return Ok(oci::main(args));
+    }
     if args.get(1).is_some_and(|role| role == complete::ROLE) {
         return Ok(complete::answer(command(), &args[2..]));
     }
@@ -142,7 +147,11 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Attach(args) => attach::run(engine, args),
         Verb::Container(args) => container::run(&args),
         Verb::Create(args) => create::run(engine, args),
-        Verb::Doctor(_) | Verb::GenerateDocs(_) | Verb::Hello(_) | Verb::Version(_) => Ok(0),
+        Verb::Doctor(_)
+        | Verb::GenerateDocs(_)
+        | Verb::Hello(_)
+        | Verb::Oci(_)
+        | Verb::Version(_) => Ok(0),
         Verb::Exec(args) => exec::run(engine, args),
         Verb::Exists(args) => exists::run(engine, &args),
         Verb::Images(args) => images::run(engine, args),

@@ -57,6 +57,14 @@ pub fn print_error(err: &anyhow::Error) {
     }
 }
 
+/// The same without a lead, for callers that put their own before it.
+pub fn print_plain_error(err: &anyhow::Error) {
+    eprintln!("{}", escape::line(&error::message(err)));
+    if let Some(hint) = error::hint(err) {
+        print_hint(hint);
+    }
+}
+
 pub fn print_hint(hint: &str) {
     eprintln!("Hint: {hint}");
 }

@@ -56,7 +56,7 @@ impl Ids {
 
 /// Linux: a process with CAP_SETUID (CAP_SETGID) in the parent namespace may map any of the ids
 /// that exist there (user_namespaces(7)). True for root, and for root of most containers.
-fn may_map_any_id() -> bool {
+pub fn may_map_any_id() -> bool {
     let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
     rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }
@@ -84,6 +84,23 @@ fn identity_of(map: &str) -> Vec<IdRange> {
 
 fn has_several(ranges: &[IdRange]) -> bool {
     ranges.len() > 1 || ranges.iter().any(|range| range.count > 1)
+}
+
+/// Who writes these maps for a child of ours.
+pub fn writer(uids: &[IdRange], gids: &[IdRange]) -> Result<Writer, String> {
+    if may_map_any_id() {
+        return Ok(Writer::Privileged);
+    }
+    let own = |ranges: &[IdRange], id: u32| matches!(ranges, [one] if (one.outside, one.count) == (id, 1));
+    if own(uids, rustix::process::geteuid().as_raw())
+        && own(gids, rustix::process::getegid().as_raw())
+    {
+        return Ok(Writer::Single);
+    }
+    Ok(Writer::Helpers {
+        newuidmap: helper("newuidmap")?,
+        newgidmap: helper("newgidmap")?,
+    })
 }
 
 /// The map that needs no help: uid 0 is the user.

@@ -87,6 +87,8 @@ pub fn exec(
             keeps_groups: ids.root().keeps_groups || user.keep_groups,
             ..ids.root()
         },
+        cgroup: None,
+        shares_keyring: false,
         program: Program {
             // The container's init is the one that is tied to somebody.
             dies_with_parent: false,
@@ -98,6 +100,7 @@ pub fn exec(
             init: false,
             set_home: !config.process.unset_env.contains("HOME"),
             preserved: &request.preserved,
+            gate: None,
             personality: join::personality(&spec),
         },
     };

@@ -112,8 +112,9 @@ impl Sets {
         Ok(())
     }
 
-    /// Sets the others. What the process itself does not have is left out (a nested container
-    /// may hold less than the specification grants).
+    /// Sets the others. What cannot be granted is left out, as the specification asks: what the process itself does
+    /// not have (a nested container may hold less), and ambient ones that are not permitted and inheritable
+    /// (capabilities(7)).
     pub fn apply(&self) -> Result<()> {
         let now = permitted_now()?;
         let sets = CapabilitySets {
@@ -124,8 +125,9 @@ impl Sets {
         rustix::thread::set_capabilities(None, sets).call(|| "capset".into())?;
         rustix::thread::clear_ambient_capability_set()
             .call(|| "prctl(PR_CAP_AMBIENT_CLEAR_ALL)".into())?;
+        let ambient = self.ambient & self.permitted & self.inheritable & now;
         for number in 0..=63 {
-            if self.ambient & now & 1 << number != 0 {
+            if ambient & 1 << number != 0 {
                 let capability = CapabilitySet::from_bits_retain(1 << number);
                 rustix::thread::configure_capability_in_ambient_set(capability, true)
                     .call(|| format!("prctl(PR_CAP_AMBIENT_RAISE, {number})"))?;

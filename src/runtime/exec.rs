@@ -57,6 +57,10 @@ pub struct Join<'a> {
     pub root_is_caller: bool,
     /// Who sets things up there.
     pub root: Root,
+    /// The control group that the command goes to.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// See `Bundle`.
+    pub shares_keyring: bool,
     pub program: Program<'a>,
 }
 
@@ -71,7 +75,7 @@ pub fn exec(
 ) -> anyhow::Result<Joined> {
     let (ours, theirs) = socket::pair()?;
     let wants_terminal = stdio.is_none();
-    let joiner = match process::fork()? {
+    let joiner = match process::clone_into(0, join.cgroup)? {
         Side::Child => {
             drop(ours);
             let (socket, err) = run(join, stdio, theirs);
@@ -109,7 +113,7 @@ fn collect(
                     return Err(err);
                 }
             }
-            Ok(Received::Listener(_) | Received::Created) => {}
+            Ok(Received::Listener(_) | Received::Created | Received::Waiting) => {}
             Ok(Received::Ready) => ready = true,
             Ok(Received::Descriptor(pidfd, pid)) => match Pid::from_raw(pid) {
                 Some(pid) if command.is_none() => command = Some(Child { pid, pidfd }),
@@ -173,7 +177,9 @@ fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Re
     }
     rustix::process::setsid().context("cannot start a session")?;
     userns::become_root(join.root)?;
-    process::new_session_keyring().ok();
+    if !join.shares_keyring {
+        process::new_session_keyring().ok();
+    }
     match stdio {
         Some(streams) => streams.install()?,
         None => open_terminal(join, socket)?,

@@ -50,7 +50,7 @@ fn run(
     match set_up(bundle, stdio, idmapped, &socket) {
         Ok(held) => {
             let program = Program {
-                dies_with_parent: true,
+                dies_with_parent: bundle.gate.is_none(),
                 process: bundle
                     .spec
                     .process()
@@ -63,6 +63,7 @@ fn run(
                 init: bundle.init,
                 set_home: bundle.set_home,
                 preserved: bundle.preserved,
+                gate: bundle.gate,
                 personality: join::personality(bundle.spec),
             };
             process::become_program(&program, bundle.root(), &held, socket)
@@ -83,7 +84,7 @@ fn set_up(
         .process()
         .as_ref()
         .context("the specification has no process")?;
-    // The container ends with its supervisor, whatever ends that.
+    // The container ends with its supervisor, whatever ends that; one with a gate is let go there.
     sys::process::set_parent_death_signal(libc::SIGKILL)?;
     rustix::process::setsid().context("cannot start a session")?;
 
@@ -103,7 +104,8 @@ fn set_up(
         procfs: needs_procfs(spec).then(Procfs::open).transpose()?,
     };
     let stdio = stdio.map(Stdio::guarded).transpose()?;
-    if let (Some(streams), false) = (&stdio, bundle.root_is_caller) {
+    // Streams of a container with a gate are those of who had it made.
+    if let (Some(streams), false) = (&stdio, bundle.root_is_caller || bundle.gate.is_some()) {
         streams.open_to_all()?;
     }
     let prepared = rootfs::prepare(bundle, idmapped)?;
@@ -115,6 +117,11 @@ fn set_up(
         }
     }
     wait_until_mapped(socket)?;
+    // Linux: a cgroup namespace has its root where its maker is, and with clone3(2) that would be the group of the
+    // parent.
+    if bundle.cgroup.is_some() && has_namespace(bundle, LinuxNamespaceType::Cgroup) {
+        sys::process::unshare(libc::CLONE_NEWCGROUP)?;
+    }
 
     // Must: after the map, since newuidmap looks at the owner of /proc/PID, which is root for a
     // process that is not dumpable. Must: before anything of the container can see this process.
@@ -123,7 +130,9 @@ fn set_up(
     // Linux: a change of credentials clears the parent-death signal (prctl(2)).
     sys::process::set_parent_death_signal(libc::SIGKILL)?;
     // Some kernels and outer containers have no keyrings; then there is nothing to hide either.
-    sys::process::new_session_keyring().ok();
+    if !bundle.shares_keyring {
+        sys::process::new_session_keyring().ok();
+    }
 
     let root = prepared.attach(bundle)?;
     match stdio {
@@ -148,7 +157,12 @@ fn set_up(
         let read_only = sys::mount::Attributes::MOUNT_ATTR_RDONLY;
         sys::mount::set_attributes(root.as_fd(), read_only, false)?;
     }
-    sys::mount::pivot_into(root.as_fd()).context("cannot enter the root file system")?;
+    let enter = if bundle.no_pivot {
+        sys::mount::move_into
+    } else {
+        sys::mount::pivot_into
+    };
+    enter(root.as_fd()).context("cannot enter the root file system")?;
     Ok(held)
 }
 

@@ -12,6 +12,7 @@
 //!           <------- pty master ---  (with a terminal)
 //!                                   credentials, capabilities, seccomp
 //!           <------- listener -----  (of a filter whose calls wait for an answer: `notify`)
+//!                                   waits for its start, if that is another's to give (`gate`)
 //!                                   exec of the trampoline, which execs the command
 //!           <------------- ready --
 //!  end of file: it runs <---------- (the socket is close-on-exec)
@@ -43,6 +44,7 @@ pub mod caps;
 pub mod exec;
 mod fill;
 mod flatten;
+pub mod gate;
 pub mod hooks;
 mod idmapped;
 mod init;
@@ -73,7 +75,9 @@ use oci_spec::runtime::LinuxNamespaceType;
 use oci_spec::runtime::LinuxPersonalityDomain;
 use oci_spec::runtime::Process;
 use oci_spec::runtime::Spec;
+use rustix::process::Pid;
 
+use crate::runtime::gate::Gate;
 use crate::sys::idmap::IdMaps;
 use crate::sys::idmap::Root;
 
@@ -114,9 +118,38 @@ pub struct Bundle<'a> {
     /// `HOME` is set where the specification does not.
     pub set_home: bool,
     pub preserved: &'a [Preserved],
+    /// Its control group.
+    pub cgroup: Option<Placement<'a>>,
+    /// It waits there to be started, and is not tied to who made it.
+    pub gate: Option<&'a Gate>,
+    /// Who gets the listener of its filter, with the pid of init, instead of the caller.
+    pub pass_on: Option<&'a dyn Fn(OwnedFd, Pid) -> anyhow::Result<()>>,
+    /// It keeps the session keyring of who made it.
+    pub shares_keyring: bool,
+    /// Its root directory is changed and not its root mount, for hosts whose root cannot be pivoted (an initramfs).
+    pub no_pivot: bool,
     /// What hooks are told of the container: its id, and a directory.
     pub id: &'a str,
     pub directory: &'a Path,
+}
+
+/// How a process comes into its control group.
+#[derive(Clone, Copy)]
+pub enum Placement<'a> {
+    /// From its beginning.
+    Into(BorrowedFd<'a>),
+    /// By who makes it, before it does anything.
+    By(&'a dyn Fn(Pid) -> anyhow::Result<()>),
+}
+
+impl Placement<'_> {
+    /// For the clone.
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Placement::Into(group) => Some(*group),
+            Placement::By(_) => None,
+        }
+    }
 }
 
 /// Which user namespace the container has.
@@ -220,6 +253,8 @@ pub struct Program<'a> {
     pub init: bool,
     pub set_home: bool,
     pub preserved: &'a [Preserved],
+    /// See `Bundle`.
+    pub gate: Option<&'a Gate>,
     /// Its execution domain, if the specification names one.
     pub personality: Option<LinuxPersonalityDomain>,
 }

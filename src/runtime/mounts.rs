@@ -165,7 +165,8 @@ impl<'a> Options<'a> {
             || self.subpath.is_some()
             || self.data.iter().any(owned)
             // Linux: devpts takes a gid, which must be mapped when the superblock is made.
-            || matches!(mount.typ().as_deref(), Some("devpts" | "overlay"))
+            // Groups show as seen from the cgroup namespace in which the mount is made.
+            || matches!(mount.typ().as_deref(), Some("devpts" | "overlay" | "cgroup" | "cgroup2"))
     }
 
     fn attributes(&self) -> Attributes {

@@ -87,8 +87,16 @@ pub fn become_program(
     held: &Held,
     report: OwnedFd,
 ) -> (OwnedFd, anyhow::Error) {
-    match prepare(program, root, held, &report) {
-        Ok((command, env)) => {
+    let prepared = prepare(program, root, held, &report).and_then(|prepared| {
+        let gate = program.gate.map(|gate| gate.wait(&report));
+        Ok((prepared, gate.transpose()?))
+    });
+    match prepared {
+        Ok(((command, env), started)) => {
+            let report = started.unwrap_or(report);
+            if let Err(err) = begin(program, &report) {
+                return (report, err);
+            }
             let next = trampoline::Next {
                 command: &command,
                 args: program.process.args().as_deref().unwrap_or_default(),
@@ -161,14 +169,19 @@ fn prepare(
         install_filters(program, report)?;
     }
     sets.apply()?;
-    if no_new_privs {
+    Ok((command, env))
+}
+
+/// What comes after the start, for a program that waits for it.
+fn begin(program: &Program<'_>, report: &OwnedFd) -> anyhow::Result<()> {
+    if program.process.no_new_privileges().unwrap_or(false) {
         install_filters(program, report)?;
     }
     // With the container's own rights: these are programs of its image.
     if let Some(hooked) = &program.hooked {
         hooked.run(Stage::StartContainer, Some(rustix::process::getpid()))?;
     }
-    Ok((command, env))
+    Ok(())
 }
 
 fn identify(program: &Program<'_>, root: BorrowedFd<'_>) -> anyhow::Result<User> {

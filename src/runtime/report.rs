@@ -32,6 +32,8 @@ enum Message {
     Listener,
     /// The namespaces are there, and their hooks may run; init waits for one byte.
     Created,
+    /// All is set up but what belongs to the start (`gate`).
+    Waiting,
     /// All is set up; what follows is the execution of the command.
     Ready,
     Failed(Told),
@@ -42,6 +44,7 @@ pub enum Received {
     Descriptor(OwnedFd, i32),
     Listener(OwnedFd),
     Created,
+    Waiting,
     Ready,
     /// The command was executed, if the sender was ready; else it died.
     End,
@@ -57,6 +60,12 @@ pub fn send_error(socket: BorrowedFd<'_>, err: &anyhow::Error) {
 
 pub fn send_created(socket: BorrowedFd<'_>) -> anyhow::Result<()> {
     let bytes = serde_json::to_vec(&Message::Created)?;
+    socket::send(socket, &bytes, None)?;
+    Ok(())
+}
+
+pub fn send_waiting(socket: BorrowedFd<'_>) -> anyhow::Result<()> {
+    let bytes = serde_json::to_vec(&Message::Waiting)?;
     socket::send(socket, &bytes, None)?;
     Ok(())
 }
@@ -92,6 +101,7 @@ pub fn receive(socket: &OwnedFd) -> anyhow::Result<Received> {
         Message::Descriptor { pid } => Ok(Received::Descriptor(descriptor(packet.fd)?, pid)),
         Message::Listener => Ok(Received::Listener(descriptor(packet.fd)?)),
         Message::Created => Ok(Received::Created),
+        Message::Waiting => Ok(Received::Waiting),
         Message::Ready => Ok(Received::Ready),
         Message::Failed(told) => Err(told.into_error()),
     }

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -19,6 +20,7 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::runtime::Bundle;
+use crate::runtime::Placement;
 use crate::runtime::Userns;
 use crate::runtime::idmapped;
 use crate::runtime::init;
@@ -103,7 +105,7 @@ fn guard_null(stream: OwnedFd) -> anyhow::Result<OwnedFd> {
     rustix::fs::open(link, access | OFlags::CLOEXEC, Mode::empty()).context("cannot open /dev/null")
 }
 
-/// A container whose command runs.
+/// A container whose command runs, or waits at a gate.
 pub struct Running {
     pub init: Child,
     /// Its user namespace, where it is its own and root of it is who called: all files of the container
@@ -117,6 +119,16 @@ pub struct Running {
     pub mounts: Option<OwnedFd>,
     /// The other end of its network interface, if it has one.
     pub tap: Option<OwnedFd>,
+    /// For one that is to be started by another: the socket of `gate::release`.
+    pub waiting: Option<OwnedFd>,
+}
+
+impl Running {
+    /// Ends one whose creation failed after all.
+    pub fn kill(&self) {
+        crate::sys::signal::send(self.init.pidfd.as_fd(), libc::SIGKILL).ok();
+        process::wait(self.init.pidfd.as_fd()).ok();
+    }
 }
 
 /// Who answers notified calls: the supervisor's handler, or nobody where no filter asks.
@@ -137,10 +149,10 @@ pub fn create(
     let made = match bundle.userns {
         _ if bundle.joins_first() => {
             let init = create_joining(bundle, flags, stdio, theirs, premade)?;
-            return watch(bundle, init, &ours, answers);
+            return watch(bundle, init, ours, answers);
         }
-        Userns::New => process::clone(flags | libc::CLONE_NEWUSER),
-        Userns::Join(_) | Userns::Host => process::clone(flags),
+        Userns::New => process::clone_into(flags | libc::CLONE_NEWUSER, group_of(bundle)),
+        Userns::Join(_) | Userns::Host => process::clone_into(flags, group_of(bundle)),
     };
     match made {
         Ok(Side::Child) => {
@@ -151,10 +163,15 @@ pub fn create(
             drop(theirs);
             drop(stdio);
             drop(premade);
-            watch(bundle, init, &ours, answers)
+            watch(bundle, init, ours, answers)
         }
         Err(err) => Err(explain_clone(err)),
     }
+}
+
+/// The control group that init is made in.
+fn group_of<'a>(bundle: &'a Bundle<'_>) -> Option<BorrowedFd<'a>> {
+    bundle.cgroup.as_ref().and_then(Placement::fd)
 }
 
 /// The mount for /dev/shm that another container gives, if there is one.
@@ -181,7 +198,7 @@ fn create_joining(
 ) -> anyhow::Result<Child> {
     // Not the socket of init, which may have something to say before its pid has arrived.
     let (hears, tells) = socket::pair()?;
-    match process::fork()? {
+    match process::clone_into(0, group_of(bundle))? {
         Side::Child => match join_and_clone(bundle, flags, &tells) {
             Ok(()) => {
                 drop((hears, tells));
@@ -271,10 +288,10 @@ fn endow(bundle: &Bundle<'_>, init: &Child) -> anyhow::Result<()> {
 fn watch(
     bundle: &Bundle<'_>,
     init: Child,
-    socket: &OwnedFd,
+    socket: OwnedFd,
     answers: Answers<'_>,
 ) -> anyhow::Result<Running> {
-    let started = map_and_wait(bundle, &init, socket, answers);
+    let started = map_and_wait(bundle, &init, &socket, answers);
     match started {
         Ok((userns, arrived)) => Ok(Running {
             init,
@@ -283,6 +300,7 @@ fn watch(
             listener: arrived.listener,
             mounts: arrived.mounts,
             tap: arrived.tap,
+            waiting: bundle.gate.map(|_| socket),
         }),
         Err(err) => {
             // It has reported and exits by itself, unless it is the map that could not be written.
@@ -311,6 +329,9 @@ fn map_and_wait(
     let mut userns = None;
     // Must: before init goes on. Linux: later on it may execute a file that its user may not read, and
     // /proc/PID/ns of such a process is closed even to us.
+    if let Some(Placement::By(place)) = &bundle.cgroup {
+        place(init.pid)?;
+    }
     endow(bundle, init)?;
     if matches!(bundle.userns, Userns::New) {
         let made = open_userns(init)?;
@@ -333,6 +354,11 @@ fn map_and_wait(
             Received::Descriptor(fd, report::MOUNTS) if !ready => arrived.mounts = Some(fd),
             Received::Descriptor(fd, report::TAP) if !ready => arrived.tap = Some(fd),
             Received::Descriptor(fd, _) if !ready => arrived.terminal = Some(fd),
+            Received::Listener(fd) if !ready && bundle.pass_on.is_some() => {
+                bundle
+                    .pass_on
+                    .map_or(Ok(()), |pass_on| pass_on(fd, init.pid))?;
+            }
             Received::Listener(fd) if !ready => {
                 Listener::new(fd.as_fd()).take_turns().ok();
                 arrived.listener = Some(fd);
@@ -345,6 +371,8 @@ fn map_and_wait(
             }
             // The trampoline, which other processes of the container can get hold of, has only errors to tell.
             Received::Descriptor(..) | Received::Listener(_) | Received::Created => {}
+            Received::Waiting if bundle.gate.is_some() && !ready => return Ok((userns, arrived)),
+            Received::Waiting => {}
             Received::Ready => ready = true,
             Received::End if ready => return Ok((userns, arrived)),
             Received::End => bail!("its init died before the command was executed"),
@@ -385,6 +413,8 @@ fn namespace_flags(bundle: &Bundle<'_>) -> i32 {
         .filter(|one| one.path().is_none() && one.typ() != LinuxNamespaceType::User)
         .map(|namespace| match namespace.typ() {
             LinuxNamespaceType::Time => 0,
+            // Init makes it where it has been placed.
+            LinuxNamespaceType::Cgroup if bundle.cgroup.is_some() => 0,
             other => join::kind(other).0,
         })
         .fold(0, |all, one| all | one)

@@ -214,6 +214,15 @@ pub fn pivot_into(root: BorrowedFd<'_>) -> Result<()> {
     rustix::process::chdir(c"/").call(|| "chdir(\"/\")".into())
 }
 
+/// The same where the root mount of the namespace cannot be pivoted, as that of an initramfs: the directory behind
+/// `root`, which is a mount, is moved over it. The old root stays below, out of reach for who has no CAP_SYS_CHROOT.
+pub fn move_into(root: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::fchdir(root).call(|| format!("fchdir({})", root.as_raw_fd()))?;
+    rustix::mount::mount_move(c".", c"/").call(|| "mount(\".\", \"/\", MS_MOVE)".into())?;
+    rustix::process::chroot(c".").call(|| "chroot(\".\")".into())?;
+    rustix::process::chdir(c"/").call(|| "chdir(\"/\")".into())
+}
+
 /// What a mount option such as `nosuid` or `rro` does to attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttributeOption {

@@ -7,7 +7,10 @@ use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::AddressFamily;
 use rustix::net::RecvAncillaryBuffer;
@@ -60,6 +63,54 @@ pub fn connect(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     let address = address(dir, name)?;
     retry(|| rustix::net::connect(&socket, &address)).call(|| format!("connect({name:?})"))?;
     Ok(socket)
+}
+
+/// A box at the socket file `name` in the directory behind `dir`, into which others put descriptors.
+pub fn mailbox(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let socket = datagram()?;
+    rustix::net::bind(&socket, &address(dir, name)?).call(|| format!("bind({name:?})"))?;
+    Ok(socket)
+}
+
+/// A socket that leads into that box; `None` if there is none, or nobody has it any more.
+pub fn open_mailbox(dir: BorrowedFd<'_>, name: &str) -> Result<Option<OwnedFd>> {
+    let socket = datagram()?;
+    let address = address(dir, name)?;
+    match retry(|| rustix::net::connect(&socket, &address)) {
+        Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(None),
+        result => result
+            .call(|| format!("connect({name:?})"))
+            .map(|()| Some(socket)),
+    }
+}
+
+/// Connects to a stream socket of others.
+pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .call(|| "socket(AF_UNIX, SOCK_STREAM)".into())?;
+    // Linux: a socket path has at most 107 bytes (unix(7)); a longer one is named by its directory.
+    let name = path.file_name().and_then(std::ffi::OsStr::to_str);
+    let named = match (path.parent(), name) {
+        (Some(parent), Some(name)) if path.as_os_str().len() > 107 => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let dir = rustix::fs::open(parent, flags, Mode::empty())
+                .call(|| format!("open({parent:?})"))?;
+            let address = address(dir.as_fd(), name)?;
+            retry(|| rustix::net::connect(&socket, &address))
+                .call(|| format!("connect({path:?})"))?;
+            return Ok(socket);
+        }
+        _ => SocketAddrUnix::new(path).call(|| format!("sockaddr_un({path:?})"))?,
+    };
+    retry(|| rustix::net::connect(&socket, &named)).call(|| format!("connect({path:?})"))?;
+    Ok(socket)
+}
+
+fn datagram() -> Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
+        .call(|| "socket(AF_UNIX, SOCK_DGRAM)".into())
 }
 
 fn seqpacket(flags: SocketFlags) -> Result<OwnedFd> {

@@ -1,0 +1,54 @@
+//! `start`: the command of a container that waits for it.
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+
+use crate::bundle::create::explain;
+use crate::bundle::state::Container;
+use crate::bundle::state::Status;
+use crate::config::hooks::Stage;
+use crate::error;
+use crate::error::Kind;
+use crate::error::fail;
+use crate::runtime::Hooked;
+use crate::runtime::gate;
+
+/// Starts it; what went wrong with hooks after the start is passed to `warn`.
+pub fn start(container: &Container, warn: &mut dyn FnMut(anyhow::Error)) -> anyhow::Result<()> {
+    let state = &container.state;
+    let Some((init, _)) = container.init() else {
+        return Err(not_created(container)?);
+    };
+    let pass_on = |listener: OwnedFd| match &state.agent {
+        Some(agent) => agent.send(&listener, state, Status::Created, (init.pid, init.pid)),
+        None => Ok(()),
+    };
+    if let Err(err) = gate::start(container.fd.as_fd(), &pass_on) {
+        return Err(match error::kind(&err) {
+            Some(Kind::WrongStatus) => not_created(container)?,
+            Some(_) => explain(err, &container.spec()?),
+            None => err,
+        });
+    }
+    if state.poststart {
+        let spec = container.spec()?;
+        let hooked = Hooked {
+            spec: &spec,
+            id: &state.id,
+            bundle: &state.bundle,
+        };
+        for err in hooked.run_all(Stage::Poststart, init.pid()) {
+            warn(err);
+        }
+    }
+    Ok(())
+}
+
+fn not_created(container: &Container) -> anyhow::Result<anyhow::Error> {
+    let text = match container.status()? {
+        Status::Stopped => "cannot start a container that has stopped".into(),
+        Status::Running => "cannot start an already running container".into(),
+        status => format!("cannot start a container in the {} state", status.name()),
+    };
+    Ok(fail(Kind::WrongStatus, text))
+}

@@ -1,0 +1,234 @@
+//! `rbox oci`: the command line of an OCI runtime, as runc has it, for podman, containerd, Docker and their like. Also
+//! when the program is called `runc` or `crun`.
+//!
+//! Errors are one line on standard error, and the last line of the `--log` file, which is what callers show. The status
+//! is 1; of `exec` 255, as with runc.
+
+mod create;
+mod delete;
+mod kill;
+mod list;
+mod log;
+mod run;
+mod start;
+mod state;
+
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::path::Path;
+use std::path::PathBuf;
+
+use clap::CommandFactory;
+use clap::FromArgMatches;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::bundle::Container;
+use crate::bundle::Root;
+use crate::cli::flags;
+use crate::cli::oci::log::Log;
+use crate::cli::output;
+use crate::cli::shorts;
+use crate::cli::with_switch_values;
+use crate::error;
+use crate::error::Kind;
+use crate::error::fail;
+
+/// The command of rbox that this is.
+pub const COMMAND: &str = "oci";
+
+/// What runc's callers find in `--version`: whose command line this is, and the version of the specification.
+const RUNC: &str = "1.4.0";
+const CRUN: &str = "1.24";
+const SPEC: &str = "1.2.1";
+
+/// Run containers from OCI bundles, as runc does
+#[derive(Debug, clap::Args)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_version_flag = true,
+    after_help = "Podman, containerd and Docker use it under the name of runc or crun, as a link to rbox:
+  ln -s /usr/local/bin/rbox /usr/local/lib/rbox/runc
+  podman --runtime /usr/local/lib/rbox/runc run --rm alpine true"
+)]
+pub struct Args {
+    #[command(flatten)]
+    globals: Globals,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Globals {
+    /// Log debug messages too
+    #[arg(long)]
+    debug: bool,
+
+    /// Append errors to this file
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+
+    /// Write the log as text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    log_format: String,
+
+    /// Keep the state of containers in this directory [default: /run/rbox/oci]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Create(create::Args),
+    Delete(delete::Args),
+    Kill(kill::Args),
+    List(list::Args),
+    Run(run::Args),
+    Start(start::Args),
+    State(state::Args),
+}
+
+/// The same as a program of its own, without what other commands of rbox would cost.
+#[derive(Debug, Parser)]
+#[command(name = "rbox oci", max_term_width = 100)]
+struct Program {
+    #[command(flatten)]
+    args: Args,
+}
+
+/// What every command gets.
+pub struct Context {
+    root: Root,
+    log: Log,
+}
+
+impl Context {
+    fn find(&self, id: &str) -> anyhow::Result<Container> {
+        self.root.find(id)
+    }
+
+    /// Something that went wrong and was passed over.
+    fn warn(&self, err: &anyhow::Error) {
+        let message = error::message(err);
+        self.log.warning(&message);
+        output::print_warning(&message);
+    }
+}
+
+/// By which name this was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Called {
+    Rbox,
+    Runc,
+    Crun,
+}
+
+/// The words after the name of the runtime, if this is a call of it.
+pub fn is_called(args: &[OsString]) -> bool {
+    called(args).is_some()
+}
+
+fn called(args: &[OsString]) -> Option<Called> {
+    let name = args.first().map(Path::new).and_then(Path::file_name);
+    match name.and_then(OsStr::to_str) {
+        Some("runc") => Some(Called::Runc),
+        Some("crun") => Some(Called::Crun),
+        _ if args.get(1).is_some_and(|word| word == COMMAND) => Some(Called::Rbox),
+        _ => None,
+    }
+}
+
+/// Parses and runs such a call; returns the exit status, having said what went wrong.
+pub fn main(args: Vec<OsString>) -> u8 {
+    let called = called(&args).unwrap_or(Called::Rbox);
+    let skipped = if called == Called::Rbox { 2 } else { 1 };
+    let mut words: Vec<OsString> = vec!["rbox oci".into()];
+    words.extend(args.into_iter().skip(skipped));
+    if matches!(
+        words.get(1).and_then(|word| word.to_str()),
+        Some("--version" | "-v")
+    ) {
+        return report(&Log::none(), 1, version(called));
+    }
+    let args = match parse(words) {
+        Ok(Some(args)) => args,
+        Ok(None) => return 0,
+        Err(err) => return report(&Log::none(), 1, Err(err)),
+    };
+    let globals = args.globals;
+    let log = match Log::open(globals.log.as_deref(), &globals.log_format, globals.debug) {
+        Ok(log) => log,
+        Err(err) => return report(&Log::none(), 1, Err(err)),
+    };
+    let failed = args.verb.status_of_failure();
+    let context = Context {
+        root: Root::new(globals.root.unwrap_or_else(Root::default_path)),
+        log,
+    };
+    let done = args.verb.run(&context);
+    report(&context.log, failed, done)
+}
+
+fn report(log: &Log, failed: u8, done: anyhow::Result<u8>) -> u8 {
+    done.unwrap_or_else(|err| {
+        log.error(&error::message(&err));
+        output::print_plain_error(&err);
+        failed
+    })
+}
+
+/// `None`: the help was asked for, and printed.
+fn parse(words: Vec<OsString>) -> anyhow::Result<Option<Args>> {
+    let command = with_switch_values(Program::command());
+    let words = shorts::spread(&command, words);
+    let matches = match command.try_get_matches_from(words) {
+        Ok(matches) => matches,
+        Err(err) => return help_or_error(&err),
+    };
+    let program = Program::from_arg_matches(&matches);
+    let program = program.map_err(|err| fail(Kind::Usage, err.to_string()))?;
+    Ok(Some(program.args))
+}
+
+fn help_or_error(err: &clap::Error) -> anyhow::Result<Option<Args>> {
+    use clap::error::ErrorKind;
+    match err.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            output::print(&err.render().to_string())?;
+            Ok(None)
+        }
+        _ => Err(flags::explain(err)),
+    }
+}
+
+/// As callers of runc and crun read it: a line with the version, others with a name and a colon.
+fn version(called: Called) -> anyhow::Result<u8> {
+    let own = env!("CARGO_PKG_VERSION");
+    let first = match called {
+        Called::Rbox => format!("rbox version {own}"),
+        Called::Runc => format!("runc version {RUNC}\ncommit: rbox-{own}"),
+        Called::Crun => format!("crun version {CRUN}\ncommit: rbox-{own}"),
+    };
+    output::print_line(&format!("{first}\nspec: {SPEC}"))?;
+    Ok(0)
+}
+
+impl Verb {
+    fn status_of_failure(&self) -> u8 {
+        1
+    }
+
+    fn run(self, context: &Context) -> anyhow::Result<u8> {
+        match self {
+            Verb::Create(args) => create::run(context, args),
+            Verb::Delete(args) => delete::run(context, &args),
+            Verb::Kill(args) => kill::run(context, &args),
+            Verb::List(args) => list::run(context, &args),
+            Verb::Run(args) => run::run(context, args),
+            Verb::Start(args) => start::run(context, &args),
+            Verb::State(args) => state::run(context, &args),
+        }
+    }
+}
