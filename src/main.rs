@@ -42,6 +42,7 @@
 //!   containers/ names/                  see container/mod.rs
 //!   images/ blobs/ layers/ tmp/         see image/mod.rs
 //!   volumes/                            see volume/mod.rs; made with the first volume
+//!   events/                             see store/journal.rs; made with the first event
 //!   cache/seccomp/                      see engine/seccomp.rs; made with the first profile
 //!   lock                                shared: references are being made; exclusive: collection
 //! RUN = $XDG_RUNTIME_DIR/rbox  (root: /run/rbox)

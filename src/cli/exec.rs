@@ -14,6 +14,7 @@ use rustix::pipe::PipeFlags;
 use crate::cli::flags;
 use crate::cli::session;
 use crate::cli::session::write_all;
+use crate::container;
 use crate::container::record::Container;
 use crate::engine;
 use crate::engine::Engine;
@@ -101,6 +102,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             .hint("`rbox exec CONTAINER COMMAND` runs a command in a container"));
     }
     let request = Request {
+        id: container::name::random_id()?,
         command: words.collect(),
         env: args.environment.read()?,
         workdir: flags::given(args.workdir),
@@ -117,6 +119,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let (streams, theirs) = Streams::new(args.interactive, args.tty)?;
     let joined = engine::exec::exec(engine, &container, &request, theirs)?;
     let status = Session::new(joined, streams, args.interactive)?.run(&signals)?;
+    engine::exec::ended(engine, &container, &request, status);
     Ok(u8::try_from(status).unwrap_or(255))
 }
 

@@ -50,7 +50,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     };
     let chosen = choose::choose(engine, wanted, Status::is_running)?;
     output::each(&chosen, |one| {
-        stop::kill(&one.container(engine)?, args.signal)?;
+        stop::kill(engine, &one.container(engine)?, args.signal)?;
         output::print_line(one.label())
     })
 }

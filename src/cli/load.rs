@@ -1,11 +1,13 @@
 //! `rbox load`.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::path::PathBuf;
 
 use crate::cli::output;
 use crate::cli::progress::Bars;
 use crate::engine::Engine;
+use crate::engine::images;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -37,10 +39,17 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         }
         None => Input::Stream(Box::new(std::io::stdin())),
     };
-    let images = image::load::load(&engine.dirs, input, &bars)?;
+    let loaded = image::load::load(&engine.dirs, input, &bars)?;
     bars.clear();
+    let archive = args
+        .input
+        .as_deref()
+        .map_or("-".into(), Path::to_string_lossy);
+    for image in &loaded {
+        images::record(engine, "loadfromarchive", &image.id, &archive);
+    }
     if !args.quiet {
-        for image in &images {
+        for image in &loaded {
             let name = match image.names.first() {
                 Some(name) => name.to_string(),
                 None => image.id.to_string(),

@@ -7,6 +7,7 @@ pub mod container;
 mod create;
 pub mod docs;
 mod doctor;
+mod events;
 mod exec;
 mod exists;
 mod filter;
@@ -78,6 +79,7 @@ enum Verb {
     Container(container::Args),
     Create(create::Args),
     Doctor(doctor::Doctor),
+    Events(events::Args),
     Exec(exec::Args),
     Exists(exists::Args),
     #[command(hide = true)]
@@ -152,6 +154,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         | Verb::Hello(_)
         | Verb::Oci(_)
         | Verb::Version(_) => Ok(0),
+        Verb::Events(args) => events::run(engine, args),
         Verb::Exec(args) => exec::run(engine, args),
         Verb::Exists(args) => exists::run(engine, &args),
         Verb::Images(args) => images::run(engine, args),

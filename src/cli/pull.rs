@@ -94,7 +94,9 @@ fn pull(engine: &Engine, name: &str, options: &PullOptions, quiet: bool) -> anyh
     let bars = Bars::new(quiet);
     let image = image::pull(&engine.dirs, &reference, options, &bars);
     bars.clear();
-    image
+    let image = image?;
+    images::record(engine, "pull", &image.id, name);
+    Ok(image)
 }
 
 const BUILT_IN: &str = "hello";

@@ -1,5 +1,6 @@
 //! `rbox rename`.
 
+use crate::container::events;
 use crate::container::record::Container;
 use crate::engine::Engine;
 
@@ -18,6 +19,9 @@ pub struct Args {
 }
 
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
-    Container::find(&engine.dirs, &args.container)?.rename(&engine.dirs, &args.name)?;
+    let mut container = Container::find(&engine.dirs, &args.container)?;
+    container.rename(&engine.dirs, &args.name)?;
+    let before = std::mem::replace(&mut container.name, args.name.clone());
+    events::add_with(&engine.dirs, &container, "rename", &[("oldName", before)]);
     Ok(0)
 }

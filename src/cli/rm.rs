@@ -100,7 +100,7 @@ fn remove_one(engine: &Engine, args: &Args, chosen: &Chosen) -> anyhow::Result<(
 
 fn end(engine: &Engine, args: &Args, container: &Container) -> anyhow::Result<()> {
     if args.force && args.time.is_some_and(|time| time > 0) {
-        stop::stop(container, args.time)?;
+        stop::stop(engine, container, args.time)?;
         if container.is_gone(&engine.dirs)? {
             // With --rm its own supervisor has removed it.
             return Ok(());

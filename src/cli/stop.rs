@@ -65,7 +65,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             Err(err) if args.ignore && error::kind(&err) == Some(Kind::NotFound) => return Ok(()),
             result => result?,
         };
-        stop::stop(&container, args.time)?;
+        stop::stop(engine, &container, args.time)?;
         output::print_line(one.label())
     })
 }

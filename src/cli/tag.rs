@@ -2,7 +2,7 @@
 
 use crate::cli::output;
 use crate::engine::Engine;
-use crate::image;
+use crate::engine::images;
 
 /// Give an image further names
 #[derive(Debug, clap::Args)]
@@ -17,8 +17,5 @@ pub struct Args {
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
-    output::each(&args.names, |name| {
-        image::tag(&engine.dirs, &args.image, name)?;
-        Ok(())
-    })
+    output::each(&args.names, |name| images::tag(engine, &args.image, name))
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DATA/containers/<id>/  config.json  what the user asked for, written once
+//!                        limits.json  what `update` has made of its limits, if it has
 //!                        exit.json    how it ended last
 //!                        upper/ work/ merged/   its writable layer, made at the first start
 //!                        ctr.log      what it wrote
@@ -14,6 +15,7 @@
 //! ```
 
 pub mod config;
+pub mod events;
 pub mod log_file;
 pub mod mounts;
 pub mod name;

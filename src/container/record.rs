@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::config::addresses::Addresses;
 use crate::container::config::Config;
+use crate::container::config::resources::Limits;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -58,6 +59,12 @@ pub struct State {
     pub start_ticks: u64,
     /// Of a network in user mode.
     pub network: Option<NetworkState>,
+    /// The control group of its processes, if there is one.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
+    /// Its processes are stopped until they are let go on. Looked up, not recorded.
+    #[serde(skip)]
+    pub paused: bool,
 }
 
 /// What was found for this run of a container.
@@ -82,6 +89,20 @@ pub struct Exit {
     pub finished: Timestamp,
     /// Why the command could not be started, if it could not.
     pub error: Option<String>,
+    #[serde(default)]
+    pub limited: Limited,
+}
+
+/// How often a run of a container met its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limited {
+    /// Processes that were killed because memory was out.
+    pub oom_kills: u64,
+    /// Processes that were refused.
+    pub pids_refused: u64,
+    /// Periods in which its time on CPUs was used up, and how long it waited for the next ones.
+    pub throttled_periods: u64,
+    pub throttled_microseconds: u64,
 }
 
 impl Record for Exit {
@@ -101,6 +122,7 @@ impl Status {
     pub fn name(&self) -> &'static str {
         match self {
             Status::Created => "created",
+            Status::Running(state) if state.paused => "paused",
             Status::Running(_) => "running",
             Status::Exited(_) => "exited",
         }
@@ -108,6 +130,10 @@ impl Status {
 
     pub fn is_running(&self) -> bool {
         matches!(self, Status::Running(_))
+    }
+
+    pub fn is_paused(&self) -> bool {
+        matches!(self, Status::Running(state) if state.paused)
     }
 }
 
@@ -348,6 +374,16 @@ impl Container {
         self.data.join("exit.json")
     }
 
+    pub fn limits_file(&self) -> PathBuf {
+        self.data.join("limits.json")
+    }
+
+    /// What it was created with, or what `update` has made of that.
+    pub fn limits(&self) -> anyhow::Result<Limits> {
+        let updated = record::load_if_present(&self.limits_file())?;
+        Ok(updated.unwrap_or_else(|| self.config.resources.limits.clone()))
+    }
+
     pub fn log_path(&self) -> PathBuf {
         self.data.join("ctr.log")
     }
@@ -429,7 +465,10 @@ impl Container {
         };
         match exit {
             Some(exit) if exit.started >= state.started => Ok(Status::Exited(exit)),
-            _ if self.is_locked().with_context(cannot)? => Ok(Status::Running(state)),
+            _ if self.is_locked().with_context(cannot)? => Ok(Status::Running(State {
+                paused: state.cgroup.as_deref().is_some_and(is_frozen),
+                ..state
+            })),
             // It has ended since the first look, or its supervisor was killed, and it with that.
             _ => {
                 let exit: Option<Exit> = record::load_if_present(&self.exit_file())?;
@@ -452,6 +491,16 @@ fn end_orphan(state: &State) {
         signal::send(init.as_fd(), libc::SIGKILL).ok();
         poll::readable([Some(init.as_fd())], Some(END)).ok();
     }
+    if let Some(cgroup) = &state.cgroup {
+        // Linux: kills all in the group and below, since 5.14. Who removes the container does it on
+        // older kernels too.
+        std::fs::write(cgroup.join("cgroup.kill"), "1").ok();
+    }
+}
+
+/// Linux: the file is that of the group's own state, whatever groups above it do.
+fn is_frozen(cgroup: &Path) -> bool {
+    std::fs::read(cgroup.join("cgroup.freeze")).is_ok_and(|state| state == b"1\n")
 }
 
 /// How a container counts whose end nobody saw: as killed.
@@ -462,6 +511,7 @@ fn lost(started: Timestamp) -> Exit {
         started,
         finished: started,
         error: Some("the end of it was not seen: its supervisor was killed".into()),
+        limited: Limited::default(),
     }
 }
 

@@ -10,6 +10,7 @@ use oci_spec::runtime::Spec;
 
 use crate::container::config::Config;
 use crate::container::config::identity::Userns;
+use crate::container::events;
 use crate::container::record::Container;
 use crate::container::record::State;
 use crate::container::record::Status;
@@ -28,6 +29,7 @@ use crate::runtime::exec;
 use crate::runtime::exec::Join;
 use crate::runtime::exec::Joined;
 use crate::runtime::join;
+use crate::store::journal;
 use crate::sys::idmap::Root;
 use crate::sys::poll;
 use crate::sys::process;
@@ -38,6 +40,8 @@ const END: Duration = Duration::from_millis(100);
 /// What to execute, and as whom. Absent is what the container has.
 #[derive(Debug)]
 pub struct Request {
+    /// It names this command in the journal.
+    pub id: String,
     pub command: Vec<String>,
     pub env: Vec<String>,
     pub workdir: Option<String>,
@@ -108,7 +112,7 @@ pub fn exec(
         Some(connection) => connection.send_listener(listener.as_fd()),
         None => Err(not_running(container)),
     };
-    exec::exec(&join, stdio, &pass_on)
+    let joined = exec::exec(&join, stdio, &pass_on)
         .map_err(|err| {
             let ended = poll::readable([Some(pidfd.as_fd())], Some(END));
             match (error::kind(&err), ended) {
@@ -117,7 +121,22 @@ pub fn exec(
                 _ => err,
             }
         })
-        .with_context(cannot)
+        .with_context(cannot)?;
+    events::add_with(&engine.dirs, container, "exec", &[exec_id(request)]);
+    Ok(joined)
+}
+
+/// For the journal: the command has ended.
+pub fn ended(engine: &Engine, container: &Container, request: &Request, status: i32) {
+    let mut event = events::of(container, "exec_died");
+    let (key, id) = exec_id(request);
+    event.attributes.insert(key.to_owned(), id);
+    event.exit_code = Some(status);
+    journal::add(&engine.dirs, &event);
+}
+
+fn exec_id(request: &Request) -> (&'static str, String) {
+    ("execID", request.id.clone())
 }
 
 /// A pidfd of the container's init, and never of a process that got the same pid later.

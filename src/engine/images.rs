@@ -15,6 +15,8 @@ use crate::image;
 use crate::image::Image;
 use crate::image::remove::Removed;
 use crate::oci::digest::Digest;
+use crate::store::journal;
+use crate::store::journal::Event;
 
 /// Removes an image by one of its names. Its last name is not taken while containers use it,
 /// unless by force: then they go too.
@@ -41,7 +43,27 @@ pub fn remove(engine: &Engine, name: &str, force: bool) -> anyhow::Result<Remove
         }
         remove::remove(engine, &container, true, false).with_context(cannot)?;
     }
-    image::remove::remove(&engine.dirs, name, force, &|| layers_in_use(engine))
+    let removed = image::remove::remove(&engine.dirs, name, force, &|| layers_in_use(engine))?;
+    for name in &removed.untagged {
+        record(engine, "untag", &image.id, &name.to_string());
+    }
+    if let Some(id) = &removed.deleted {
+        record(engine, "remove", id, name);
+    }
+    Ok(removed)
+}
+
+/// Gives an image a further name.
+pub fn tag(engine: &Engine, image: &str, name: &str) -> anyhow::Result<()> {
+    let name = image::tag(&engine.dirs, image, name)?.to_string();
+    let image = image::find(&engine.dirs, &name)?;
+    record(engine, "tag", &image.id, &name);
+    Ok(())
+}
+
+/// Writes what happened to an image into the journal.
+pub fn record(engine: &Engine, action: &str, id: &Digest, name: &str) {
+    journal::add(&engine.dirs, &Event::new("image", action, id.hex(), name));
 }
 
 /// The image that rbox brings along. One of an older rbox goes when nothing uses it any more.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use crate::container::events;
 use crate::container::record;
 use crate::container::record::Container;
 use crate::engine::Engine;
@@ -40,7 +41,7 @@ pub fn remove(
                 ))
                 .with_context(cannot);
         }
-        stop::stop(container, Some(0)).with_context(cannot)?;
+        stop::stop(engine, container, Some(0)).with_context(cannot)?;
         if Container::by_name(&engine.dirs, &container.name)?
             .is_none_or(|found| found.config.id != container.config.id)
         {
@@ -70,6 +71,7 @@ pub fn remove(
     if volumes || container.config.remove {
         volumes::remove_anonymous(engine, &container.config).with_context(cannot)?;
     }
+    events::add(&engine.dirs, container, "remove");
     drop(lock);
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 
+use crate::container::events;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::start;
@@ -23,7 +24,8 @@ pub fn restart(engine: &Engine, container: &Container, limit: Option<u32>) -> an
         .hint("run it anew, without --rm if it is to be restarted")
         .with_context(|| format!("cannot restart container \"{}\"", container.name));
     }
-    stop::stop(container, limit)?;
+    stop::stop(engine, container, limit)?;
     start::start(engine, container, Options::in_background())?;
+    events::add(&engine.dirs, container, "restart");
     Ok(())
 }

@@ -24,6 +24,7 @@ use crate::engine::Engine;
 use crate::engine::calls;
 use crate::engine::cdi;
 use crate::engine::connect::Connection;
+use crate::engine::create;
 use crate::engine::create::overlay_dirs;
 use crate::engine::etc;
 use crate::engine::ids;
@@ -164,12 +165,15 @@ impl Prepared {
             cdi::add_places(&mut places, edits)?;
         }
         let filled = std::mem::take(&mut places.filled);
+        let limits = container.limits()?;
         let host = Host {
             tty_group: idmap::outside(&ids.gids, 5).is_some(),
             unified_cgroup: is_cgroup2(Path::new("/sys/fs/cgroup")),
             files,
             places,
             size: options.size,
+            block_devices: create::resources::block_devices(&limits)?,
+            limits,
             joined: shared.paths.clone(),
             mqueue: config.process.namespaces.ipc == Namespace::Host
                 && Path::new("/dev/mqueue").exists(),

@@ -17,6 +17,8 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
+use crate::store::journal;
+use crate::store::journal::Event;
 use crate::store::lock::Lock;
 use crate::volume;
 use crate::volume::Volume;
@@ -151,7 +153,7 @@ pub fn remove(engine: &Engine, volume: &Volume, force: bool, wait: u32) -> anyho
         drop(alone);
         for user in users {
             if let Some(container) = Container::by_name(dirs, &user)? {
-                crate::engine::stop::stop(&container, Some(wait)).ok();
+                crate::engine::stop::stop(engine, &container, Some(wait)).ok();
                 remove::remove(engine, &container, true, false).with_context(cannot)?;
             }
         }
@@ -191,6 +193,9 @@ pub fn prune(
             volume::remove(dirs, &volume.name)?;
         }
         gone.push(volume.name);
+    }
+    if !dry_run {
+        journal::add(dirs, &Event::new("volume", "prune", "", ""));
     }
     Ok(gone)
 }

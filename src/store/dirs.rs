@@ -161,6 +161,19 @@ impl Dirs {
         self.data.join("told-single-id")
     }
 
+    /// See `store::journal`; made with the first event.
+    pub fn events(&self) -> PathBuf {
+        self.data.join("events")
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.events().join("journal")
+    }
+
+    pub fn older_journal(&self) -> PathBuf {
+        self.events().join("journal.1")
+    }
+
     pub fn run_containers(&self) -> PathBuf {
         self.run.join("containers")
     }

@@ -9,6 +9,7 @@ pub mod blobs;
 pub mod copy;
 pub mod dirs;
 pub mod helper;
+pub mod journal;
 pub mod lock;
 pub mod record;
 pub mod remove;

@@ -41,9 +41,11 @@ use rustix::fs::OFlags;
 use crate::config::addresses::Addresses;
 use crate::config::hooks::Stage;
 use crate::container::config;
+use crate::container::events;
 use crate::container::log_file;
 use crate::container::log_file::Stream;
 use crate::container::record::Container;
+use crate::container::record::Limited;
 use crate::container::record::NetworkState;
 use crate::container::record::RunLock;
 use crate::container::record::State;
@@ -61,6 +63,7 @@ use crate::runtime::notify;
 use crate::runtime::notify::Handler;
 use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
+use crate::store::journal;
 use crate::store::record;
 use crate::store::remove;
 use crate::supervisor::client::Client;
@@ -143,6 +146,8 @@ fn supervise(order: Order<'_>) -> anyhow::Result<()> {
         starter.hears = Hears::Streams;
     }
     supervisor.run_hooks(hooked, Stage::Poststart);
+    let happened = ["init", "start"].map(|action| events::of(order.container, action));
+    journal::add_all(order.dirs, &happened);
     starter.tell(&Reply::Started);
     starter.flush();
     if order.foreground {
@@ -244,6 +249,8 @@ fn start<'a>(
                 addresses,
                 published: network.published(),
             }),
+        cgroup: None,
+        paused: false,
     };
     // The runtime directory is gone after a power cut, and so is what the record tells of.
     record::save(&container.state_file(), &state, Durability::Volatile)?;
@@ -577,7 +584,10 @@ impl Supervisor<'_> {
             return;
         }
         match Request::decode(&buffer[..length]) {
-            Some(Request::Attach) => client.hears = Hears::Streams,
+            Some(Request::Attach) => {
+                client.hears = Hears::Streams;
+                events::add(self.dirs, self.container, "attach");
+            }
             Some(Request::Wait) => client.hears = Hears::Exit,
             Some(Request::Stdin(bytes)) => {
                 client.awaits_taken = true;
@@ -620,6 +630,7 @@ impl Supervisor<'_> {
             network.stop_listening();
         }
         let record = record_of(self.started, &exit, None);
+        journal::add(self.dirs, &events::died(self.container, &record));
         let recorded = record_end(self.dirs, self.container, &record, true);
         let volumes = if self.container.config.remove {
             // What is not taken away now is left for `volume prune`.
@@ -665,6 +676,7 @@ fn record_of(
         started,
         finished: Timestamp::now(),
         error: err.map(crate::error::message),
+        limited: Limited::default(),
     }
 }
 
@@ -693,6 +705,7 @@ fn record_end(
     }
     if container.config.remove {
         container.free_name(dirs)?;
+        events::add(dirs, container, "remove");
         container.remove_id_file();
         if !has_run {
             remove::remove_tree(&container.data)?;

@@ -26,6 +26,8 @@ use crate::error::fail;
 use crate::store::atomic;
 use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
+use crate::store::journal;
+use crate::store::journal::Event;
 use crate::store::lock::Lock;
 use crate::store::record;
 use crate::store::record::Record;
@@ -215,6 +217,9 @@ pub fn create(dirs: &Dirs, volume: &Volume, durability: Durability) -> Result<bo
     if made && durability == Durability::Durable {
         atomic::sync_dir(&dirs.volumes())?;
     }
+    if made {
+        happened(dirs, "create", &volume.name);
+    }
     Ok(made)
 }
 
@@ -277,10 +282,17 @@ pub fn missing(given: &str) -> anyhow::Error {
 pub fn retire(dirs: &Dirs, name: &str) -> Result<Option<PathBuf>> {
     let left = dirs.volumes().join(atomic::temp_name());
     match std::fs::rename(dirs.volumes().join(name), &left) {
-        Ok(()) => Ok(Some(left)),
+        Ok(()) => {
+            happened(dirs, "remove", name);
+            Ok(Some(left))
+        }
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(err) => Err(err).with_context(|| format!("cannot remove volume \"{name}\"")),
     }
+}
+
+fn happened(dirs: &Dirs, action: &str, name: &str) {
+    journal::add(dirs, &Event::new("volume", action, name, name));
 }
 
 /// Removes a volume with all that is in it.

@@ -36,10 +36,6 @@ pub struct FilesFlags {
     #[arg(long, value_name = "DEVICE[:PATH[:rwm]]", value_parser = device::parse)]
     device: Vec<Asked>,
 
-    /// Not possible: there is no device cgroup, and no device can be made in a user namespace
-    #[arg(long, value_name = "RULE", hide = true)]
-    device_cgroup_rule: Vec<String>,
-
     /// Show GPUs: all, or their names in the CDI files of nvidia.com/gpu
     #[arg(long, value_name = "GPU", value_delimiter = ',', value_parser = gpu)]
     gpus: Vec<Asked>,
@@ -94,15 +90,6 @@ pub struct FilesFlags {
 impl FilesFlags {
     /// `image` is the word that names the image, or with `--rootfs` the directory.
     pub fn into_wish(self, image: &str) -> anyhow::Result<Wish> {
-        if let Some(rule) = self.device_cgroup_rule.first() {
-            return Err(fail(
-                Kind::Unsupported,
-                format!(
-                    "--device-cgroup-rule=\"{rule}\" is not possible: a container has a user namespace of its own, in which no device can be made, whatever a device cgroup allows"
-                ),
-            )
-            .hint("show the device with `--device`"));
-        }
         let mut mounts: Vec<Mount> = self.volume;
         mounts.extend(self.mount.into_iter().flat_map(|mounts| mounts.0));
         mounts.extend(self.tmpfs);

@@ -5,9 +5,11 @@ mod environment;
 mod etc;
 mod files;
 mod identity;
+mod limits;
 mod namespaces;
 mod preserve;
 mod process;
+mod resources;
 mod security;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use crate::error::fail;
 
 pub use environment::OwnVariables;
 pub use identity::checked_user;
+pub use limits::LimitFlags;
 pub use preserve::PreserveFlags;
 pub use process::workdir;
 
@@ -78,6 +81,9 @@ pub struct ContainerFlags {
 
     #[command(flatten)]
     security: security::SecurityFlags,
+
+    #[command(flatten)]
+    resources: resources::ResourceFlags,
 }
 
 impl ContainerFlags {
@@ -101,6 +107,7 @@ impl ContainerFlags {
             identity: self.identity.into_wish(),
             process: self.process.into_wish(words.collect())?,
             security: self.security.into_wish()?,
+            resources: self.resources.into_resources()?,
         })
     }
 }

@@ -6,6 +6,7 @@ pub mod files;
 pub mod identity;
 pub mod namespaces;
 pub mod process;
+pub mod resources;
 pub mod security;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::store::record::Record;
 pub use files::Files;
 pub use identity::Identity;
 pub use process::Process;
+pub use resources::Resources;
 pub use security::Security;
 
 /// `config.json` of a container. What a record of an older rbox does not have is as if it had not been
@@ -48,6 +50,8 @@ pub struct Config {
     pub process: Process,
     pub files: Files,
     pub security: Security,
+    #[serde(default)]
+    pub resources: Resources,
 }
 
 impl Record for Config {

@@ -3,6 +3,7 @@
 mod mounts;
 mod namespaces;
 mod process;
+mod resources;
 pub mod security;
 pub mod user_mounts;
 
@@ -16,6 +17,10 @@ use oci_spec::runtime::SpecBuilder;
 
 use crate::container::config::Config;
 use crate::container::config::namespaces::Namespace;
+use crate::container::config::resources::Limits;
+
+pub use resources::Numbers;
+pub use resources::resources;
 
 /// What the machine, and not the user, decides.
 pub struct Host {
@@ -33,6 +38,9 @@ pub struct Host {
     pub joined: Vec<(LinuxNamespaceType, PathBuf)>,
     /// The host shows its message queues.
     pub mqueue: bool,
+    /// The limits of now, and the block devices that they name.
+    pub limits: Limits,
+    pub block_devices: Vec<Numbers>,
 }
 
 /// The specification of one start of a container.
@@ -41,7 +49,8 @@ pub fn of(config: &Config, host: &Host) -> anyhow::Result<Spec> {
     if !config.process.namespaces.time_offsets.is_empty() {
         linux = linux.time_offsets(namespaces::time_offsets(config));
     }
-    let linux = process::limit(linux, config)?;
+    let limits = resources::resources(&config.resources, &host.limits, &host.block_devices)?;
+    let linux = process::limit(linux.resources(limits), config)?;
     let root = RootBuilder::default()
         .path("rootfs")
         .readonly(config.files.read_only)

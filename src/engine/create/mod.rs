@@ -3,6 +3,7 @@
 pub mod files;
 pub mod identity;
 pub mod process;
+pub mod resources;
 pub mod security;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,8 @@ use jiff::Timestamp;
 use crate::container::config::Config;
 use crate::container::config::Identity;
 use crate::container::config::Process;
+use crate::container::config::Resources;
+use crate::container::events;
 use crate::container::name;
 use crate::container::record::Container;
 use crate::engine::Engine;
@@ -42,6 +45,7 @@ pub struct Request {
     pub process: process::Wish,
     pub files: files::Wish,
     pub security: security::Wish,
+    pub resources: Resources,
 }
 
 /// Creates a container of an image that is in the store.
@@ -76,6 +80,7 @@ pub fn create(
         let container = Container::at(dirs, name, config);
         container.create(dirs, durability).context(cannot)?;
         volumes.keep();
+        events::add(dirs, &container, "create");
         return Ok(container);
     }
     loop {
@@ -85,6 +90,7 @@ pub fn create(
             result => {
                 result.context(cannot)?;
                 volumes.keep();
+                events::add(dirs, &container, "create");
                 return Ok(container);
             }
         }
@@ -93,6 +99,7 @@ pub fn create(
 
 fn config(engine: &Engine, image: Option<&Image>, request: Request) -> anyhow::Result<Config> {
     let identity = identity::decide(engine, image, request.identity)?;
+    let resources = resources::decide(request.resources, &identity)?;
     let (tag, lower) = match image {
         Some(image) => layers(engine, image, &identity)?,
         None => (tag_of(engine, &identity)?, vec![]),
@@ -124,6 +131,7 @@ fn config(engine: &Engine, image: Option<&Image>, request: Request) -> anyhow::R
         identity,
         files,
         security: security::decide(request.security, &process)?,
+        resources,
         process,
         image: image
             .and_then(|image| image.names.first())
