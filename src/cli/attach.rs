@@ -5,6 +5,8 @@ use crate::cli::session;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::connect::Connection;
+use crate::error::Kind;
+use crate::error::fail;
 use crate::supervisor::protocol::Request;
 
 /// Stay with a running container: its output, signals, exit status
@@ -24,6 +26,15 @@ pub struct Args {
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let container = Container::find(&engine.dirs, &args.container)?;
+    let driver = container.config.log.driver;
+    if driver.passes_through() {
+        let text = format!(
+            "cannot attach to container \"{}\": with --log-driver {} its streams are those of the command that started it",
+            container.name,
+            driver.name()
+        );
+        return Err(fail(Kind::Unsupported, text));
+    }
     let signals = session::catch_signals()?;
     let connection = Connection::open_running(&container)?;
     connection.send(&Request::Attach)?;

@@ -35,6 +35,7 @@ use crate::network;
 use crate::store::dirs::Dirs;
 use crate::sys::idmap::IdRange;
 use crate::text::signal;
+use crate::text::size;
 use crate::text::template::Template;
 use crate::text::time;
 use crate::volume::Volume;
@@ -153,7 +154,7 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
         "Image": config.image_id,
         "ImageName": config.image,
         "Name": container.name,
-        "LogPath": container.log_path(),
+        "LogPath": container.log_path().unwrap_or_default(),
         "AppArmorProfile": security.apparmor.clone().unwrap_or_default(),
         "ProcessLabel": security.selinux.clone().unwrap_or_default(),
         "EffectiveCaps": capability_names(
@@ -225,7 +226,13 @@ fn host_config(container: &Container) -> Value {
         "CapAdd": security.capabilities.add.names(),
         "CapDrop": security.capabilities.drop.names(),
         "SecurityOpt": security_options(security),
-        "LogConfig": { "Type": "k8s-file", "Path": container.log_path() },
+        "LogConfig": {
+            "Type": config.log.driver.name(),
+            "Config": config.log.options,
+            "Path": container.log_path().unwrap_or_default(),
+            "Tag": config.log.tag.clone().unwrap_or_default(),
+            "Size": config.log.rotation.map_or("0B".into(), |rotation| size::human(rotation.size)),
+        },
     })
 }
 

@@ -1,9 +1,6 @@
 //! `rbox logs`.
 
-use std::io::BufReader;
 use std::io::IsTerminal;
-use std::io::Seek;
-use std::io::SeekFrom;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -12,22 +9,46 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 
 use crate::cli::session::write_all;
-use crate::container::log_file;
-use crate::container::log_file::Record;
-use crate::container::log_file::Stream;
+use crate::container::config::log::Driver;
+use crate::container::log::Entry;
+use crate::container::log::Stream;
+use crate::container::log::reader;
+use crate::container::log::reader::Reader;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::error::Kind;
+use crate::error::WithHint;
 use crate::error::fail;
 use crate::sys::process;
 use crate::text::time;
 
-/// Print what a container has written
+/// Print what containers have written
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rbox logs --tail 20 -f web                go on from the last 20 lines
+  rbox logs -t --since 10m --names web db   two containers, with times and names
+
+Containers with --log-driver journald are read by journalctl; those with none and passthrough have no log.")]
 pub struct Args {
-    /// Go on with what it writes until it ends
+    /// Print each container in a colour of its own
+    #[arg(long)]
+    color: bool,
+
+    /// Print the attributes of each line, of the log driver json-file
+    #[arg(long)]
+    details: bool,
+
+    /// Go on with what they write until they end
     #[arg(short, long)]
     follow: bool,
+
+    /// The container that was created last
+    #[arg(short, long, conflicts_with = "containers")]
+    latest: bool,
+
+    /// Print the name of the container before each line; with several its id is the default
+    #[arg(short, long)]
+    names: bool,
 
     /// Only from this time on: RFC 3339, seconds since 1970, or how long ago (10m)
     #[arg(long, value_name = "TIME")]
@@ -38,16 +59,16 @@ pub struct Args {
     until: Option<String>,
 
     /// Only the last lines: a number, or all
-    #[arg(long, value_name = "LINES", default_value = "all", value_parser = tail)]
+    #[arg(long, value_name = "LINES", default_value = "all", value_parser = tail, allow_hyphen_values = true)]
     tail: Tail,
 
     /// Print the time of each line
     #[arg(short, long)]
     timestamps: bool,
 
-    /// Name or id
-    #[arg(value_name = "CONTAINER")]
-    container: String,
+    /// Names or ids
+    #[arg(required_unless_present = "latest", value_name = "CONTAINER")]
+    containers: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +76,9 @@ struct Tail(Option<usize>);
 
 fn tail(text: &str) -> Result<Tail, String> {
     match text {
-        "all" | "-1" => Ok(Tail(None)),
+        "all" => Ok(Tail(None)),
+        // As docker and podman: any negative number is all.
+        _ if text.parse::<i64>().is_ok_and(|count| count < 0) => Ok(Tail(None)),
         _ => text
             .parse()
             .map(|count| Tail(Some(count)))
@@ -66,8 +89,23 @@ fn tail(text: &str) -> Result<Tail, String> {
 /// How often a log that is followed is looked at.
 const PACE: Duration = Duration::from_millis(50);
 
+/// Parts of a line are joined up to this size.
+const JOINED: usize = 1024 * 1024;
+
+/// As podman: red, green, yellow, blue, magenta, cyan and their bright forms.
+const COLORS: [u8; 12] = [31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96];
+
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
-    let container = Container::find(&engine.dirs, &args.container)?;
+    let containers = if args.latest {
+        let all = Container::list(&engine.dirs, drop)?;
+        let latest = all.into_iter().next_back();
+        vec![latest.ok_or_else(|| fail(Kind::NotFound, "there is no container"))?]
+    } else {
+        let found = args.containers.iter();
+        found
+            .map(|name| Container::find(&engine.dirs, name))
+            .collect::<anyhow::Result<Vec<_>>>()?
+    };
     let zone = time::local_zone();
     let moment = |flag: &str, text: &Option<String>| {
         text.as_ref()
@@ -75,49 +113,48 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             .transpose()
             .map_err(|err| fail(Kind::Usage, format!("{flag}: {err}")))
     };
-    let printer = Printer {
+    let wanted = Wanted {
         since: moment("--since", &args.since)?,
         until: moment("--until", &args.until)?,
         timestamps: args.timestamps,
-        terminal: container.config.process.terminal,
+        details: args.details,
     };
-    let file = match std::fs::File::open(container.log_path()) {
-        // Never started.
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound && !args.follow => return Ok(0),
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-            return Err(fail(
-                Kind::WrongStatus,
-                format!("container \"{}\" has no log yet", container.name),
-            ));
-        }
-        result => {
-            result.with_context(|| format!("cannot read the log of \"{}\"", container.name))?
-        }
-    };
-    let mut reader = BufReader::new(file);
-    if let Tail(Some(count)) = args.tail {
-        skip_to_last(&mut reader, count)?;
+    let mut sources = Vec::new();
+    for (index, container) in containers.into_iter().enumerate() {
+        let prefix = prefix(&container, &args, index);
+        sources.extend(Source::open(container, &args, prefix)?);
     }
-    follow(&container, &mut reader, &printer, args.follow)?;
+    follow(&mut sources, &wanted, args.follow)?;
     Ok(0)
 }
 
-/// Prints to the end, and goes on while the container runs.
-fn follow(
-    container: &Container,
-    reader: &mut BufReader<std::fs::File>,
-    printer: &Printer,
-    go_on: bool,
-) -> anyhow::Result<()> {
-    let mut line = Vec::new();
+/// What comes before each line of a container, and after it.
+fn prefix(container: &Container, args: &Args, index: usize) -> (String, &'static str) {
+    let name = if args.names {
+        format!("{} ", container.name)
+    } else if args.containers.len() > 1 {
+        format!("{} ", container.config.short_id())
+    } else {
+        String::new()
+    };
+    if args.color {
+        let color = COLORS[index % COLORS.len()];
+        (format!("\x1b[{color}m{name}"), "\x1b[0m")
+    } else {
+        (name, "")
+    }
+}
+
+/// Prints to the end of all, and goes on while one runs.
+fn follow(sources: &mut [Source], wanted: &Wanted, go_on: bool) -> anyhow::Result<()> {
     loop {
-        // Looked at before the reading: what is written until then is in the file.
-        let running = go_on && container.status()?.is_running();
-        while log_file::read_line(reader, &mut line)? {
-            if let Some(record) = log_file::parse(&line) {
-                printer.print(&record)?;
-            }
-            line.clear();
+        let in_time = wanted.until.is_none_or(|until| Timestamp::now() <= until);
+        let mut running = false;
+        for source in &mut *sources {
+            // Looked at before the reading: what is written until then is in the file.
+            let runs = go_on && in_time && source.container.status()?.is_running();
+            source.print(wanted, !runs)?;
+            running |= runs;
         }
         if !running {
             return Ok(());
@@ -126,71 +163,180 @@ fn follow(
     }
 }
 
-/// Positions the reader at the beginning of the last `count` whole lines.
-fn skip_to_last(reader: &mut BufReader<std::fs::File>, count: usize) -> anyhow::Result<()> {
-    let mut starts = std::collections::VecDeque::new();
-    let mut line = Vec::new();
-    let (mut position, mut start) = (0, 0);
-    while log_file::read_line(reader, &mut line)? {
-        position += line.len() as u64 + 1;
-        if log_file::parse(&line).is_some_and(|record| record.whole) {
-            starts.push_back(start);
-            start = position;
-            if starts.len() > count {
-                starts.pop_front();
-            }
-        }
-        line.clear();
-    }
-    let from = if count == 0 {
-        start
-    } else {
-        starts.front().copied().unwrap_or(start)
-    };
-    reader.seek(SeekFrom::Start(from))?;
-    Ok(())
+/// The log of one container.
+struct Source {
+    container: Container,
+    reader: Reader,
+    prefix: (String, &'static str),
+    /// The beginning of a line whose end has not come, of each stream.
+    begun: [Vec<u8>; 2],
 }
 
-struct Printer {
+struct Wanted {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     timestamps: bool,
-    /// The container's lines are those of a terminal, with its own line ends.
-    terminal: bool,
+    details: bool,
+}
+
+impl Source {
+    /// `None`: it has never written anything, and is not followed.
+    fn open(
+        container: Container,
+        args: &Args,
+        prefix: (String, &'static str),
+    ) -> anyhow::Result<Option<Source>> {
+        let driver = container.config.log.driver;
+        let path = container.log_path().ok_or_else(|| unreadable(&container))?;
+        if reader::is_empty(&path) {
+            if args.follow {
+                let text = format!("container \"{}\" has no log yet", container.name);
+                return Err(fail(Kind::WrongStatus, text));
+            }
+            return Ok(None);
+        }
+        let reader = match args.tail {
+            Tail(Some(count)) => Reader::last_lines(&path, driver, count),
+            Tail(None) => Ok(Reader::new(&path, driver)),
+        };
+        let reader = reader.with_context(|| cannot_read(&container))?;
+        Ok(Some(Source {
+            container,
+            reader,
+            prefix,
+            begun: [vec![], vec![]],
+        }))
+    }
+
+    /// Prints what there is; at the end also lines that have none.
+    fn print(&mut self, wanted: &Wanted, is_end: bool) -> anyhow::Result<()> {
+        let mut printer = Printer::default();
+        let terminal = self.container.config.process.terminal;
+        let name = &self.container;
+        while let Some(entry) = self.reader.read().with_context(|| cannot_read(name))? {
+            if wanted.wants(&entry) {
+                let begun = &mut self.begun[entry.stream as usize];
+                if begun.is_empty() {
+                    begin(begun, &entry, wanted, &self.prefix.0);
+                }
+                begun.extend_from_slice(&entry.text);
+                if entry.whole {
+                    // The container's lines are those of a terminal, with its own line ends.
+                    if terminal && !std::io::stdout().is_terminal() && begun.last() == Some(&b'\r')
+                    {
+                        begun.pop();
+                    }
+                    begun.extend_from_slice(self.prefix.1.as_bytes());
+                    begun.push(b'\n');
+                }
+                if entry.whole || begun.len() > JOINED {
+                    printer.write(entry.stream, begun)?;
+                    begun.clear();
+                }
+            }
+            self.reader.taken();
+        }
+        if is_end {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                let begun = &mut self.begun[stream as usize];
+                if !begun.is_empty() {
+                    begun.extend_from_slice(self.prefix.1.as_bytes());
+                    printer.write(stream, begun)?;
+                    begun.clear();
+                }
+            }
+        }
+        printer.flush()
+    }
+}
+
+/// Name, attributes and time, as podman and docker put them before a line.
+fn begin(line: &mut Vec<u8>, entry: &Entry<'_>, wanted: &Wanted, prefix: &str) {
+    line.extend_from_slice(prefix.as_bytes());
+    if wanted.timestamps {
+        line.extend_from_slice(entry.time.as_bytes());
+        line.push(b' ');
+    }
+    if wanted.details {
+        let attributes: std::collections::BTreeMap<String, String> = entry
+            .attributes
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default();
+        let pairs: Vec<String> = attributes
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        line.extend_from_slice(pairs.join(",").as_bytes());
+        line.push(b' ');
+    }
+}
+
+impl Wanted {
+    fn wants(&self, entry: &Entry<'_>) -> bool {
+        if self.since.is_none() && self.until.is_none() {
+            return true;
+        }
+        time::parse_rfc3339(&entry.time).is_some_and(|time| {
+            self.since.is_none_or(|since| time >= since)
+                && self.until.is_none_or(|until| time <= until)
+        })
+    }
+}
+
+/// Collects what goes to one of our streams, and keeps the order of both.
+#[derive(Default)]
+struct Printer {
+    waiting: Vec<u8>,
+    to: Option<Stream>,
 }
 
 impl Printer {
-    fn print(&self, record: &Record<'_>) -> anyhow::Result<()> {
-        if self.since.is_some() || self.until.is_some() {
-            let Some(time) = time::parse_rfc3339(record.time) else {
-                return Ok(());
-            };
-            if self.since.is_some_and(|since| time < since)
-                || self.until.is_some_and(|until| time > until)
-            {
-                return Ok(());
-            }
+    const FULL: usize = 64 * 1024;
+
+    fn write(&mut self, stream: Stream, bytes: &[u8]) -> anyhow::Result<()> {
+        if self.to != Some(stream) {
+            self.flush()?;
+            self.to = Some(stream);
         }
-        let mut out = Vec::with_capacity(record.text.len() + 48);
-        if self.timestamps {
-            out.extend_from_slice(record.time.as_bytes());
-            out.push(b' ');
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= Printer::FULL {
+            self.flush()?;
         }
-        out.extend_from_slice(record.text);
-        if self.terminal && !std::io::stdout().is_terminal() && out.last() == Some(&b'\r') {
-            out.pop();
-        }
-        if record.whole {
-            out.push(b'\n');
-        }
-        let written = match record.stream {
-            Stream::Stdout => write_all(std::io::stdout().as_fd(), &out),
-            Stream::Stderr => write_all(std::io::stderr().as_fd(), &out),
+        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        let written = match self.to {
+            Some(Stream::Stderr) => write_all(std::io::stderr().as_fd(), &self.waiting),
+            _ => write_all(std::io::stdout().as_fd(), &self.waiting),
         };
+        self.waiting.clear();
         match written {
             // The reader has seen enough.
             Err(Errno::PIPE) => process::exit_now(0),
             result => result.context("cannot write the log"),
         }
+    }
+}
+
+fn cannot_read(container: &Container) -> String {
+    format!("cannot read the log of \"{}\"", container.name)
+}
+
+fn unreadable(container: &Container) -> anyhow::Error {
+    let driver = container.config.log.driver;
+    let text = format!(
+        "{}: its log driver is {}",
+        cannot_read(container),
+        driver.name()
+    );
+    match driver {
+        Driver::Journald => {
+            let id = &container.config.id;
+            fail(Kind::Unsupported, text).hint(format!(
+                "the journal has it: `journalctl -o cat CONTAINER_ID_FULL={id}`"
+            ))
+        }
+        _ => fail(Kind::Unsupported, format!("{text}, which keeps nothing")),
     }
 }

@@ -76,6 +76,8 @@ pub fn foreground(
     };
     let connection = start::start(engine, container, options)?
         .context("a foreground start gives a connection")?;
+    // With the driver passthrough our input is the container's own.
+    let stdin = stdin && !container.config.log.driver.passes_through();
     attached(container, &connection, &signals, stdin)
 }
 

@@ -11,7 +11,7 @@ use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
-use crate::container::log_file::Stream;
+use crate::container::log::Stream;
 use crate::engine::connect::Connection;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::PAYLOAD;

@@ -5,7 +5,7 @@
 //!                        limits.json  what `update` has made of its limits, if it has
 //!                        exit.json    how it ended last
 //!                        upper/ work/ merged/   its writable layer, made at the first start
-//!                        ctr.log      what it wrote
+//!                        ctr.log…     what it wrote (log/mod.rs)
 //! DATA/names/<name>      -> ../containers/<id>: a container exists when its name points to it
 //! RUN/containers/<id>/   lock         held by its supervisor for life: it runs iff this is locked
 //!                        state.json   its processes
@@ -16,7 +16,7 @@
 
 pub mod config;
 pub mod events;
-pub mod log_file;
+pub mod log;
 pub mod mounts;
 pub mod name;
 pub mod record;

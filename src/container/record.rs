@@ -384,8 +384,13 @@ impl Container {
         Ok(updated.unwrap_or_else(|| self.config.resources.limits.clone()))
     }
 
-    pub fn log_path(&self) -> PathBuf {
-        self.data.join("ctr.log")
+    /// The log, of the drivers that write files.
+    pub fn log_path(&self) -> Option<PathBuf> {
+        let log = &self.config.log;
+        log.driver.writes_files().then(|| match &log.path {
+            Some(path) => path.clone(),
+            None => self.data.join("ctr.log"),
+        })
     }
 
     pub fn state_file(&self) -> PathBuf {

@@ -42,8 +42,8 @@ use crate::config::addresses::Addresses;
 use crate::config::hooks::Stage;
 use crate::container::config;
 use crate::container::events;
-use crate::container::log_file;
-use crate::container::log_file::Stream;
+use crate::container::log;
+use crate::container::log::Stream;
 use crate::container::record::Container;
 use crate::container::record::Limited;
 use crate::container::record::NetworkState;
@@ -59,6 +59,7 @@ use crate::runtime::Bundle;
 use crate::runtime::Hooked;
 use crate::runtime::Rootfs;
 use crate::runtime::Running;
+use crate::runtime::Stdio;
 use crate::runtime::notify;
 use crate::runtime::notify::Handler;
 use crate::store::atomic::Durability;
@@ -174,7 +175,7 @@ struct Supervisor<'a> {
     started: Timestamp,
     running: Running,
     streams: Streams,
-    log: log_file::Writer,
+    log: log::Writer,
     listener: OwnedFd,
     signals: OwnedFd,
     clients: Vec<Client>,
@@ -203,8 +204,16 @@ fn start<'a>(
         mut handler,
     } = served;
     let given = bundle.given();
+    let passed = passed_streams(container)?;
     let mut kept = given.clone();
     kept.extend([lock.as_fd(), starter.socket.as_fd()]);
+    if let Some(passed) = &passed {
+        kept.extend([
+            passed.stdin.as_fd(),
+            passed.stdout.as_fd(),
+            passed.stderr.as_fd(),
+        ]);
+    }
     let signals = detach(&kept)?;
     let alone = !bundle.has_pid_namespace();
     if alone {
@@ -218,12 +227,12 @@ fn start<'a>(
     )
     .with_context(|| format!("cannot open {}", container.run.display()))?;
     let listener = socket::listen(run.as_fd(), protocol::SOCKET)?;
-    let log = log_file::Writer::open(&container.log_path())?;
+    let log = log::Writer::open(container)?;
     // Before anything runs: a port may be taken.
     let mut network = addresses
         .map(|addresses| listen(container, addresses))
         .transpose()?;
-    let (streams, mut running) = create(dirs, container, bundle, &mut handler)?;
+    let (streams, mut running) = create(dirs, container, bundle, &mut handler, passed)?;
     let calls = running.listener.take().into_iter().collect();
     for fd in given {
         // The container has its own; ours would keep pipes and namespaces of others open.
@@ -301,8 +310,10 @@ fn create(
     container: &Container,
     bundle: &Bundle<'_>,
     handler: &mut Option<Box<dyn Handler>>,
+    passed: Option<Stdio>,
 ) -> anyhow::Result<(Streams, Running)> {
-    match (attempt(container, bundle, handler), bundle.rootfs) {
+    let again = passed.as_ref().map(copy_of).transpose()?;
+    match (attempt(container, bundle, handler, passed), bundle.rootfs) {
         (Err(err), Rootfs::Overlay(overlay))
             if crate::error::kind(&err) == Some(Kind::Unsupported) =>
         {
@@ -311,7 +322,7 @@ fn create(
                 ..*bundle
             };
             // Where that does not help either, the first error is the better one.
-            let made = attempt(container, &copy, handler).map_err(|_| err)?;
+            let made = attempt(container, &copy, handler, again).map_err(|_| err)?;
             std::fs::write(dirs.no_overlay(), "").ok();
             Ok(made)
         }
@@ -323,8 +334,12 @@ fn attempt(
     container: &Container,
     bundle: &Bundle<'_>,
     handler: &mut Option<Box<dyn Handler>>,
+    passed: Option<Stdio>,
 ) -> anyhow::Result<(Streams, Running)> {
     let answers = handler.as_deref_mut();
+    if passed.is_some() {
+        return Ok((Streams::none(), runtime::create(bundle, passed, answers)?));
+    }
     if container.config.process.terminal {
         let mut running = runtime::create(bundle, None, answers)?;
         let master = running
@@ -336,6 +351,28 @@ fn attempt(
     let (streams, theirs) = Streams::pipes(container.config.process.interactive)?;
     let running = runtime::create(bundle, Some(theirs), answers)?;
     Ok((streams, running))
+}
+
+fn copy_of(streams: &Stdio) -> anyhow::Result<Stdio> {
+    let copy = |fd: &OwnedFd| fd.try_clone().context("cannot pass on a stream");
+    Ok(Stdio {
+        stdin: copy(&streams.stdin)?,
+        stdout: copy(&streams.stdout)?,
+        stderr: copy(&streams.stderr)?,
+    })
+}
+
+/// The streams of the command that starts the container, where they are to be its own.
+fn passed_streams(container: &Container) -> anyhow::Result<Option<Stdio>> {
+    let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().context("cannot pass on a stream");
+    if !container.config.log.driver.passes_through() {
+        return Ok(None);
+    }
+    Ok(Some(Stdio {
+        stdin: copy(std::io::stdin().as_fd())?,
+        stdout: copy(std::io::stdout().as_fd())?,
+        stderr: copy(std::io::stderr().as_fd())?,
+    }))
 }
 
 /// Leaves the session of the command, its directory, its standard streams and whatever other
@@ -382,6 +419,8 @@ enum Source {
     Client(usize),
     Calls(usize),
     Network,
+    /// A process that works for the log has ended.
+    Log,
 }
 
 impl Supervisor<'_> {
@@ -390,7 +429,7 @@ impl Supervisor<'_> {
         let pid = (stage != Stage::Poststop).then_some(self.running.init.pid);
         for err in hooked.run_all(stage, pid) {
             let line = format!("rbox: {}\n", crate::error::message(&err));
-            self.log.write(Stream::Stderr, line.as_bytes()).ok();
+            self.log.write(Stream::Stderr, line.as_bytes());
         }
     }
 
@@ -416,6 +455,7 @@ impl Supervisor<'_> {
                     Source::Output(output) => {
                         self.read(output, &mut buffer);
                     }
+                    Source::Log => self.log.reap(),
                     Source::Input => self.streams.write_pending(),
                     Source::Client(index) => self.serve(index, events, &mut buffer),
                     Source::Network => {
@@ -488,6 +528,10 @@ impl Supervisor<'_> {
             sources.push(Source::Calls(index));
             fds.push(PollFd::new(listener, PollFlags::IN));
         }
+        if let Some(helper) = self.log.helper() {
+            sources.push(Source::Log);
+            fds.push(PollFd::from_borrowed_fd(helper, PollFlags::IN));
+        }
         let busy = self.network.as_ref().is_some_and(Network::has_more);
         if let Some(network) = &self.network {
             sources.push(Source::Network);
@@ -542,8 +586,7 @@ impl Supervisor<'_> {
         let Some((stream, bytes)) = self.streams.read(output, buffer) else {
             return false;
         };
-        // A log that cannot be written (a full disk) must not stop the container.
-        self.log.write(stream, bytes).ok();
+        self.log.write(stream, bytes);
         let reply = match stream {
             Stream::Stdout => Reply::Stdout(bytes),
             Stream::Stderr => Reply::Stderr(bytes),
@@ -563,7 +606,7 @@ impl Supervisor<'_> {
         for output in [Output::Stdout, Output::Stderr] {
             while self.read(output, buffer) {}
         }
-        self.log.finish().ok();
+        self.log.finish();
     }
 
     fn serve(&mut self, index: usize, events: PollFlags, buffer: &mut [u8]) {
@@ -622,13 +665,14 @@ impl Supervisor<'_> {
             && let Err(err) = handler.end()
         {
             let line = format!("rbox: {}\n", crate::error::message(&err));
-            self.log.write(Stream::Stderr, line.as_bytes()).ok();
+            self.log.write(Stream::Stderr, line.as_bytes());
         }
         let mut network = self.network.take();
         if let Some(network) = &mut network {
             // Who hears of the end may want the ports.
             network.stop_listening();
         }
+        self.log.close();
         let record = record_of(self.started, &exit, None);
         journal::add(self.dirs, &events::died(self.container, &record));
         let recorded = record_end(self.dirs, self.container, &record, true);

@@ -27,7 +27,7 @@ use std::os::fd::OwnedFd;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::container::log_file::Stream;
+use crate::container::log::Stream;
 use crate::error::Told;
 use crate::sys::process::Exit;
 use crate::sys::socket;

@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
-use crate::container::log_file::Stream;
+use crate::container::log::Stream;
 use crate::runtime::Stdio;
 use crate::supervisor::protocol::PAYLOAD;
 
@@ -69,6 +69,18 @@ impl Streams {
             stderr: container_stderr,
         };
         Ok((streams, theirs))
+    }
+
+    /// Of a container that has the streams of somebody else.
+    pub fn none() -> Streams {
+        Streams {
+            terminal: false,
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            pending: vec![],
+            close_stdin: false,
+        }
     }
 
     /// The master of a terminal.

@@ -22,6 +22,7 @@ pub fn local_zone() -> TimeZone {
 
 /// Stamps log lines. All but the fraction is made anew only when the second changes,
 /// so that a container that logs fast does not pay for calendars.
+#[derive(Clone)]
 pub struct LogClock {
     zone: TimeZone,
     second: i64,

@@ -6,6 +6,7 @@ mod etc;
 mod files;
 mod identity;
 mod limits;
+mod logging;
 mod namespaces;
 mod preserve;
 mod process;
@@ -83,6 +84,9 @@ pub struct ContainerFlags {
     security: security::SecurityFlags,
 
     #[command(flatten)]
+    log: logging::LogFlags,
+
+    #[command(flatten)]
     resources: resources::ResourceFlags,
 }
 
@@ -97,6 +101,7 @@ impl ContainerFlags {
         let mut words = self.image_and_command.into_iter();
         refuse_flag(words.as_slice())?;
         let image = words.next().unwrap_or_default();
+        let terminal = self.process.terminal();
         Ok(Request {
             files: self.files.into_wish(&image)?,
             image,
@@ -107,6 +112,7 @@ impl ContainerFlags {
             identity: self.identity.into_wish(),
             process: self.process.into_wish(words.collect())?,
             security: self.security.into_wish()?,
+            log: self.log.into_wish(terminal)?,
             resources: self.resources.into_resources()?,
         })
     }

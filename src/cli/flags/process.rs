@@ -113,6 +113,11 @@ pub struct ProcessFlags {
 }
 
 impl ProcessFlags {
+    /// Whether the container has a terminal.
+    pub fn terminal(&self) -> bool {
+        self.tty
+    }
+
     pub fn into_wish(self, command: Vec<String>) -> anyhow::Result<Wish> {
         if let Some(path) = self.init_path {
             let text = format!("--init-path=\"{path}\": the init of rbox is part of rbox");

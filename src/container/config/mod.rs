@@ -4,6 +4,7 @@
 pub mod etc;
 pub mod files;
 pub mod identity;
+pub mod log;
 pub mod namespaces;
 pub mod process;
 pub mod resources;
@@ -21,6 +22,7 @@ use crate::store::record::Record;
 
 pub use files::Files;
 pub use identity::Identity;
+pub use log::Log;
 pub use process::Process;
 pub use resources::Resources;
 pub use security::Security;
@@ -52,6 +54,8 @@ pub struct Config {
     pub security: Security,
     #[serde(default)]
     pub resources: Resources,
+    #[serde(default)]
+    pub log: Log,
 }
 
 impl Record for Config {

@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod identity;
+pub mod log;
 pub mod process;
 pub mod resources;
 pub mod security;
@@ -45,6 +46,7 @@ pub struct Request {
     pub process: process::Wish,
     pub files: files::Wish,
     pub security: security::Wish,
+    pub log: log::Wish,
     pub resources: Resources,
 }
 
@@ -119,7 +121,9 @@ fn config(engine: &Engine, image: Option<&Image>, request: Request) -> anyhow::R
     }
     let mut labels = from_image.labels.clone();
     labels.extend(request.labels);
+    let log = log::decide(request.log, &labels, &process.env);
     Ok(Config {
+        log,
         created: Timestamp::now(),
         image_id: image.map_or(String::new(), |image| image.id.to_string()),
         layers: image.map_or(vec![], |image| image.layers.clone()),
