@@ -85,7 +85,7 @@ impl Group {
     }
 
     /// Until a look finds nobody: what forks meanwhile is found by the next.
-    fn kill_one_by_one(&self) -> Result<()> {
+    pub(super) fn kill_one_by_one(&self) -> Result<()> {
         let limit = Instant::now() + KILL_LIMIT;
         loop {
             let pids = self.processes()?;

@@ -81,7 +81,8 @@ impl Group {
         Group::of_process(rustix::process::getpid())
     }
 
-    /// The group of this name in this one, made where it is missing.
+    /// The group of this name in this one, made where it is missing. From then on this one, which gives its
+    /// controllers to that, cannot have processes of its own.
     pub fn child(&self, name: &str) -> Result<Group> {
         let _ = self.enable_all();
         self.make_child(OsStr::new(name))
@@ -92,7 +93,8 @@ impl Group {
         &self.path
     }
 
-    /// Moves a process, with all its threads, into this group.
+    /// Moves a process, with all its threads, into this group. Linux: a group has processes or controllers for
+    /// groups in it, not both, but for the root (cgroups(7), "no internal processes").
     pub fn add(&self, pid: Pid) -> Result<()> {
         let value = pid.as_raw_nonzero().to_string();
         let written = match self.write("cgroup.procs", &value) {
@@ -158,8 +160,7 @@ impl Group {
         }
     }
 
-    /// Why a controller cannot be enabled. Linux: a group other than the root has processes or controllers for
-    /// groups in it, not both (cgroups(7), "no internal processes").
+    /// Why a controller cannot be enabled.
     fn occupants(&self) -> String {
         let mut pids = self.members("cgroup.procs").unwrap_or_default();
         pids.sort_unstable();

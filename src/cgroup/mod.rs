@@ -23,6 +23,8 @@ pub mod place;
 mod settings;
 mod stats;
 pub mod systemd;
+#[cfg(test)]
+mod tests;
 
 pub use group::Group;
 pub use hierarchy::Hierarchy;
@@ -33,6 +35,7 @@ pub use hierarchy::delegation;
 pub use settings::Setting;
 pub use settings::Settings;
 pub use settings::settings;
+pub use settings::unified;
 pub use stats::Counts;
 pub use stats::Device;
 pub use stats::HugePages;
