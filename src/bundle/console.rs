@@ -28,11 +28,16 @@ pub fn check(terminal: bool, socket: Option<&Path>) -> anyhow::Result<()> {
 /// Connects early: where nobody listens nothing is to be made.
 pub fn connect(path: &Path) -> anyhow::Result<OwnedFd> {
     socket::connect_stream(path)
-        .with_context(|| format!("cannot connect to console socket {}", path.display()))
+        .with_context(|| format!("cannot connect to socket {}", path.display()))
 }
 
 pub fn send(socket: &OwnedFd, master: &OwnedFd) -> anyhow::Result<()> {
     // As runc does: some bytes have to go with a descriptor, and these are the name of what it is.
     socket::send(socket.as_fd(), b"/dev/ptmx", Some(master.as_fd()))
         .context("cannot send the terminal over the console socket")
+}
+
+pub fn send_pidfd(socket: &OwnedFd, pidfd: &OwnedFd) -> anyhow::Result<()> {
+    socket::send(socket.as_fd(), b"pidfd", Some(pidfd.as_fd()))
+        .context("cannot send the pidfd over its socket")
 }

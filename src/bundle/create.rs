@@ -1,5 +1,6 @@
 //! `create`: from a bundle to a container that waits for its start.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
@@ -7,26 +8,35 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use anyhow::anyhow;
 use jiff::Timestamp;
+use oci_spec::runtime::LinuxNamespaceType;
 use oci_spec::runtime::Spec;
 use rustix::process::Pid;
 
 use crate::bundle::console;
 use crate::bundle::end;
 use crate::bundle::prepare::Prepared;
+use crate::bundle::prepare::namespace_of;
 use crate::bundle::root;
 use crate::bundle::root::Root;
 use crate::bundle::state;
+use crate::bundle::state::CONFIG;
 use crate::bundle::state::Container;
 use crate::bundle::state::Process;
 use crate::bundle::state::State;
 use crate::bundle::state::Status;
+use crate::cgroup::place;
+use crate::cgroup::place::Plan;
+use crate::cgroup::place::Wish;
 use crate::config::hooks::Stage;
 use crate::error;
 use crate::error::Kind;
 use crate::error::fail;
+use crate::oci::runtime as runtime_spec;
 use crate::runtime;
 use crate::runtime::Bundle;
+use crate::runtime::Placement;
 use crate::runtime::Preserved;
 use crate::runtime::Rootfs;
 use crate::runtime::Running;
@@ -34,67 +44,121 @@ use crate::runtime::Stdio;
 use crate::runtime::gate;
 use crate::runtime::gate::Gate;
 use crate::sys::fd;
+use crate::sys::process::Child;
 
 /// What the caller asks for beside the bundle.
-#[derive(Debug)]
 pub struct Options<'a> {
     pub id: &'a str,
     pub bundle: &'a Path,
-    /// Who gets the terminal; `None` if the caller of `create` keeps it.
-    pub console: Console<'a>,
+    pub streams: Streams<'a>,
     pub pid_file: Option<&'a Path>,
+    /// Who gets a pidfd of the process.
+    pub pidfd_socket: Option<&'a Path>,
+    /// Control groups are systemd's to make.
+    pub systemd: bool,
+    /// They are tried for: without them the container runs all the same.
+    pub rootless: bool,
     /// Descriptors from 3 on, after those of socket activation.
     pub preserved: u32,
     pub no_pivot: bool,
     pub no_new_keyring: bool,
 }
 
-/// Who gets the terminal of a container that has one.
-#[derive(Clone, Copy, Debug)]
-pub enum Console<'a> {
-    /// Whoever listens there.
-    Socket(Option<&'a Path>),
-    /// The caller.
-    Caller,
+/// The standard streams of the container's process.
+pub enum Streams<'a> {
+    /// Our own, or a terminal whose master goes to who listens on the socket.
+    Passed(Option<&'a Path>),
+    /// What is made for it, or a terminal whose master the caller gets.
+    Held(&'a dyn Fn() -> anyhow::Result<Stdio>),
+}
+
+impl Streams<'_> {
+    fn console_path(&self) -> Option<&Path> {
+        match self {
+            Streams::Passed(path) => *path,
+            Streams::Held(_) => None,
+        }
+    }
+
+    /// Connects early: where nobody listens nothing is to be made.
+    pub fn console(&self, terminal: bool) -> anyhow::Result<Option<OwnedFd>> {
+        match self {
+            Streams::Passed(path) => {
+                console::check(terminal, *path)?;
+                path.map(console::connect).transpose()
+            }
+            Streams::Held(_) => Ok(None),
+        }
+    }
+
+    pub fn stdio(&self) -> anyhow::Result<Stdio> {
+        match self {
+            Streams::Passed(_) => own_streams(),
+            Streams::Held(make) => make(),
+        }
+    }
 }
 
 /// What was created.
-#[derive(Debug)]
 pub struct Created {
     pub container: Container,
-    pub init: crate::sys::process::Child,
+    pub init: Child,
     pub terminal: Option<OwnedFd>,
 }
 
-/// Creates a container. Its process has our standard streams or a terminal.
+/// Creates a container. What is left out of what its specification asks for is passed to `warn`.
 ///
 /// Must: be called by a single-threaded process, whose working directory becomes that of the bundle.
-pub fn create(root: &Root, options: &Options<'_>) -> anyhow::Result<Created> {
+pub fn create(
+    root: &Root,
+    options: &Options<'_>,
+    warn: &mut dyn FnMut(anyhow::Error),
+) -> anyhow::Result<Created> {
     root::check_id(options.id)?;
     let pid_file = options.pid_file.map(std::path::absolute).transpose()?;
+    let pidfd_socket = options.pidfd_socket.map(console::connect).transpose()?;
+    // Relative paths of a specification begin in the bundle; those of the command line do not.
+    let root = Root::new(std::path::absolute(root.path())?);
+    let console = options.streams.console_path();
+    let console = console.map(std::path::absolute).transpose()?;
     let bundle = enter(options.bundle)?;
-    let (bytes, mut spec) = read_spec(&bundle)?;
+    let (mut spec, text) =
+        runtime_spec::read(&bundle.join(CONFIG), &mut |text| warn(anyhow!(text)))?;
     let preserved = preserved(&mut spec, options.preserved)?;
-    let terminal = has_terminal(&spec);
-    let socket = match options.console {
-        Console::Socket(path) => {
-            console::check(terminal, path)?;
-            path.map(console::connect).transpose()?
-        }
-        Console::Caller => None,
-    };
+    if let Streams::Passed(_) = options.streams {
+        console::check(has_terminal(&spec), console.as_deref())?;
+    }
+    let console = console.as_deref().map(console::connect).transpose()?;
     let prepared = Prepared::of(&spec, &bundle)?;
-    let state = new_state(options, &spec, &bundle, &prepared)?;
-    let (mut container, gate) = name(root, state, &bytes)?;
+    let plan = match cgroup_plan(options, &spec) {
+        Err(err) if options.rootless => {
+            warn(err);
+            Plan::Without
+        }
+        plan => plan?,
+    };
+    plan.warnings()
+        .into_iter()
+        .for_each(|text| warn(anyhow!(text)));
+    let state = new_state(options, &spec, &bundle, &prepared, &plan)?;
+    let (container, gate) = name(&root, state, &text)?;
     let making = Making {
         options,
         spec: &spec,
         prepared: &prepared,
         preserved: &preserved,
+        plan: &plan,
         gate: &gate,
     };
+    let mut container = container;
     let made = making.make(&mut container).and_then(|made| {
-        note_down(&made, &mut container, socket.as_ref(), pid_file.as_deref())
+        let after = After {
+            console,
+            pidfd_socket,
+            pid_file,
+        };
+        after
+            .tell(&made, &mut container)
             .inspect_err(|_| made.kill())?;
         Ok(made)
     });
@@ -111,20 +175,22 @@ pub fn create(root: &Root, options: &Options<'_>) -> anyhow::Result<Created> {
     }
 }
 
+fn cgroup_plan(options: &Options<'_>, spec: &Spec) -> anyhow::Result<Plan> {
+    let linux = spec.linux().as_ref();
+    place::plan(&Wish {
+        id: options.id,
+        path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
+        systemd: options.systemd,
+        resources: linux.and_then(|linux| linux.resources().as_ref()),
+    })
+}
+
 /// Relative paths of a specification begin in the bundle.
 fn enter(bundle: &Path) -> anyhow::Result<PathBuf> {
     let cannot = || format!("cannot use bundle {}", bundle.display());
     let bundle = bundle.canonicalize().with_context(cannot)?;
     std::env::set_current_dir(&bundle).with_context(cannot)?;
     Ok(bundle)
-}
-
-fn read_spec(bundle: &Path) -> anyhow::Result<(Vec<u8>, Spec)> {
-    let path = bundle.join("config.json");
-    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let spec = serde_json::from_slice(&bytes)
-        .with_context(|| format!("cannot understand {}", path.display()))?;
-    Ok((bytes, spec))
 }
 
 pub fn has_terminal(spec: &Spec) -> bool {
@@ -174,6 +240,7 @@ fn new_state(
     spec: &Spec,
     bundle: &Path,
     prepared: &Prepared,
+    plan: &Plan,
 ) -> anyhow::Result<State> {
     let Rootfs::Directory(rootfs) = &prepared.rootfs else {
         anyhow::bail!("the root file system of a bundle is a directory");
@@ -195,7 +262,8 @@ fn new_state(
         poststop: has(Stage::Poststop),
         shares_keyring: options.no_new_keyring,
         agent: prepared.agent.clone(),
-        cgroup: None,
+        own_pids: namespace_of(spec, LinuxNamespaceType::Pid) == Some(None),
+        cgroup: plan.placed(None),
     })
 }
 
@@ -216,12 +284,32 @@ struct Making<'a> {
     spec: &'a Spec,
     prepared: &'a Prepared,
     preserved: &'a [Preserved],
+    plan: &'a Plan,
     gate: &'a Gate,
 }
 
 impl Making<'_> {
     fn make(&self, container: &mut Container) -> anyhow::Result<Running> {
-        let state = &container.state;
+        let group = self.plan.make()?;
+        let entered = RefCell::new(None);
+        let enter = |pid| {
+            let group = self.plan.enter(pid)?;
+            entered.replace(Some(self.plan.placed(group.as_ref())));
+            anyhow::Ok(())
+        };
+        let cgroup = match (self.plan, &group) {
+            (Plan::Without, _) => None,
+            (Plan::Directory { .. }, Some(group)) => Some(Placement::Into(group.as_fd())),
+            (Plan::Directory { .. } | Plan::Scope { .. }, _) => Some(Placement::By(&enter)),
+        };
+        let made = self.clone(&container.state, cgroup)?;
+        if let Some(placed) = entered.take() {
+            container.state.cgroup = placed;
+        }
+        Ok(made)
+    }
+
+    fn clone(&self, state: &State, cgroup: Option<Placement<'_>>) -> anyhow::Result<Running> {
         let pass_on = |listener: OwnedFd, init: Pid| match &state.agent {
             Some(agent) => {
                 let pid = init.as_raw_pid();
@@ -245,7 +333,7 @@ impl Making<'_> {
             init: false,
             set_home: true,
             preserved: self.preserved,
-            cgroup: None,
+            cgroup,
             gate: Some(self.gate),
             pass_on: Some(&pass_on),
             shares_keyring: self.options.no_new_keyring,
@@ -253,8 +341,8 @@ impl Making<'_> {
             id: &state.id,
             directory: &state.bundle,
         };
-        let stdio = (!has_terminal(self.spec)).then(own_streams).transpose()?;
-        runtime::create(&bundle, stdio, None)
+        let stdio = (!has_terminal(self.spec)).then(|| self.options.streams.stdio());
+        runtime::create(&bundle, stdio.transpose()?, None)
     }
 }
 
@@ -267,23 +355,34 @@ pub fn own_streams() -> anyhow::Result<Stdio> {
     })
 }
 
-/// What has to be on record before init may live without us.
-fn note_down(
-    made: &Running,
-    container: &mut Container,
-    console: Option<&OwnedFd>,
-    pid_file: Option<&Path>,
-) -> anyhow::Result<()> {
-    container.state.init = Some(Process::of(made.init.pid)?);
-    container.state.write_in(container.fd.as_fd())?;
-    if let (Some(socket), Some(master)) = (console, &made.terminal) {
-        console::send(socket, master)?;
+/// Who hears of a process that was made.
+pub struct After {
+    pub console: Option<OwnedFd>,
+    pub pidfd_socket: Option<OwnedFd>,
+    pub pid_file: Option<PathBuf>,
+}
+
+impl After {
+    /// Notes the container down, tells everybody, and lets init live without us.
+    fn tell(&self, made: &Running, container: &mut Container) -> anyhow::Result<()> {
+        container.state.init = Some(Process::of(made.init.pid)?);
+        container.state.write_in(container.fd.as_fd())?;
+        self.announce(&made.init, made.terminal.as_ref())?;
+        gate::release(made.waiting.as_ref().context("init does not wait")?)
     }
-    if let Some(path) = pid_file {
-        write_pid(path, made.init.pid)?;
+
+    pub fn announce(&self, made: &Child, terminal: Option<&OwnedFd>) -> anyhow::Result<()> {
+        if let (Some(socket), Some(master)) = (&self.console, terminal) {
+            console::send(socket, master)?;
+        }
+        if let Some(socket) = &self.pidfd_socket {
+            console::send_pidfd(socket, &made.pidfd)?;
+        }
+        match &self.pid_file {
+            Some(path) => write_pid(path, made.pid),
+            None => Ok(()),
+        }
     }
-    let waiting = made.waiting.as_ref().context("init does not wait")?;
-    gate::release(waiting)
 }
 
 /// As runc does it: other users may read it, and it is whole from its first moment.
@@ -301,11 +400,17 @@ pub fn write_pid(path: &Path, pid: Pid) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Docker, containerd and Podman know by runc's words that it is the command that is missing.
+/// See `missing_command`.
 pub fn explain(err: anyhow::Error, spec: &Spec) -> anyhow::Error {
-    let process = spec.process().as_ref();
-    let args = process.and_then(|process| process.args().as_ref());
-    let command = args.and_then(|args| args.first());
+    match spec.process() {
+        Some(process) => missing_command(err, process),
+        None => err,
+    }
+}
+
+/// Docker, containerd and Podman know by runc's words that it is the command that is missing.
+pub fn missing_command(err: anyhow::Error, process: &oci_spec::runtime::Process) -> anyhow::Error {
+    let command = process.args().as_ref().and_then(|args| args.first());
     match (error::kind(&err), command) {
         (Some(Kind::CommandNotFound), Some(command)) if !command.contains('/') => err.context(
             format!("exec: \"{command}\": executable file not found in $PATH"),

@@ -17,6 +17,7 @@ pub mod agent;
 pub mod console;
 pub mod create;
 pub mod end;
+pub mod exec;
 
 mod prepare;
 pub mod root;

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use anyhow::anyhow;
 use jiff::Timestamp;
 use oci_spec::runtime::Spec;
 use rustix::fs::Mode;
@@ -23,8 +24,11 @@ use serde::Serialize;
 use crate::bundle::agent::Agent;
 use crate::bundle::root::missing;
 use crate::bundle::root::open_dir;
+use crate::cgroup::Group;
+use crate::cgroup::place::Placed;
 use crate::error::Kind;
 use crate::error::fail;
+use crate::oci::runtime as runtime_spec;
 use crate::runtime::gate;
 use crate::sys::poll;
 use crate::sys::process;
@@ -77,8 +81,9 @@ pub struct State {
     pub shares_keyring: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Agent>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<PathBuf>,
+    /// The kernel ends all of its processes with the first.
+    pub own_pids: bool,
+    pub cgroup: Placed,
 }
 
 impl State {
@@ -170,8 +175,13 @@ impl Container {
             }
             bytes => bytes.with_context(|| format!("cannot read {}", path.display()))?,
         };
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("cannot understand {}", path.display()))
+        let spec = runtime_spec::parse(&bytes, &mut |_| {});
+        spec.map_err(|mistake| anyhow!("cannot understand {}: {mistake}", path.display()))
+    }
+
+    /// Its control group, if it has one.
+    pub fn group(&self) -> anyhow::Result<Option<Group>> {
+        self.state.cgroup.group()
     }
 
     /// Its init, while that is there.
@@ -192,6 +202,11 @@ impl Container {
         }
         if gate::is_waiting(self.fd.as_fd())? {
             return Ok(Status::Created);
+        }
+        if let Some(group) = self.group()?
+            && group.is_frozen()?
+        {
+            return Ok(Status::Paused);
         }
         Ok(Status::Running)
     }

@@ -170,7 +170,7 @@ fn keep_terminal(master: &OwnedFd) -> anyhow::Result<()> {
 }
 
 /// Our ends of the pipes of a command without a terminal.
-struct Streams {
+pub struct Streams {
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
@@ -179,7 +179,7 @@ struct Streams {
 impl Streams {
     /// Pipes, never our own streams: those may be the caller's terminal or files, which a
     /// container could open again through /proc/self/fd with other rights.
-    fn new(interactive: bool, terminal: bool) -> anyhow::Result<(Streams, Option<Stdio>)> {
+    pub fn new(interactive: bool, terminal: bool) -> anyhow::Result<(Streams, Option<Stdio>)> {
         let none = Streams {
             stdin: None,
             stdout: None,
@@ -217,7 +217,7 @@ impl Streams {
 }
 
 /// Our streams joined with those of the command.
-struct Session {
+pub struct Session {
     command: process::Child,
     streams: Streams,
     terminal: bool,
@@ -228,7 +228,7 @@ struct Session {
 }
 
 impl Session {
-    fn new(joined: Joined, mut streams: Streams, interactive: bool) -> anyhow::Result<Session> {
+    pub fn new(joined: Joined, mut streams: Streams, interactive: bool) -> anyhow::Result<Session> {
         let terminal = joined.terminal.is_some();
         if let Some(master) = joined.terminal {
             rustix::io::ioctl_fionbio(&master, true)?;
@@ -245,7 +245,7 @@ impl Session {
         })
     }
 
-    fn run(mut self, signals: &OwnedFd) -> anyhow::Result<i32> {
+    pub fn run(mut self, signals: &OwnedFd) -> anyhow::Result<i32> {
         let stdin = std::io::stdin();
         let raw = (self.terminal && self.reads_stdin && std::io::stdin().is_terminal())
             .then(|| Raw::enter(stdin.as_fd()))

@@ -108,7 +108,7 @@ pub fn exec(
             personality: join::personality(&spec),
         },
     };
-    let pass_on = |listener: OwnedFd| match Connection::open(container)? {
+    let pass_on = |listener: OwnedFd, _| match Connection::open(container)? {
         Some(connection) => connection.send_listener(listener.as_fd()),
         None => Err(not_running(container)),
     };

@@ -65,13 +65,13 @@ pub struct Join<'a> {
 }
 
 /// Executes a program in a running container. Without `stdio` it gets a terminal. `pass_on` gets the listener of its
-/// filter, if that has one.
+/// filter, if that has one, and the pid of the process.
 ///
 /// Must: be called by a single-threaded process.
 pub fn exec(
     join: &Join<'_>,
     stdio: Option<Stdio>,
-    pass_on: &dyn Fn(OwnedFd) -> anyhow::Result<()>,
+    pass_on: &dyn Fn(OwnedFd, Option<Pid>) -> anyhow::Result<()>,
 ) -> anyhow::Result<Joined> {
     let (ours, theirs) = socket::pair()?;
     let wants_terminal = stdio.is_none();
@@ -96,7 +96,7 @@ pub fn exec(
 fn collect(
     socket: &OwnedFd,
     wants_terminal: bool,
-    pass_on: &dyn Fn(OwnedFd) -> anyhow::Result<()>,
+    pass_on: &dyn Fn(OwnedFd, Option<Pid>) -> anyhow::Result<()>,
 ) -> anyhow::Result<Joined> {
     let mut command: Option<Child> = None;
     let mut terminal = None;
@@ -104,7 +104,8 @@ fn collect(
     loop {
         match report::receive(socket) {
             Ok(Received::Listener(fd)) if !ready => {
-                if let Err(err) = pass_on(fd) {
+                let pid = command.as_ref().map(|command| command.pid);
+                if let Err(err) = pass_on(fd, pid) {
                     // Nobody will answer it: it may wait in any call, for ever.
                     if let Some(command) = command {
                         signal::send(command.pidfd.as_fd(), libc::SIGKILL).ok();

@@ -97,6 +97,15 @@ pub fn reset_all() {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, std::ptr::null_mut()) };
 }
 
+/// Sends a signal by pid (kill(2)).
+pub fn send_pid(pid: rustix::process::Pid, signal: i32) -> Result<()> {
+    // SAFETY: plain integers.
+    let result = unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) };
+    check(result.into(), || {
+        format!("kill({}, {signal})", pid.as_raw_nonzero())
+    })
+}
+
 /// Sends a signal to the process behind a pidfd (Linux 5.1).
 pub fn send(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     // SAFETY: a null siginfo asks the kernel to fill it in as kill(2) would.

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::bundle::create;
-use crate::bundle::create::Console;
 use crate::bundle::create::Options;
+use crate::bundle::create::Streams;
 use crate::cli::oci::Context;
 
 /// Create a container: all of it is there and its process waits for `start`
@@ -47,18 +47,30 @@ pub struct BundleFlags {
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
 
+    /// Send a pidfd of the container's process to who listens on this socket
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+
     /// Give N descriptors, from 3 on, to the container
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub preserve_fds: u32,
 }
 
 impl BundleFlags {
-    pub fn options<'a>(&'a self, id: &'a str, console: Console<'a>) -> Options<'a> {
+    pub fn options<'a>(
+        &'a self,
+        context: &Context,
+        id: &'a str,
+        streams: Streams<'a>,
+    ) -> Options<'a> {
         Options {
             id,
             bundle: &self.bundle,
-            console,
+            streams,
             pid_file: self.pid_file.as_deref(),
+            pidfd_socket: self.pidfd_socket.as_deref(),
+            systemd: context.systemd,
+            rootless: context.rootless,
             preserved: self.preserve_fds,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
@@ -67,7 +79,8 @@ impl BundleFlags {
 }
 
 pub fn run(context: &Context, args: Args) -> anyhow::Result<u8> {
-    let console = Console::Socket(args.bundle.console_socket.as_deref());
-    create::create(&context.root, &args.bundle.options(&args.id, console))?;
+    let streams = Streams::Passed(args.bundle.console_socket.as_deref());
+    let options = args.bundle.options(context, &args.id, streams);
+    create::create(&context.root, &options, &mut |err| context.warn(&err))?;
     Ok(0)
 }

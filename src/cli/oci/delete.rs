@@ -17,6 +17,9 @@ pub struct Args {
 }
 
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
+    if args.force {
+        context.root.sweep()?;
+    }
     let deleted = context
         .find(&args.id)
         .and_then(|container| end::delete(&container, args.force, &mut |err| context.warn(&err)));

@@ -21,6 +21,6 @@ pub struct Args {
 
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let container = context.find(&args.id)?;
-    end::kill(&container, args.signal)?;
+    end::kill(&container, args.signal, args.all)?;
     Ok(0)
 }

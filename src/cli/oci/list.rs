@@ -19,6 +19,7 @@ pub struct Args {
 }
 
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
+    context.root.sweep()?;
     let all = context.root.list(&mut |err| context.warn(&err))?;
     if args.quiet {
         let ids: String = all

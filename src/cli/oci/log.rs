@@ -42,6 +42,10 @@ impl Log {
         })
     }
 
+    pub fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
     pub fn error(&self, message: &str) {
         self.write("error", message);
     }

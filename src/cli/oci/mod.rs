@@ -4,11 +4,17 @@
 //! Errors are one line on standard error, and the last line of the `--log` file, which is what callers show. The status
 //! is 1; of `exec` 255, as with runc.
 
+mod attached;
+mod checkpoint;
 mod create;
 mod delete;
+mod exec;
 mod kill;
 mod list;
 mod log;
+mod pause;
+mod ps;
+mod resume;
 mod run;
 mod start;
 mod state;
@@ -77,14 +83,30 @@ pub struct Globals {
     /// Keep the state of containers in this directory [default: /run/rbox/oci]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+
+    /// Say whether control groups are only tried for, as they are for an ordinary user
+    #[arg(long, value_name = "auto|BOOL", default_value = "auto", value_parser = ["auto", "true", "false"])]
+    rootless: String,
+
+    /// Have systemd make control groups: linux.cgroupsPath is SLICE:PREFIX:NAME then
+    #[arg(long)]
+    systemd_cgroup: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    #[command(hide = true, disable_help_flag = true)]
+    Checkpoint(checkpoint::Args),
     Create(create::Args),
     Delete(delete::Args),
+    Exec(exec::Args),
     Kill(kill::Args),
     List(list::Args),
+    Pause(pause::Args),
+    Ps(ps::Args),
+    #[command(hide = true, disable_help_flag = true)]
+    Restore(checkpoint::Args),
+    Resume(resume::Args),
     Run(run::Args),
     Start(start::Args),
     State(state::Args),
@@ -102,6 +124,8 @@ struct Program {
 pub struct Context {
     root: Root,
     log: Log,
+    systemd: bool,
+    rootless: bool,
 }
 
 impl Context {
@@ -113,7 +137,9 @@ impl Context {
     fn warn(&self, err: &anyhow::Error) {
         let message = error::message(err);
         self.log.warning(&message);
-        output::print_warning(&message);
+        if !self.log.is_open() {
+            output::print_warning(&message);
+        }
     }
 }
 
@@ -166,7 +192,13 @@ pub fn main(args: Vec<OsString>) -> u8 {
     let context = Context {
         root: Root::new(globals.root.unwrap_or_else(Root::default_path)),
         log,
+        systemd: globals.systemd_cgroup,
+        rootless: globals.rootless == "true",
     };
+    context.log.debug(|| {
+        let words: Vec<_> = std::env::args_os().collect();
+        format!("rbox {}: {words:?}", env!("CARGO_PKG_VERSION"))
+    });
     let done = args.verb.run(&context);
     report(&context.log, failed, done)
 }
@@ -217,15 +249,23 @@ fn version(called: Called) -> anyhow::Result<u8> {
 
 impl Verb {
     fn status_of_failure(&self) -> u8 {
-        1
+        match self {
+            Verb::Exec(_) => 255,
+            _ => 1,
+        }
     }
 
     fn run(self, context: &Context) -> anyhow::Result<u8> {
         match self {
+            Verb::Checkpoint(args) | Verb::Restore(args) => checkpoint::run(&args),
             Verb::Create(args) => create::run(context, args),
             Verb::Delete(args) => delete::run(context, &args),
+            Verb::Exec(args) => exec::run(context, args),
             Verb::Kill(args) => kill::run(context, &args),
             Verb::List(args) => list::run(context, &args),
+            Verb::Pause(args) => pause::run(context, &args),
+            Verb::Ps(args) => ps::run(context, &args),
+            Verb::Resume(args) => resume::run(context, &args),
             Verb::Run(args) => run::run(context, args),
             Verb::Start(args) => start::run(context, &args),
             Verb::State(args) => state::run(context, &args),

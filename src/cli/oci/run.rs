@@ -1,13 +1,14 @@
 //! `rbox oci run`: create, start, and stay with the container until it ends.
 
-use std::os::fd::AsFd;
-
 use crate::bundle::create;
-use crate::bundle::create::Console;
+use crate::bundle::create::Created;
+use crate::bundle::create::Streams;
 use crate::bundle::end;
 use crate::bundle::start;
 use crate::cli::oci::Context;
+use crate::cli::oci::attached::Attached;
 use crate::cli::oci::create::BundleFlags;
+use crate::runtime::exec::Joined;
 use crate::sys::process;
 
 /// Create and start a container
@@ -24,22 +25,65 @@ pub struct Args {
     #[arg(long)]
     keep: bool,
 
+    /// Leave processes that the container leaves behind to others
+    #[arg(long)]
+    no_subreaper: bool,
+
     /// The name of the new container
     #[arg(value_name = "ID")]
     id: String,
 }
 
 pub fn run(context: &Context, args: Args) -> anyhow::Result<u8> {
-    let console = Console::Socket(args.bundle.console_socket.as_deref());
-    let created = create::create(&context.root, &args.bundle.options(&args.id, console))?;
     let warn = &mut |err| context.warn(&err);
-    start::start(&created.container, warn)?;
-    if args.detach {
-        return Ok(0);
+    let socket = args.bundle.console_socket.as_deref();
+    if args.detach || socket.is_some() {
+        let options = args
+            .bundle
+            .options(context, &args.id, Streams::Passed(socket));
+        let created = create::create(&context.root, &options, warn)?;
+        started(&created, warn)?;
+        if args.detach {
+            return Ok(0);
+        }
+        let exit = process::wait(std::os::fd::AsFd::as_fd(&created.init.pidfd))?;
+        return finish(&args, &created, exit.status, warn);
     }
-    let exit = process::wait(created.init.pidfd.as_fd())?;
+    if !args.no_subreaper {
+        process::set_child_subreaper()?;
+    }
+    let attached = Attached::new()?;
+    let make = || attached.stdio();
+    let options = args.bundle.options(context, &args.id, Streams::Held(&make));
+    let mut created = create::create(&context.root, &options, warn)?;
+    let terminal = created.terminal.take();
+    let session = attached.session(Joined {
+        command: process::Child {
+            pid: created.init.pid,
+            pidfd: created.init.pidfd.try_clone()?,
+        },
+        terminal,
+    })?;
+    started(&created, warn)?;
+    let status = session.run()?;
+    finish(&args, &created, status, warn)
+}
+
+/// What cannot be started is not kept: nobody has asked to have it.
+fn started(created: &Created, warn: &mut dyn FnMut(anyhow::Error)) -> anyhow::Result<()> {
+    start::start(&created.container, warn).inspect_err(|_| {
+        end::delete(&created.container, true, warn).ok();
+    })
+}
+
+fn finish(
+    args: &Args,
+    created: &Created,
+    status: i32,
+    warn: &mut dyn FnMut(anyhow::Error),
+) -> anyhow::Result<u8> {
     if !args.keep {
-        end::delete(&created.container, false, warn)?;
+        end::delete(&created.container, true, warn)?;
     }
-    Ok(u8::try_from(exit.status).unwrap_or(255))
+    Ok(u8::try_from(status).unwrap_or(255))
 }

@@ -38,14 +38,15 @@ const LARGEST: u64 = 8 << 20;
 /// Who is told of what is left out though the document asks for it.
 pub type Warn<'a> = &'a mut dyn FnMut(String);
 
-/// Reads the `config.json` at this path, for a container that is to be created.
-pub fn read(path: &Path, warn: Warn<'_>) -> anyhow::Result<Spec> {
+/// Reads the `config.json` at this path, for a container that is to be created, and returns its text too.
+pub fn read(path: &Path, warn: Warn<'_>) -> anyhow::Result<(Spec, Vec<u8>)> {
     let text = load(path)?;
     let spec = parse(&text, warn).and_then(|spec| {
         check::complete(&spec)?;
         Ok(spec)
     });
-    spec.map_err(|mistake| wrong(path, &mistake))
+    let spec = spec.map_err(|mistake| wrong(path, &mistake))?;
+    Ok((spec, text))
 }
 
 /// Reads the process of an `exec --process`.
