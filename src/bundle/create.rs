@@ -338,6 +338,7 @@ impl Making<'_> {
             pass_on: Some(&pass_on),
             shares_keyring: self.options.no_new_keyring,
             no_pivot: self.options.no_pivot,
+            hardened: false,
             id: &state.id,
             directory: &state.bundle,
         };

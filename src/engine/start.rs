@@ -312,6 +312,7 @@ fn fork_supervisor(
                 pass_on: None,
                 shares_keyring: false,
                 no_pivot: false,
+                hardened: true,
                 id: &container.config.id,
                 directory: &container.data,
             },

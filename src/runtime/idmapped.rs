@@ -7,11 +7,14 @@ use std::os::fd::OwnedFd;
 use anyhow::Context;
 use anyhow::bail;
 use anyhow::ensure;
+use oci_spec::runtime::LinuxIdMapping;
 use oci_spec::runtime::Mount;
-use oci_spec::runtime::Spec;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
+use crate::runtime::Bundle;
+use crate::runtime::Userns;
+use crate::runtime::mount_options::Style;
 use crate::runtime::mounts;
 use crate::sys::idmap::IdMaps;
 use crate::sys::idmap::IdRange;
@@ -22,38 +25,73 @@ use crate::sys::process;
 use crate::sys::process::Side;
 use crate::sys::signal;
 
-/// One a mount of the specification, for those that have the option; empty if none has it.
+/// One a mount of the specification, for those that have a map or ask for one; empty if none has it.
 ///
 /// Must: be called by a single-threaded process.
-pub fn prepare(spec: &Spec, ids: &IdMaps) -> anyhow::Result<Vec<Option<OwnedFd>>> {
-    let all = spec.mounts().as_deref().unwrap_or_default();
-    if !all.iter().any(|mount| option(mount).is_some()) {
+pub fn prepare(bundle: &Bundle<'_>) -> anyhow::Result<Vec<Option<OwnedFd>>> {
+    let all = bundle.spec.mounts().as_deref().unwrap_or_default();
+    if !all.iter().any(|mount| wanted(mount).is_some()) {
         return Ok(vec![]);
     }
     let made = all.iter().map(|mount| {
-        let Some(map) = option(mount) else {
+        let Some(wanted) = wanted(mount) else {
             return Ok(None);
         };
-        let made = make(mount, map, ids);
+        let made = make(mount, &wanted, bundle);
         made.map(Some)
             .with_context(|| format!("cannot mount \"{}\"", mount.destination().display()))
     });
     made.collect()
 }
 
-/// `idmap` or `idmap=MAPS`.
-fn option(mount: &Mount) -> Option<&str> {
-    let mut options = mount.options().iter().flatten();
-    options.find_map(
-        |option| match option.split_once('=').unwrap_or((option, "")) {
-            ("idmap" | "ridmap", map) => Some(map),
-            _ => None,
-        },
-    )
+/// What a mount asks for.
+struct Wanted<'a> {
+    /// The maps that `idmap=MAPS` spells.
+    maps: &'a str,
+    /// Those of `uidMappings` and `gidMappings`, which come before.
+    given: Option<IdMaps>,
+    /// The mounts below it too.
+    recursive: bool,
 }
 
-fn make(mount: &Mount, map: &str, ids: &IdMaps) -> anyhow::Result<OwnedFd> {
-    if ids.writer != Writer::Privileged {
+fn wanted(mount: &Mount) -> Option<Wanted<'_>> {
+    let given = mount
+        .uid_mappings()
+        .as_ref()
+        .zip(mount.gid_mappings().as_ref());
+    let given = given.map(|(uids, gids)| IdMaps {
+        writer: Writer::Privileged,
+        uids: uids.iter().map(range).collect(),
+        gids: gids.iter().map(range).collect(),
+    });
+    let mut options = mount.options().iter().flatten();
+    let option = options.find_map(
+        |option| match option.split_once('=').unwrap_or((option, "")) {
+            (name @ ("idmap" | "ridmap"), maps) => Some((name == "ridmap", maps)),
+            _ => None,
+        },
+    );
+    let (recursive, maps) = match option {
+        None if given.is_none() => return None,
+        option => option.unwrap_or_default(),
+    };
+    Some(Wanted {
+        maps,
+        given,
+        recursive,
+    })
+}
+
+fn range(map: &LinuxIdMapping) -> IdRange {
+    IdRange {
+        inside: map.container_id(),
+        outside: map.host_id(),
+        count: map.size(),
+    }
+}
+
+fn make(mount: &Mount, wanted: &Wanted<'_>, bundle: &Bundle<'_>) -> anyhow::Result<OwnedFd> {
+    if bundle.ids.writer != Writer::Privileged {
         bail!(
             "option \"idmap\" needs root: the kernel lets only the owner of a file system map its ids"
         );
@@ -62,16 +100,23 @@ fn make(mount: &Mount, map: &str, ids: &IdMaps) -> anyhow::Result<OwnedFd> {
         mounts::is_bind(mount),
         "option \"idmap\" is possible for a bind mount only"
     );
-    let userns = user_namespace(&parse(map, ids)?)?;
+    let maps = match &wanted.given {
+        Some(given) => given.clone(),
+        None if matches!(bundle.userns, Userns::Host) => {
+            bail!("option \"idmap\" needs uidMappings and gidMappings, or a user namespace")
+        }
+        None => parse(wanted.maps, bundle.ids)?,
+    };
+    let userns = user_namespace(&maps)?;
     let source = mount.source().as_deref().context("it has no source")?;
     let opened = rustix::fs::open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("cannot open {}", source.display()))?;
-    let tree = mounts::clone_bind(opened.as_fd(), mount)?;
+    let tree = mounts::clone_bind(opened.as_fd(), mount, Style::of(bundle))?;
     let change = Change {
         idmap: Some(userns.as_fd()),
         ..Change::default()
     };
-    mount::change(tree.as_fd(), &change, false)
+    mount::change(tree.as_fd(), &change, wanted.recursive)
         .context("this file system takes no id map of its own")?;
     Ok(tree)
 }

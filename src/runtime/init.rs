@@ -143,6 +143,10 @@ fn set_up(
         rustix::system::sethostname(hostname.as_bytes())
             .with_context(|| format!("cannot set hostname \"{hostname}\""))?;
     }
+    if let Some(domain) = spec.domainname() {
+        rustix::system::setdomainname(domain.as_bytes())
+            .with_context(|| format!("cannot set domain name \"{domain}\""))?;
+    }
     if let Some(procfs) = &held.procfs {
         sysctl::set(procfs, spec)?;
     }
@@ -163,6 +167,7 @@ fn set_up(
         sys::mount::pivot_into
     };
     enter(root.as_fd()).context("cannot enter the root file system")?;
+    rootfs::propagate(spec)?;
     Ok(held)
 }
 

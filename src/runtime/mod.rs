@@ -41,6 +41,7 @@
 
 pub mod accounts;
 pub mod caps;
+mod devices;
 pub mod exec;
 mod fill;
 mod flatten;
@@ -51,8 +52,10 @@ mod init;
 pub mod interface;
 pub mod join;
 mod lsm;
+mod mount_options;
 mod mounts;
 pub mod notify;
+mod overlays;
 mod process;
 mod procfs;
 mod reaper;
@@ -128,6 +131,9 @@ pub struct Bundle<'a> {
     pub shares_keyring: bool,
     /// Its root directory is changed and not its root mount, for hosts whose root cannot be pivoted (an initramfs).
     pub no_pivot: bool,
+    /// More than the letter of the specification: attributes of a bind mount hold for the mounts below it too, mounts
+    /// are private unless they say otherwise, and no device can be used but those that are listed.
+    pub hardened: bool,
     /// What hooks are told of the container: its id, and a directory.
     pub id: &'a str,
     pub directory: &'a Path,

@@ -1,21 +1,6 @@
-//! The mounts of a specification, one by one: options understood, made detached, attached by descriptor.
-//!
-//! Options are those of the runtime specification, all of them; another that is no parameter of the
-//! file system is an error. These are rbox's own:
-//!
-//! | option | of | means |
-//! |---|---|---|
-//! | `rbox.chown` | bind, tmpfs | everything in it goes to the container's user |
-//! | `rbox.copy-up=MARK` | bind | an empty new volume: filled from the image while MARK lies beside the source |
-//! | `rbox.fill` | bind | the same where root of the container may write to the volume and not beside it |
-//! | `rbox.own=UID:GID` | with `rbox.copy-up` | the owner that the new volume gets |
-//! | `rbox.subpath=PATH` | bind, overlay | only what lies there, looked up inside the source |
-//! | `rbox.device` | bind | the source must be a device |
-//! | `rbox.cover` | bind | where a symbolic link is at the place, it is covered itself and not what it leads to |
-//! | `copy-symlink` | bind | a source that is a symbolic link becomes the same link (as in crun) |
+//! The mounts of a specification, one by one: made detached, attached by descriptor.
 
 use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
@@ -30,10 +15,12 @@ use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::mount::MountPropagationFlags;
 
 use crate::runtime::fill;
 use crate::runtime::fill::Owner;
+use crate::runtime::mount_options::Options;
+use crate::runtime::mount_options::Style;
+use crate::runtime::overlays;
 use crate::sys;
 use crate::sys::mount;
 use crate::sys::mount::Attributes;
@@ -53,125 +40,6 @@ pub enum Made {
     Link(PathBuf),
     /// To be made when the ids are mapped.
     Later,
-}
-
-/// Attributes to be set and to be taken away.
-struct Attrs {
-    set: Attributes,
-    clear: Attributes,
-}
-
-impl Default for Attrs {
-    fn default() -> Self {
-        Attrs {
-            set: Attributes::empty(),
-            clear: Attributes::empty(),
-        }
-    }
-}
-
-/// The options of one mount, understood.
-#[derive(Default)]
-struct Options<'a> {
-    /// Said of the mount, and of all mounts below it (`rro`).
-    own: Attrs,
-    all: Attrs,
-    propagation: Option<(MountPropagationFlags, bool)>,
-    recursive: bool,
-    copy_up: bool,
-    chown: bool,
-    mark: Option<&'a str>,
-    fill: bool,
-    owner: Option<Owner>,
-    subpath: Option<&'a Path>,
-    is_device: bool,
-    copy_link: bool,
-    cover: bool,
-    /// For the file system itself.
-    data: Vec<Parameter<'a>>,
-}
-
-impl<'a> Options<'a> {
-    fn of(mount: &'a Mount) -> anyhow::Result<Options<'a>> {
-        let mut options = Options::default();
-        for option in mount.options().iter().flatten() {
-            options.add(option)?;
-        }
-        if is_bind(mount)
-            && let Some(unknown) = options.data.first()
-        {
-            let unknown = match unknown {
-                Parameter::String(key, _) | Parameter::Flag(key) => key,
-            };
-            bail!("unknown mount option \"{unknown}\"");
-        }
-        Ok(options)
-    }
-
-    fn add(&mut self, option: &'a str) -> anyhow::Result<()> {
-        if let Some(found) = mount::attribute(option) {
-            let attrs = if found.recursive {
-                &mut self.all
-            } else {
-                &mut self.own
-            };
-            if found.clears {
-                attrs.set.remove(found.attribute);
-                attrs.clear.insert(found.attribute);
-            } else {
-                attrs.clear.remove(found.attribute);
-                attrs.set.insert(found.attribute);
-            }
-            // Linux: noatime, relatime and strictatime are values of one field, which is to be
-            // cleared whole before one is set (mount_setattr(2)).
-            if option.trim_start_matches('r').contains("atime") && !option.contains("dir") {
-                attrs.clear.insert(Attributes::MOUNT_ATTR__ATIME);
-            }
-            return Ok(());
-        }
-        if let Some(found) = mount::propagation(option) {
-            self.propagation = Some(found);
-            return Ok(());
-        }
-        match option.split_once('=').unwrap_or((option, "")) {
-            ("bind", "") => self.recursive = false,
-            ("rbind", "") => self.recursive = true,
-            // What is so without being said; and see `idmapped`.
-            ("defaults" | "async" | "nomand" | "nolazytime" | "loud", "")
-            | ("idmap" | "ridmap", _) => {}
-            ("remount", "") => bail!("option \"remount\" is not possible: all mounts are new"),
-            ("tmpcopyup", "") => self.copy_up = true,
-            ("rbox.chown", "") => self.chown = true,
-            ("rbox.copy-up", mark) => self.mark = Some(mark),
-            ("rbox.fill", "") => self.fill = true,
-            ("rbox.own", owner) => self.owner = Some(Owner::parse(owner)?),
-            ("rbox.subpath", path) => self.subpath = Some(Path::new(path)),
-            ("rbox.device", "") => self.is_device = true,
-            ("rbox.cover", "") => self.cover = true,
-            ("copy-symlink", "") => self.copy_link = true,
-            (key, "") if !option.contains('=') => self.data.push(Parameter::Flag(key)),
-            (key, value) => self.data.push(Parameter::String(key, value)),
-        }
-        Ok(())
-    }
-
-    /// Whether the ids of the container must be mapped before it can be made.
-    fn needs_ids(&self, mount: &Mount) -> bool {
-        let owned =
-            |parameter: &Parameter<'_>| matches!(parameter, Parameter::String("uid" | "gid", _));
-        self.chown
-            || self.mark.is_some()
-            || self.fill
-            || self.subpath.is_some()
-            || self.data.iter().any(owned)
-            // Linux: devpts takes a gid, which must be mapped when the superblock is made.
-            // Groups show as seen from the cgroup namespace in which the mount is made.
-            || matches!(mount.typ().as_deref(), Some("devpts" | "overlay" | "cgroup" | "cgroup2"))
-    }
-
-    fn attributes(&self) -> Attributes {
-        self.own.set | self.all.set
-    }
 }
 
 /// Whether some mount is to see what is mounted on the host later on.
@@ -205,27 +73,30 @@ fn source(mount: &Mount) -> &Path {
 /// `owned`: who makes it now is who root of the container will be, and may be its owner.
 ///
 /// Must: run in a mount namespace of our own that still has the host's files.
-pub fn prepare(mount: &Mount, owned: bool) -> anyhow::Result<Made> {
+pub fn prepare(mount: &Mount, owned: bool, style: Style<'_>) -> anyhow::Result<Made> {
     let options = Options::of(mount).with_context(|| cannot(mount))?;
+    if options.remount {
+        return Ok(Made::Later);
+    }
     if is_bind(mount) {
         let from = source(mount);
-        return prepare_bind(from, &options)
+        return prepare_bind(from, &options, style)
             .with_context(|| format!("cannot mount \"{}\"", from.display()));
     }
     if mount.typ().as_deref() == Some("overlay") {
-        return open_layers(&options).with_context(|| cannot(mount));
+        return overlays::open(&options).with_context(|| cannot(mount));
     }
     if !owned || options.needs_ids(mount) {
         return Ok(Made::Later);
     }
-    make_file_system(mount, &options).map(Made::Mount)
+    make_file_system(mount, &options, style).map(Made::Mount)
 }
 
 fn cannot(mount: &Mount) -> String {
     format!("cannot mount \"{}\"", mount.destination().display())
 }
 
-fn prepare_bind(from: &Path, options: &Options<'_>) -> anyhow::Result<Made> {
+fn prepare_bind(from: &Path, options: &Options<'_>, style: Style<'_>) -> anyhow::Result<Made> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     if options.copy_link {
         let link = rustix::fs::open(from, flags | OFlags::NOFOLLOW, Mode::empty())?;
@@ -256,16 +127,20 @@ fn prepare_bind(from: &Path, options: &Options<'_>) -> anyhow::Result<Made> {
     if options.chown || options.fill || options.subpath.is_some() {
         return Ok(Made::Opened(vec![opened]));
     }
-    clone(opened.as_fd(), options).map(Made::Mount)
+    clone(opened.as_fd(), options, style).map(Made::Mount)
 }
 
 /// A clone of the mount behind `from`, as the options of `mount` want it.
-pub fn clone_bind(from: BorrowedFd<'_>, mount: &Mount) -> anyhow::Result<OwnedFd> {
-    clone(from, &Options::of(mount)?)
+pub fn clone_bind(
+    from: BorrowedFd<'_>,
+    mount: &Mount,
+    style: Style<'_>,
+) -> anyhow::Result<OwnedFd> {
+    clone(from, &Options::of(mount)?, style)
 }
 
 /// A clone of the mount behind `from`, with its attributes.
-fn clone(from: BorrowedFd<'_>, options: &Options<'_>) -> anyhow::Result<OwnedFd> {
+fn clone(from: BorrowedFd<'_>, options: &Options<'_>, style: Style<'_>) -> anyhow::Result<OwnedFd> {
     let tree = match mount::clone_tree(from, c"", options.recursive) {
         // Linux: mounts that came from a namespace of other privilege are locked together, and
         // cannot be cloned one without the other (mount_namespaces(7)).
@@ -274,107 +149,120 @@ fn clone(from: BorrowedFd<'_>, options: &Options<'_>) -> anyhow::Result<OwnedFd>
         }
         result => result?,
     };
-    // Read-only means all of it: mounts below would otherwise stay writable.
-    let change = Change {
-        set: options.attributes(),
-        clear: options.all.clear | (options.own.clear & Attributes::MOUNT_ATTR__ATIME),
-        ..Change::default()
-    };
-    mount::change(tree.as_fd(), &change, true)?;
-    let (propagation, recursive) = options
-        .propagation
-        .unwrap_or((MountPropagationFlags::PRIVATE, true));
-    let change = Change {
+    change(tree.as_fd(), options, style.deep)?;
+    let (propagation, recursive) = options.propagation.unwrap_or(style.propagation);
+    let propagation = Change {
         propagation: Some(propagation),
         ..Change::default()
     };
-    mount::change(tree.as_fd(), &change, recursive)?;
+    mount::change(tree.as_fd(), &propagation, recursive)?;
     Ok(tree)
 }
 
-fn make_file_system(mount: &Mount, options: &Options<'_>) -> anyhow::Result<OwnedFd> {
-    let made = match (new_file_system(mount, options), mount.typ().as_deref()) {
-        (Err(err), Some(kind @ ("proc" | "sysfs"))) if err.errno == Errno::PERM => {
-            // Linux: a new procfs or sysfs may be mounted in a user namespace only where one is
-            // fully visible already, which in a container with masked paths it is not
-            // (mount_too_revealing()), and sysfs only with a network namespace of our own. The one
-            // that is there is shown instead; procfs finds /proc/self by the reader's own pid there.
-            let path = if kind == "proc" { c"/proc" } else { c"/sys" };
-            mount::clone_tree(rustix::fs::CWD, path, true).and_then(|tree| {
-                mount::set_attributes(tree.as_fd(), options.attributes(), true)?;
-                Ok(tree)
-            })
+fn change(tree: BorrowedFd<'_>, options: &Options<'_>, deep: bool) -> anyhow::Result<()> {
+    for (change, recursive) in options.changes(deep) {
+        if change.set.is_empty() && change.clear.is_empty() {
+            continue;
         }
-        (made, _) => made,
+        match mount::change(tree, &change, recursive) {
+            // Linux: an attribute that came from a namespace of other privilege is locked, and is not taken away
+            // (mount_namespaces(7)). "rw" is said of nearly every mount, and here it stays read-only.
+            Err(err) if err.errno == Errno::PERM && !change.clear.is_empty() => {
+                let clear = Attributes::empty();
+                mount::change(tree, &Change { clear, ..change }, recursive)?;
+            }
+            changed => changed?,
+        }
+    }
+    Ok(())
+}
+
+/// Changes what is mounted at a place, as mount(8) does with the option of this name.
+fn remount(
+    root: BorrowedFd<'_>,
+    mount: &Mount,
+    options: &Options<'_>,
+    deep: bool,
+) -> anyhow::Result<()> {
+    let there = path::open_in_root(root, mount.destination(), OFlags::PATH)?;
+    change(there.as_fd(), options, deep).context("it is no mount that can be changed")?;
+    if let Some((propagation, recursive)) = options.propagation {
+        let propagation = Change {
+            propagation: Some(propagation),
+            ..Change::default()
+        };
+        mount::change(there.as_fd(), &propagation, recursive)?;
+    }
+    Ok(())
+}
+
+fn make_file_system(
+    mount: &Mount,
+    options: &Options<'_>,
+    style: Style<'_>,
+) -> anyhow::Result<OwnedFd> {
+    let made = new_file_system(mount, options, style);
+    let shown = match (&made, mount.typ().as_deref()) {
+        // Linux: a new procfs or sysfs may be mounted in a user namespace only where one is fully visible already,
+        // which in a container with masked paths it is not (mount_too_revealing()), sysfs only with a network
+        // namespace of our own, and cgroup2 with a cgroup namespace. The one that is there is shown instead; procfs
+        // finds /proc/self by the reader's own pid there.
+        (Err(err), Some(kind)) if err.errno == Errno::PERM => match kind {
+            "proc" => Some(c"/proc"),
+            "sysfs" => Some(c"/sys"),
+            "cgroup" | "cgroup2" => Some(hosts_groups()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let made = match shown {
+        None => made,
+        Some(path) => mount::clone_tree(rustix::fs::CWD, path, true).and_then(|tree| {
+            mount::set_attributes(tree.as_fd(), options.attributes(), true)?;
+            Ok(tree)
+        }),
     };
     made.with_context(|| cannot(mount))
 }
 
-fn new_file_system(mount: &Mount, options: &Options<'_>) -> sys::Result<OwnedFd> {
-    let fs = FileSystem::open(mount.typ().as_deref().unwrap_or_default())?;
+/// Where the host has its tree of control groups of version 2.
+fn hosts_groups() -> &'static std::ffi::CStr {
+    // Linux: CGROUP2_SUPER_MAGIC (linux/magic.h).
+    let is_unified = |path| rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type == 0x6367_7270);
+    if is_unified(c"/sys/fs/cgroup") {
+        c"/sys/fs/cgroup"
+    } else {
+        c"/sys/fs/cgroup/unified"
+    }
+}
+
+fn new_file_system(mount: &Mount, options: &Options<'_>, style: Style<'_>) -> sys::Result<OwnedFd> {
+    let kind = match mount.typ().as_deref().unwrap_or_default() {
+        // The older version has a tree for each controller, and nothing here that uses them.
+        "cgroup" => "cgroup2",
+        kind => kind,
+    };
+    let fs = FileSystem::open(kind)?;
     if let Some(source) = mount.source() {
         fs.set(Parameter::String("source", &source.to_string_lossy()))?;
     }
     for parameter in &options.data {
         fs.set(*parameter)?;
     }
+    for flag in &options.behaviour {
+        fs.set(Parameter::Flag(flag))?;
+    }
+    if let Some(label) = style
+        .label
+        .filter(|_| matches!(kind, "tmpfs" | "mqueue" | "devpts"))
+    {
+        fs.set(Parameter::String("context", label))?;
+    }
     let mut attributes = options.attributes();
     if is_dev(mount) {
         // The devices are yet to be made in it.
         attributes.remove(Attributes::MOUNT_ATTR_RDONLY);
     }
-    fs.mount(attributes)
-}
-
-/// Opens what an overlay is made of: the layers, top first, then the upper and the work directory.
-fn open_layers(options: &Options<'_>) -> anyhow::Result<Made> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let named = |wanted: &'static str| {
-        options
-            .data
-            .iter()
-            .filter_map(move |parameter| match parameter {
-                Parameter::String(key, path) if *key == wanted => Some(*path),
-                _ => None,
-            })
-    };
-    let paths: Vec<&str> = named("lowerdir+")
-        .chain(named("upperdir"))
-        .chain(named("workdir"))
-        .collect();
-    ensure!(
-        paths.len() == options.data.len() && paths.len() > 2,
-        "an overlay is made of lowerdir+, upperdir and workdir"
-    );
-    let opened = paths.iter().map(|path| {
-        rustix::fs::open(*path, flags, Mode::empty()).with_context(|| format!("cannot open {path}"))
-    });
-    Ok(Made::Opened(opened.collect::<anyhow::Result<_>>()?))
-}
-
-/// Layers are named by their descriptors: no path of the host shows in the container's mountinfo,
-/// none is too long for the kernel (255 bytes), and none can be replaced between look and use.
-fn overlay(parts: &[OwnedFd], attributes: Attributes) -> sys::Result<OwnedFd> {
-    let names: Vec<String> = parts
-        .iter()
-        .map(|part| format!("/proc/self/fd/{}", part.as_raw_fd()))
-        .collect();
-    let (lower, own) = names.split_at(names.len() - 2);
-    let fs = FileSystem::open("overlay")?;
-    fs.set(Parameter::String("source", "overlay"))?;
-    for name in lower {
-        match fs.set(Parameter::String("lowerdir+", name)) {
-            // Linux: before 6.5 all layers go in one option.
-            Err(err) if err.errno == Errno::INVAL => {
-                fs.set(Parameter::String("lowerdir", &lower.join(":")))?;
-                break;
-            }
-            result => result?,
-        }
-    }
-    fs.set(Parameter::String("upperdir", &own[0]))?;
-    fs.set(Parameter::String("workdir", &own[1]))?;
-    fs.set(Parameter::Flag("userxattr"))?;
     fs.mount(attributes)
 }
 
@@ -386,15 +274,19 @@ pub fn attach(
     root: BorrowedFd<'_>,
     mount: &Mount,
     made: Made,
+    style: Style<'_>,
     user: &dyn Fn() -> anyhow::Result<Owner>,
 ) -> anyhow::Result<()> {
     let options = Options::of(mount)?;
     let tree = match made {
         Made::Mount(tree) => tree,
         Made::Link(text) => return make_link(root, mount.destination(), &text),
-        Made::Later => make_file_system(mount, &options)?,
-        Made::Opened(parts) if is_bind(mount) => make_bind(root, mount, &parts[0], &options, user)?,
-        Made::Opened(parts) => make_overlay(&parts, &options)?,
+        Made::Later if options.remount => return remount(root, mount, &options, style.deep),
+        Made::Later => make_later(root, mount, style)?,
+        Made::Opened(parts) if is_bind(mount) => {
+            make_bind(root, mount, &parts[0], &options, style, user)?
+        }
+        Made::Opened(parts) => overlays::make(&parts, &options)?,
     };
     if !is_bind(mount) {
         if options.copy_up {
@@ -407,11 +299,26 @@ pub fn attach(
     attach_tree(root, mount, tree.as_fd())
 }
 
+fn make_later(root: BorrowedFd<'_>, mount: &Mount, style: Style<'_>) -> anyhow::Result<OwnedFd> {
+    let mut options = Options::of(mount)?;
+    let mode;
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    if !style.deep
+        && options.follows_place(mount)
+        && let Ok(place) = path::open_in_root(root, mount.destination(), flags)
+    {
+        mode = format!("{:o}", rustix::fs::fstat(&place)?.st_mode & 0o7777);
+        options.data.push(Parameter::String("mode", &mode));
+    }
+    make_file_system(mount, &options, style)
+}
+
 fn make_bind(
     root: BorrowedFd<'_>,
     mount: &Mount,
     opened: &OwnedFd,
     options: &Options<'_>,
+    style: Style<'_>,
     user: &dyn Fn() -> anyhow::Result<Owner>,
 ) -> anyhow::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
@@ -452,25 +359,13 @@ fn make_bind(
     if options.chown {
         fill::chown_tree(shown.as_fd(), user()?)?;
     }
-    clone(shown.as_fd(), options)
+    clone(shown.as_fd(), options, style)
 }
 
 /// A directory or file inside another; a link in it cannot lead out (CVE-2017-1002101).
-fn open_subpath(whole: BorrowedFd<'_>, subpath: &Path) -> anyhow::Result<OwnedFd> {
+pub fn open_subpath(whole: BorrowedFd<'_>, subpath: &Path) -> anyhow::Result<OwnedFd> {
     path::open_in_root(whole, subpath, OFlags::PATH)
         .with_context(|| format!("cannot find subpath \"{}\"", subpath.display()))
-}
-
-fn make_overlay(parts: &[OwnedFd], options: &Options<'_>) -> anyhow::Result<OwnedFd> {
-    let whole = overlay(parts, options.attributes())
-        .context("this kernel or file system takes no overlay here")?;
-    match options.subpath {
-        None => Ok(whole),
-        Some(subpath) => {
-            let part = open_subpath(whole.as_fd(), subpath)?;
-            Ok(mount::clone_tree(part.as_fd(), c"", false)?)
-        }
-    }
 }
 
 /// Copies what is at the place of a new file system into it: of a mount only if its path says so, without

@@ -9,10 +9,8 @@ use std::path::Path;
 
 use anyhow::Context;
 use anyhow::bail;
-use anyhow::ensure;
 use oci_spec::runtime::Mount;
 use oci_spec::runtime::Spec;
-use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -23,9 +21,11 @@ use crate::error::fail;
 use crate::runtime::Bundle;
 use crate::runtime::Overlay;
 use crate::runtime::Rootfs;
-use crate::runtime::Userns;
+use crate::runtime::devices::Devices;
+use crate::runtime::devices::clone_device;
 use crate::runtime::fill::Owner;
 use crate::runtime::flatten;
+use crate::runtime::mount_options::Style;
 use crate::runtime::mounts;
 use crate::runtime::mounts::Made;
 use crate::runtime::process;
@@ -37,17 +37,6 @@ use crate::sys::mount::Parameter;
 use crate::sys::path;
 use crate::sys::path::Target;
 use crate::sys::terminal::Pty;
-
-/// The devices that every container has (OCI runtime specification, "Default Devices").
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-
-const DEVICE_LINKS: [(&str, &str); 5] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-];
 
 /// The directories of the root file system, opened by the caller's own user: root of the container may
 /// be somebody who cannot get through the directories above them.
@@ -87,46 +76,53 @@ fn by_descriptor(fd: &OwnedFd) -> String {
 }
 
 /// Mounts made, and not yet attached.
-pub struct Prepared {
+pub struct Prepared<'a> {
     source: Source,
     /// One a mount of the specification.
     mounts: Vec<Made>,
-    devices: Vec<OwnedFd>,
+    devices: Option<Devices<'a>>,
 }
 
 /// Makes what needs no ids.
 ///
 /// Must: run in a mount namespace of our own, with the host's files.
-pub fn prepare(bundle: &Bundle<'_>, idmapped: Vec<Option<OwnedFd>>) -> anyhow::Result<Prepared> {
+pub fn prepare<'a>(
+    bundle: &Bundle<'a>,
+    idmapped: Vec<Option<OwnedFd>>,
+) -> anyhow::Result<Prepared<'a>> {
     let mounts = bundle.spec.mounts().as_deref().unwrap_or_default();
-    // Nothing that happens here may propagate to the host.
-    let propagation = if mounts::any_slave(mounts) {
-        MountPropagationFlags::DOWNSTREAM
-    } else {
-        MountPropagationFlags::PRIVATE
-    };
-    mount::set_propagation(Path::new("/"), propagation | MountPropagationFlags::REC)?;
     let source = match bundle.rootfs {
         Rootfs::Overlay(overlay) | Rootfs::Copy(overlay) => Source::Layers(Opened::open(overlay)?),
         Rootfs::Directory(path) => Source::Directory(open_dir(path)?),
     };
     // Linux: the root of a new file system belongs to who makes it.
     let owned = bundle.root_is_caller;
+    let style = Style::of(bundle);
     let mut idmapped = idmapped.into_iter();
-    let mounts = mounts.iter().map(|mount| match idmapped.next().flatten() {
+    let made = mounts.iter().map(|mount| match idmapped.next().flatten() {
         Some(tree) => Ok(Made::Mount(tree)),
-        None => mounts::prepare(mount, owned),
+        None => mounts::prepare(mount, owned, style),
     });
-    let mounts = mounts.collect::<anyhow::Result<_>>()?;
-    let devices = DEVICES.iter().map(|name| clone_device(name));
+    let made = made.collect::<anyhow::Result<_>>()?;
+    // A /dev of the user's own is as he wants it.
+    let is_own = |mount: &Mount| mount.destination() == Path::new("/dev") && mounts::is_bind(mount);
+    let devices = (!mounts.iter().any(is_own)).then(|| Devices::prepare(bundle));
+    let devices = devices.transpose()?;
+    // Nothing that is attached from here on may propagate to the host. What was cloned goes on as it was.
+    let propagation = if mounts::any_slave(mounts) {
+        MountPropagationFlags::DOWNSTREAM
+    } else {
+        MountPropagationFlags::PRIVATE
+    };
+    mount::set_propagation(Path::new("/"), propagation | MountPropagationFlags::REC)?;
     Ok(Prepared {
         source,
-        mounts,
-        devices: devices.collect::<anyhow::Result<_>>()?,
+        mounts: made,
+        devices,
     })
 }
 
-impl Prepared {
+impl Prepared<'_> {
     /// Attaches everything and returns the root.
     ///
     /// Must: run as root of the user namespace, after its ids are mapped.
@@ -156,20 +152,16 @@ impl Prepared {
                 gid: user.gid,
             })
         };
+        let style = Style::of(bundle);
         for (mount, made) in spec.mounts().iter().flatten().zip(self.mounts) {
-            mounts::attach(root.as_fd(), mount, made, &owner)
+            mounts::attach(root.as_fd(), mount, made, style, &owner)
                 .with_context(|| format!("cannot mount \"{}\"", mount.destination().display()))?;
         }
-        // A /dev of the user's own is as he wants it.
-        if !spec
-            .mounts()
-            .iter()
-            .flatten()
-            .any(|mount| mount.destination() == Path::new("/dev") && mounts::is_bind(mount))
-        {
-            make_devices(root.as_fd(), self.devices).context("cannot make /dev")?;
+        let closes = self.devices.as_ref().is_some_and(Devices::closes_others);
+        if let Some(devices) = self.devices {
+            devices.attach(root.as_fd())?;
         }
-        if matches!(bundle.userns, Userns::Host) {
+        if closes {
             close_to_devices(root.as_fd())?;
         }
         Ok(root)
@@ -247,38 +239,6 @@ fn mount_directory(directory: &OwnedFd) -> anyhow::Result<OwnedFd> {
     mount().context("cannot use it as a root file system")
 }
 
-/// A device of the host as a mount that shows it and lets nobody change it.
-///
-/// Linux: a read-only mount refuses chmod, chown and utimes of a device but not to write to it. Root of
-/// a container that root started is the owner of the host's /dev/null in all but name.
-pub fn clone_device(name: &str) -> anyhow::Result<OwnedFd> {
-    let path = std::ffi::CString::new(format!("/dev/{name}"))?;
-    let tree = mount::clone_tree(rustix::fs::CWD, &path, false)
-        .with_context(|| format!("cannot use the host's /dev/{name}"))?;
-    let stat = rustix::fs::fstat(&tree)?;
-    ensure!(
-        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice,
-        "/dev/{name} of the host is not a device"
-    );
-    mount::set_attributes(tree.as_fd(), Attributes::MOUNT_ATTR_RDONLY, false)?;
-    Ok(tree)
-}
-
-fn make_devices(root: BorrowedFd<'_>, devices: Vec<OwnedFd>) -> anyhow::Result<()> {
-    let dev = path::open_or_create_real(root, Path::new("/dev"), Target::Directory)?;
-    for (name, device) in DEVICES.iter().zip(devices) {
-        let target = path::open_or_create_real(dev.as_fd(), Path::new(name), Target::File)?;
-        mount::attach(device.as_fd(), target.as_fd()).with_context(|| format!("/dev/{name}"))?;
-    }
-    for (name, target) in DEVICE_LINKS {
-        match rustix::fs::symlinkat(target, &dev, name) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno).with_context(|| format!("/dev/{name}")),
-        }
-    }
-    Ok(())
-}
-
 /// A device that is made in the container opens nothing there: those it may use are mounts of their own.
 /// In a user namespace the kernel has it so anyhow.
 fn close_to_devices(root: BorrowedFd<'_>) -> anyhow::Result<()> {
@@ -298,6 +258,23 @@ pub fn make_console(root: BorrowedFd<'_>, pty: &Pty) -> anyhow::Result<()> {
         mount::clone_tree(pty.slave.as_fd(), c"", false).context("cannot show the terminal")?;
     mount::attach(tree.as_fd(), target.as_fd())?;
     Ok(())
+}
+
+/// How mounts propagate in the root file system from here on.
+///
+/// Must: run when it is entered. Linux: a shared mount can neither be pivoted to nor moved.
+pub fn propagate(spec: &Spec) -> anyhow::Result<()> {
+    let linux = spec.linux().as_ref();
+    let wanted = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+    let Some((propagation, recursive)) = wanted.and_then(mount::propagation) else {
+        return Ok(());
+    };
+    let flags = if recursive {
+        propagation | MountPropagationFlags::REC
+    } else {
+        propagation
+    };
+    mount::set_propagation(Path::new("/"), flags).context("cannot set rootfsPropagation")
 }
 
 /// Covers the masked paths, and makes others read-only.
@@ -357,7 +334,7 @@ fn mask(root: BorrowedFd<'_>, path: &Path) -> anyhow::Result<()> {
         fs.mount(Attributes::MOUNT_ATTR_RDONLY)?
     } else {
         // The host's /dev/null: that of the container is in the container's hands (CVE-2025-31133).
-        clone_device("null")?
+        clone_device(Path::new("/dev/null"))?
     };
     mount::attach(cover.as_fd(), target.as_fd())?;
     Ok(())

@@ -22,6 +22,7 @@ use crate::error::fail;
 use crate::runtime::Bundle;
 use crate::runtime::Placement;
 use crate::runtime::Userns;
+use crate::runtime::devices;
 use crate::runtime::idmapped;
 use crate::runtime::init;
 use crate::runtime::join;
@@ -29,7 +30,6 @@ use crate::runtime::notify;
 use crate::runtime::notify::Handler;
 use crate::runtime::report;
 use crate::runtime::report::Received;
-use crate::runtime::rootfs;
 use crate::runtime::timens;
 use crate::sys::limits;
 use crate::sys::notify::Listener;
@@ -99,7 +99,7 @@ fn guard_null(stream: OwnedFd) -> anyhow::Result<OwnedFd> {
     {
         return Ok(stream);
     }
-    let null = rootfs::clone_device("null")?;
+    let null = devices::clone_device(Path::new("/dev/null"))?;
     let access = rustix::fs::fcntl_getfl(&stream)? & OFlags::RWMODE;
     let link = format!("/proc/self/fd/{}", null.as_raw_fd());
     rustix::fs::open(link, access | OFlags::CLOEXEC, Mode::empty()).context("cannot open /dev/null")
@@ -144,7 +144,7 @@ pub fn create(
 ) -> anyhow::Result<Running> {
     let (ours, theirs) = socket::pair()?;
     let flags = namespace_flags(bundle);
-    let mut premade = idmapped::prepare(bundle.spec, bundle.ids)?;
+    let mut premade = idmapped::prepare(bundle)?;
     add_shm(bundle, &mut premade)?;
     let made = match bundle.userns {
         _ if bundle.joins_first() => {

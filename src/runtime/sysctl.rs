@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use oci_spec::runtime::Spec;
 
+use crate::oci::runtime::parameter_path;
 use crate::runtime::procfs::Procfs;
 
 fn parameters(spec: &Spec) -> BTreeMap<&str, &str> {
@@ -24,12 +25,12 @@ pub fn any(spec: &Spec) -> bool {
 pub fn set(procfs: &Procfs, spec: &Spec) -> anyhow::Result<()> {
     for (name, value) in parameters(spec) {
         let cannot = || format!("cannot set kernel parameter {name}");
-        if name == "kernel.domainname" {
+        if parameter_path(name) == "kernel/domainname" {
             // Linux: the file belongs to root of the machine, the call to root of the UTS namespace.
             rustix::system::setdomainname(value.as_bytes()).with_context(cannot)?;
             continue;
         }
-        let path = format!("sys/{}", name.replace('.', "/"));
+        let path = format!("sys/{}", parameter_path(name));
         procfs.write(&path, value).with_context(cannot)?;
     }
     Ok(())

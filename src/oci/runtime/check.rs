@@ -115,8 +115,9 @@ pub fn process(process: &Process) -> Checked {
     if let Some(sets) = process.capabilities() {
         capabilities(sets)?;
     }
-    let scheduler = process.scheduler().as_ref().map_or(Ok(()), self::scheduler);
-    scheduler.map_err(|mistake| mistake.below("scheduler"))
+    process.scheduler().as_ref().map_or(Ok(()), |found| {
+        scheduler(found).map_err(|mistake| mistake.below("scheduler"))
+    })
 }
 
 /// Linux: capset(2) refuses more in the effective set than there is in the permitted one.
