@@ -19,6 +19,7 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::sys::process;
+use crate::sys::userns;
 
 /// What directories without a name yet begin with; no id can.
 const UNNAMED: char = ':';
@@ -34,13 +35,16 @@ impl Root {
         Root { path }
     }
 
-    /// Where it is if nobody says.
+    /// Where it is if nobody says: with the user's own files, if this is a user or, as under a rootless podman, root
+    /// of a user's namespace (but not somebody who calls himself root, as in a container).
     pub fn default_path() -> PathBuf {
         let run = std::env::var_os("XDG_RUNTIME_DIR").filter(|run| !run.is_empty());
+        let is_user = || {
+            let called_root = || std::env::var_os("USER").is_some_and(|name| name == "root");
+            !rustix::process::geteuid().is_root() || (!userns::is_initial() && !called_root())
+        };
         match run {
-            Some(run) if !rustix::process::geteuid().is_root() => {
-                PathBuf::from(run).join("rbox/oci")
-            }
+            Some(run) if is_user() => PathBuf::from(run).join("rbox/oci"),
             _ => "/run/rbox/oci".into(),
         }
     }

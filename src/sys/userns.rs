@@ -78,6 +78,19 @@ fn child(
     process::exit_now(status)
 }
 
+/// Whether this process is in the user namespace that every other one comes from. Linux: its map is the identity of
+/// all ids, which no other can be given (user_namespaces(7)).
+pub fn is_initial() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let all = IdRange {
+        inside: 0,
+        outside: 0,
+        count: u32::MAX,
+    };
+    // Without procfs nobody can tell, and what is no namespace is the rule.
+    map.is_empty() || idmap::parse(&map) == [all]
+}
+
 /// The maps of a namespace, as seen from our own.
 ///
 /// Must: be called by a single-threaded process.

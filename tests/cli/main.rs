@@ -3,6 +3,7 @@
 mod support;
 
 mod attacks;
+mod callers;
 mod choosing;
 mod complete;
 mod crash;

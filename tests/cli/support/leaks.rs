@@ -28,7 +28,7 @@ pub fn find(dir: &Path, orphans_allowed: bool) -> String {
 pub fn once(dir: &Path, orphans_allowed: bool) -> String {
     let mut found = processes::describe(&processes::of(dir));
     for line in fs::read_to_string("/proc/self/mountinfo").unwrap().lines() {
-        if line.contains(dir.to_str().unwrap()) && !is_stage(line, dir) {
+        if line.contains(&format!("{}/", dir.display())) && !is_stage(line, dir) {
             writeln!(found, "  mount {line}").unwrap();
         }
     }

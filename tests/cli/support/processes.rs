@@ -15,7 +15,9 @@ pub struct Process {
 
 /// The processes of the test in `dir`, without zombies: those are their parents' matter.
 pub fn of(dir: &Path) -> Vec<Process> {
-    let mark = dir.to_str().unwrap().as_bytes();
+    // The end of the name belongs to it: there may be rb.1.1 and rb.1.11.
+    let mark = format!("{}/", dir.display());
+    let mark = mark.as_bytes();
     let own_mounts = fs::read_link("/proc/self/ns/mnt").unwrap();
     let own = i32::try_from(std::process::id()).unwrap();
     let all: Vec<Process> = all().into_iter().filter(|p| p.pid != own).collect();
