@@ -1,10 +1,13 @@
 //! `rbox attach`.
 
+use anyhow::Context;
+
 use crate::cli::run;
 use crate::cli::session;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::connect::Connection;
+use crate::engine::pause;
 use crate::error::Kind;
 use crate::error::fail;
 use crate::supervisor::protocol::Request;
@@ -34,6 +37,10 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             driver.name()
         );
         return Err(fail(Kind::Unsupported, text));
+    }
+    if container.status()?.is_paused() {
+        return Err(pause::paused(&container))
+            .with_context(|| format!("cannot attach to container \"{}\"", container.name));
     }
     let signals = session::catch_signals()?;
     let connection = Connection::open_running(&container)?;

@@ -22,6 +22,7 @@ mod load;
 mod logs;
 pub mod oci;
 pub mod output;
+mod pause;
 mod port;
 mod progress;
 mod prune;
@@ -37,6 +38,7 @@ mod shorts;
 mod start;
 mod stop;
 mod tag;
+mod update;
 mod version;
 mod volume;
 mod wait;
@@ -93,6 +95,7 @@ enum Verb {
     Load(load::Args),
     Logs(logs::Args),
     Oci(oci::Args),
+    Pause(pause::Pause),
     Port(port::Args),
     Prune(prune::Args),
     #[command(visible_alias = "list")]
@@ -106,6 +109,8 @@ enum Verb {
     Start(start::Args),
     Stop(stop::Args),
     Tag(tag::Args),
+    Unpause(pause::Unpause),
+    Update(update::Args),
     Version(version::Version),
     Volume(volume::Args),
     Wait(wait::Args),
@@ -163,6 +168,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Kill(args) => kill::run(engine, args),
         Verb::Load(args) => load::run(engine, args),
         Verb::Logs(args) => logs::run(engine, args),
+        Verb::Pause(args) => pause::pause(engine, &args),
         Verb::Port(args) => port::run(engine, args),
         Verb::Prune(args) => prune::run(engine, &args),
         Verb::Ps(args) => ps::run(engine, args),
@@ -174,6 +180,8 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Run(args) => run::run(engine, args),
         Verb::Start(args) => start::run(engine, args),
         Verb::Stop(args) => stop::run(engine, args),
+        Verb::Update(args) => update::run(engine, args),
+        Verb::Unpause(args) => pause::unpause(engine, &args),
         Verb::Tag(args) => tag::run(engine, args),
         Verb::Volume(args) => volume::run(engine, args),
         Verb::Wait(args) => wait::run(engine, args),

@@ -127,7 +127,8 @@ pub fn describe(status: &Status, now: Timestamp) -> String {
         Status::Created => "Created".into(),
         Status::Running(state) => {
             let up = time::ago(state.started, now);
-            format!("Up {}", up.strip_suffix(" ago").unwrap_or(&up))
+            let paused = if state.paused { " (Paused)" } else { "" };
+            format!("Up {}{paused}", up.strip_suffix(" ago").unwrap_or(&up))
         }
         Status::Exited(exit) => {
             format!("Exited ({}) {}", exit.status, time::ago(exit.finished, now))

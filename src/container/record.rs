@@ -441,15 +441,18 @@ impl Container {
 
     /// Forgets the processes of an earlier run, once they are gone.
     ///
+    /// The group that they were in is returned: what is left of it is to be removed.
+    ///
     /// Must: be called with the run lock held, which says that their supervisor is not there.
-    pub fn clear_state(&self) -> anyhow::Result<()> {
+    pub fn clear_state(&self) -> anyhow::Result<Option<PathBuf>> {
         let state: Option<State> = record::load_if_present(&self.state_file())?;
-        if let Some(state) = state {
-            end_orphan(&state);
-            std::fs::remove_file(self.state_file())
-                .with_context(|| format!("cannot remove {}", self.state_file().display()))?;
-        }
-        Ok(())
+        let Some(state) = state else {
+            return Ok(None);
+        };
+        end_orphan(&state);
+        std::fs::remove_file(self.state_file())
+            .with_context(|| format!("cannot remove {}", self.state_file().display()))?;
+        Ok(state.cgroup)
     }
 
     /// What the container does now. Takes no lock. One whose supervisor was killed is ended.

@@ -8,6 +8,7 @@ use anyhow::Context;
 use oci_spec::runtime::LinuxNamespaceType;
 use oci_spec::runtime::Spec;
 
+use crate::cgroup::Group;
 use crate::container::config::Config;
 use crate::container::config::identity::Userns;
 use crate::container::events;
@@ -19,7 +20,9 @@ use crate::engine::Engine;
 use crate::engine::calls;
 use crate::engine::connect::Connection;
 use crate::engine::connect::not_running;
+use crate::engine::groups;
 use crate::engine::ids;
+use crate::engine::pause;
 use crate::error;
 use crate::runtime::Preserved;
 use crate::runtime::Program;
@@ -68,6 +71,9 @@ pub fn exec(
     let Status::Running(state) = container.status()? else {
         return Err(not_running(container)).with_context(cannot);
     };
+    if state.paused {
+        return Err(pause::paused(container)).with_context(cannot);
+    }
     let pidfd = open_init(container, &state).with_context(cannot)?;
     let spec = Spec::load(container.spec_file())
         .with_context(|| format!("cannot read {}", container.spec_file().display()))?;
@@ -82,6 +88,7 @@ pub fn exec(
         Some(user) => Wanted::of(user),
         None => ids::wanted(identity),
     };
+    let group = groups::to_enter(container, &state).with_context(cannot)?;
     let join = Join {
         pidfd: pidfd.as_fd(),
         namespaces: namespaces(&spec),
@@ -91,7 +98,7 @@ pub fn exec(
             keeps_groups: ids.root().keeps_groups || user.keep_groups,
             ..ids.root()
         },
-        cgroup: None,
+        cgroup: group.as_ref().map(Group::as_fd),
         shares_keyring: false,
         program: Program {
             // The container's init is the one that is tied to somebody.

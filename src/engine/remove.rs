@@ -8,6 +8,7 @@ use crate::container::events;
 use crate::container::record;
 use crate::container::record::Container;
 use crate::engine::Engine;
+use crate::engine::groups;
 use crate::engine::stop;
 use crate::engine::sweep;
 use crate::engine::volumes;
@@ -62,7 +63,9 @@ pub fn remove(
             Err(record::missing(&container.name)).with_context(cannot)
         };
     }
-    container.clear_state().with_context(cannot)?;
+    if let Some(group) = container.clear_state().with_context(cannot)? {
+        groups::clear(&group);
+    }
     container.free_name(&engine.dirs).with_context(cannot)?;
     container.remove_id_file();
     // The data last: it is by them that a sweep finds what is left.

@@ -27,6 +27,7 @@ use crate::engine::connect::Connection;
 use crate::engine::create;
 use crate::engine::create::overlay_dirs;
 use crate::engine::etc;
+use crate::engine::groups;
 use crate::engine::ids;
 use crate::engine::namespaces;
 use crate::engine::namespaces::Shared;
@@ -49,6 +50,7 @@ use crate::store::remove::remove_tree;
 use crate::supervisor;
 use crate::supervisor::Order;
 use crate::supervisor::Served;
+use crate::supervisor::group::Plan;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
 use crate::sys::idmap;
@@ -96,7 +98,9 @@ pub fn start(
     if !container.still_exists(&engine.dirs)? {
         return Err(record::missing(&container.name)).with_context(cannot);
     }
-    container.clear_state().with_context(cannot)?;
+    if let Some(group) = container.clear_state().with_context(cannot)? {
+        groups::clear(&group);
+    }
     let mut prepared = match Prepared::new(engine, container, options) {
         Ok(prepared) => prepared,
         Err(err) => {
@@ -141,6 +145,7 @@ struct Prepared {
     shared: Shared,
     addresses: Option<Addresses>,
     interface: Option<Interface>,
+    group: Plan,
 }
 
 impl Prepared {
@@ -189,6 +194,7 @@ impl Prepared {
         std::fs::write(container.spec_file(), bytes)
             .with_context(|| format!("cannot write {}", container.spec_file().display()))?;
         let rootfs = rootfs(engine, container, &ids)?;
+        let group = groups::plan(container, &spec)?;
         Ok(Prepared {
             filled,
             spec,
@@ -201,6 +207,7 @@ impl Prepared {
             shared,
             interface: addresses.as_ref().map(interface),
             addresses,
+            group,
         })
     }
 }
@@ -321,6 +328,7 @@ fn fork_supervisor(
                 addresses: prepared.addresses,
                 handler: prepared.handler.take(),
             },
+            group: &prepared.group,
             starter,
             foreground: options.foreground,
         }),

@@ -8,6 +8,7 @@ use crate::container::events;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::connect::Connection;
+use crate::engine::pause;
 use crate::supervisor::protocol::Request;
 
 /// Sends a signal to the container's init.
@@ -18,6 +19,10 @@ pub fn kill(engine: &Engine, container: &Container, signal: i32) -> anyhow::Resu
         .send(&Request::Signal(signal))
         .with_context(cannot)?;
     connection.finish();
+    // Docker: what ends a container also lets it go on; other signals wait.
+    if signal == libc::SIGKILL || signal == container.config.process.stop_signal {
+        pause::let_go(engine, container).ok();
+    }
     let number = [("signal", signal.to_string())];
     events::add_with(&engine.dirs, container, "kill", &number);
     Ok(())
@@ -35,6 +40,7 @@ pub fn stop(engine: &Engine, container: &Container, limit: Option<u32>) -> anyho
     if connection.send(&Request::Wait).is_err() {
         return Ok(());
     }
+    pause::let_go(engine, container).with_context(cannot)?;
     if !ends_in_time(container, &connection, limit)? {
         connection.send(&Request::Signal(libc::SIGKILL)).ok();
         while connection.wait_exit(None).with_context(cannot)?.is_none() {}

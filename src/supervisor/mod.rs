@@ -17,6 +17,7 @@
 
 mod client;
 pub mod emulation;
+pub mod group;
 pub mod protocol;
 mod remains;
 mod streams;
@@ -57,6 +58,7 @@ use crate::network::Network;
 use crate::runtime;
 use crate::runtime::Bundle;
 use crate::runtime::Hooked;
+use crate::runtime::Placement;
 use crate::runtime::Rootfs;
 use crate::runtime::Running;
 use crate::runtime::Stdio;
@@ -69,6 +71,9 @@ use crate::store::record;
 use crate::store::remove;
 use crate::supervisor::client::Client;
 use crate::supervisor::client::Hears;
+use crate::supervisor::group::Maker;
+use crate::supervisor::group::Plan;
+use crate::supervisor::group::Watched;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
 use crate::supervisor::protocol::Request;
@@ -96,6 +101,7 @@ pub struct Order<'a> {
     pub bundle: Bundle<'a>,
     pub lock: RunLock,
     pub served: Served,
+    pub group: &'a Plan,
     /// To the command that starts the container.
     pub starter: OwnedFd,
     /// Whether that command stays to hear the streams.
@@ -132,6 +138,7 @@ fn supervise(order: Order<'_>) -> anyhow::Result<()> {
         &starter,
         started,
         order.served,
+        order.group,
     ) {
         Ok(supervisor) => supervisor,
         Err(err) => {
@@ -187,6 +194,7 @@ struct Supervisor<'a> {
     /// Of init's filter, and of those of commands that joined.
     calls: Vec<OwnedFd>,
     network: Option<Network>,
+    group: Option<Watched>,
 }
 
 /// Detaches from the command that forked us, and makes the container.
@@ -198,6 +206,7 @@ fn start<'a>(
     starter: &Client,
     started: Timestamp,
     served: Served,
+    group: &Plan,
 ) -> anyhow::Result<Supervisor<'a>> {
     let Served {
         addresses,
@@ -232,7 +241,9 @@ fn start<'a>(
     let mut network = addresses
         .map(|addresses| listen(container, addresses))
         .transpose()?;
-    let (streams, mut running) = create(dirs, container, bundle, &mut handler, passed)?;
+    let group = Maker::new(group)?;
+    let (streams, mut running) = create_in(&group, dirs, container, bundle, &mut handler, passed)?;
+    let group = group.finish();
     let calls = running.listener.take().into_iter().collect();
     for fd in given {
         // The container has its own; ours would keep pipes and namespaces of others open.
@@ -258,7 +269,7 @@ fn start<'a>(
                 addresses,
                 published: network.published(),
             }),
-        cgroup: None,
+        cgroup: group.as_ref().map(|group| group.path().to_owned()),
         paused: false,
     };
     // The runtime directory is gone after a power cut, and so is what the record tells of.
@@ -285,7 +296,27 @@ fn start<'a>(
         handler,
         calls,
         network,
+        group,
     })
+}
+
+/// Makes the container in its group.
+fn create_in(
+    group: &Maker<'_>,
+    dirs: &Dirs,
+    container: &Container,
+    bundle: &Bundle<'_>,
+    handler: &mut Option<Box<dyn Handler>>,
+    passed: Option<Stdio>,
+) -> anyhow::Result<(Streams, Running)> {
+    let made = group.descriptor()?;
+    let place = |pid| group.place(pid);
+    let cgroup = match &made {
+        Some(made) => Some(Placement::Into(made.as_fd())),
+        None => group.is_scope().then_some(Placement::By(&place)),
+    };
+    let bundle = Bundle { cgroup, ..*bundle };
+    create(dirs, container, &bundle, handler, passed)
 }
 
 /// The network of a container, whose published ports are listened on from now.
@@ -418,6 +449,7 @@ enum Source {
     Input,
     Client(usize),
     Calls(usize),
+    Memory,
     Network,
     /// A process that works for the log has ended.
     Log,
@@ -447,6 +479,9 @@ impl Supervisor<'_> {
                     Source::Init => {
                         let exit = process::wait(self.running.init.pidfd.as_fd())?;
                         if let Some(remains) = &self.remains {
+                            if let Some(group) = &self.group {
+                                group.end();
+                            }
                             remains.end();
                         }
                         self.drain(&mut buffer);
@@ -463,6 +498,7 @@ impl Supervisor<'_> {
                             network.serve();
                         }
                     }
+                    Source::Memory => self.tell_kills(),
                     Source::Calls(index) => {
                         if !self.answer(index, events) {
                             unused.push(index);
@@ -483,6 +519,14 @@ impl Supervisor<'_> {
         if self.deadline.is_some_and(|at| at <= Instant::now()) {
             self.deadline = None;
             signal::send(self.running.init.pidfd.as_fd(), libc::SIGKILL).ok();
+        }
+    }
+
+    /// Processes of the container were killed for want of memory, or memory is short.
+    fn tell_kills(&mut self) {
+        let new = self.group.as_mut().map_or(0, Watched::new_kills);
+        if new > 0 {
+            events::add(self.dirs, self.container, "oom");
         }
     }
 
@@ -531,6 +575,10 @@ impl Supervisor<'_> {
         if let Some(helper) = self.log.helper() {
             sources.push(Source::Log);
             fds.push(PollFd::from_borrowed_fd(helper, PollFlags::IN));
+        }
+        if let Some(events) = self.group.as_ref().and_then(Watched::events) {
+            sources.push(Source::Memory);
+            fds.push(PollFd::from_borrowed_fd(events, PollFlags::PRI));
         }
         let busy = self.network.as_ref().is_some_and(Network::has_more);
         if let Some(network) = &self.network {
@@ -673,13 +721,21 @@ impl Supervisor<'_> {
             network.stop_listening();
         }
         self.log.close();
-        let record = record_of(self.started, &exit, None);
+        self.tell_kills();
+        let mut record = record_of(self.started, &exit, None);
+        if let Some(group) = &self.group {
+            record.limited = group.counts();
+        }
         journal::add(self.dirs, &events::died(self.container, &record));
         let recorded = record_end(self.dirs, self.container, &record, true);
         let volumes = if self.container.config.remove {
             // What is not taken away now is left for `volume prune`.
             retire_volumes(self.dirs, self.container).unwrap_or_default()
         } else {
+            // Who starts the container again makes the same group.
+            if let Some(group) = self.group.take() {
+                group.remove();
+            }
             lock.release()?;
             vec![]
         };
@@ -701,6 +757,9 @@ impl Supervisor<'_> {
         }
         if let Some(network) = network {
             network.drain(LAST_WORDS)?;
+        }
+        if let Some(group) = self.group.take() {
+            group.remove();
         }
         if self.container.config.remove {
             remove_files(self.container, &volumes, self.running.userns.as_ref());

@@ -108,30 +108,8 @@ fn parent(text: &str) -> Result<PathBuf, String> {
 
 /// `c 10:200 rwm`.
 fn device_rule(text: &str) -> Result<DeviceRule, String> {
-    const EXPECTED: &str = "expected a kind (a, b or c), numbers and rights, as c 10:* rwm";
-    let mut words = text.split(' ').filter(|word| !word.is_empty());
-    let (Some(kind), Some(numbers), Some(access), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err(EXPECTED.into());
-    };
-    let (major, minor) = numbers.split_once(':').ok_or(EXPECTED)?;
-    let number = |text: &str| match text {
-        "*" => Ok(None),
-        _ => text.parse::<u32>().map(|number| Some(number.into())),
-    };
-    let known = |allowed: &str, given: &str| {
-        !given.is_empty() && given.chars().all(|letter| allowed.contains(letter))
-    };
-    if kind.len() != 1 || !known("abc", kind) || !known("rwm", access) {
-        return Err(EXPECTED.into());
-    }
-    Ok(DeviceRule {
-        kind: kind.chars().next().unwrap_or('a'),
-        major: number(major).map_err(|_| EXPECTED)?,
-        minor: number(minor).map_err(|_| EXPECTED)?,
-        access: access.to_owned(),
-    })
+    let rule = DeviceRule::parse(text);
+    rule.ok_or("expected a kind (a, b or c), numbers and rights, as c 10:* rwm".into())
 }
 
 #[cfg(test)]

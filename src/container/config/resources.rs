@@ -106,6 +106,30 @@ pub struct DeviceRule {
 }
 
 impl DeviceRule {
+    /// `c 10:* rwm`.
+    pub fn parse(text: &str) -> Option<DeviceRule> {
+        let mut words = text.split(' ').filter(|word| !word.is_empty());
+        let (kind, numbers, access) = (words.next()?, words.next()?, words.next()?);
+        let (major, minor) = numbers.split_once(':')?;
+        let number = |text: &str| match text {
+            "*" => Some(None),
+            _ => text.parse::<u32>().ok().map(|number| Some(number.into())),
+        };
+        let known = |allowed: &str, given: &str| {
+            !given.is_empty() && given.chars().all(|letter| allowed.contains(letter))
+        };
+        if words.next().is_some() || kind.len() != 1 || !known("abc", kind) || !known("rwm", access)
+        {
+            return None;
+        }
+        Some(DeviceRule {
+            kind: kind.chars().next()?,
+            major: number(major)?,
+            minor: number(minor)?,
+            access: access.to_owned(),
+        })
+    }
+
     /// As it is given to `--device-cgroup-rule`.
     pub fn text(&self) -> String {
         let number = |number: Option<i64>| number.map_or("*".into(), |number| number.to_string());

@@ -1,0 +1,58 @@
+//! `rbox update`.
+
+use crate::cli::choose;
+use crate::cli::choose::Wanted;
+use crate::cli::flags::LimitFlags;
+use crate::cli::output;
+use crate::container::config::resources::Limits;
+use crate::engine::Engine;
+use crate::engine::update;
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+
+/// Change the limits of containers, also while they run
+#[derive(Debug, clap::Args)]
+#[command(after_help = "A limit of 0 or -1 is lifted.
+
+Examples:
+  rbox update --memory 1g --cpus 2 web
+  rbox update --pids-limit -1 --latest")]
+pub struct Args {
+    #[command(flatten)]
+    limits: LimitFlags,
+
+    /// The container that was created last
+    #[arg(short, long, conflicts_with = "containers")]
+    latest: bool,
+
+    /// Refused: containers have no restart policy
+    #[arg(long, value_name = "POLICY", hide = true)]
+    restart: Option<String>,
+
+    /// Names or ids
+    #[arg(required_unless_present = "latest", value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    if let Some(policy) = args.restart.filter(|policy| policy != "no") {
+        let text = format!("--restart=\"{policy}\": containers have no restart policy");
+        return Err(fail(Kind::Unsupported, text));
+    }
+    let limits = args.limits.into_limits()?;
+    if limits == Limits::default() {
+        return Err(fail(Kind::Usage, "nothing is to be changed")
+            .hint("`rbox update --help` lists the limits"));
+    }
+    let wanted = Wanted {
+        names: &args.containers,
+        latest: args.latest,
+        ..Wanted::default()
+    };
+    let chosen = choose::choose(engine, wanted, |_| true)?;
+    output::each(&chosen, |one| {
+        update::update(engine, &one.container(engine)?, limits.clone())?;
+        output::print_line(one.label())
+    })
+}
