@@ -6,6 +6,7 @@ pub mod seccomp;
 use std::fmt;
 use std::io;
 
+pub mod bpf;
 pub mod fd;
 pub mod idmap;
 pub mod inet;
