@@ -409,13 +409,16 @@ pub fn explain(err: anyhow::Error, spec: &Spec) -> anyhow::Error {
     }
 }
 
-/// Docker, containerd and Podman know by runc's words that it is the command that is missing.
+/// Docker, containerd and Podman know by runc's words that it is the command that is missing or may not be executed.
 pub fn missing_command(err: anyhow::Error, process: &oci_spec::runtime::Process) -> anyhow::Error {
     let command = process.args().as_ref().and_then(|args| args.first());
     match (error::kind(&err), command) {
         (Some(Kind::CommandNotFound), Some(command)) if !command.contains('/') => err.context(
             format!("exec: \"{command}\": executable file not found in $PATH"),
         ),
+        (Some(Kind::CannotExecute), Some(command)) => {
+            err.context(format!("exec: \"{command}\": permission denied"))
+        }
         _ => err,
     }
 }

@@ -230,6 +230,7 @@ fn docker_has_a_terminal() {
     tmux.line("typed");
     tmux.wait("typed\ntyped");
     tmux.keys(&["C-c"]);
+    tmux.wait("^Chost>");
     tmux.line("clear; docker rm -f cc");
     tmux.wait("cc\nhost>");
 }

@@ -90,7 +90,7 @@ const WRONG: [(&str, &str, i32); 2] = [
     ),
     (
         "/etc",
-        "cannot execute \"/etc\": Permission denied (os error 13)",
+        "exec: \"/etc\": permission denied: cannot execute \"/etc\": Permission denied (os error 13)",
         126,
     ),
 ];

@@ -272,6 +272,7 @@ fn has_a_terminal(rbox: &Rbox) {
     tmux.line("typed");
     tmux.wait("typed\ntyped");
     tmux.keys(&["C-c"]);
+    tmux.wait("^Chost>");
     tmux.line("podman rm -f -t 0 c");
     tmux.wait("c\nhost>");
 }
