@@ -36,6 +36,7 @@ mod run;
 mod session;
 mod shorts;
 mod start;
+mod stats;
 mod stop;
 mod tag;
 mod update;
@@ -107,6 +108,7 @@ enum Verb {
     Rmi(rmi::Args),
     Run(run::Args),
     Start(start::Args),
+    Stats(stats::Args),
     Stop(stop::Args),
     Tag(tag::Args),
     Unpause(pause::Unpause),
@@ -179,6 +181,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Rmi(args) => rmi::run(engine, args),
         Verb::Run(args) => run::run(engine, args),
         Verb::Start(args) => start::run(engine, args),
+        Verb::Stats(args) => stats::run(engine, args),
         Verb::Stop(args) => stop::run(engine, args),
         Verb::Update(args) => update::run(engine, args),
         Verb::Unpause(args) => pause::unpause(engine, &args),

@@ -21,6 +21,13 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Shows a text on a terminal in place of what was there.
+pub fn redraw(text: &str) -> anyhow::Result<()> {
+    // ECMA-48: home, the lines with what is right of each erased, and then all below.
+    let lines = escape::lines(text).replace('\n', "\x1b[K\n");
+    write(format!("\x1b[H{lines}\x1b[J").as_bytes())
+}
+
 pub fn print_line(text: &str) -> anyhow::Result<()> {
     print(&format!("{text}\n"))
 }

@@ -10,12 +10,14 @@ use anyhow::Context;
 use oci_spec::runtime::LinuxDeviceCgroup;
 use oci_spec::runtime::LinuxDeviceCgroupBuilder;
 use oci_spec::runtime::LinuxDeviceType;
+use oci_spec::runtime::LinuxResources;
 use oci_spec::runtime::Spec;
 use rustix::fs::FileType;
 
 use crate::cgroup;
 use crate::cgroup::Group;
 use crate::cgroup::Hierarchy;
+use crate::cgroup::Settings;
 use crate::cgroup::Version;
 use crate::cgroup::systemd;
 use crate::cgroup::systemd::Bus;
@@ -25,6 +27,7 @@ use crate::container::config::Resources;
 use crate::container::config::identity::Userns;
 use crate::container::config::resources::Cgroups;
 use crate::container::config::resources::DeviceRule;
+use crate::container::config::resources::Limits;
 use crate::container::record::Container;
 use crate::container::record::State;
 use crate::engine::create::resources;
@@ -55,15 +58,28 @@ pub fn plan(container: &Container, spec: &Spec) -> anyhow::Result<Plan> {
     if let (None, Some(flag)) = (&place, needed) {
         return Err(nowhere(flag));
     }
-    let settings = cgroup::settings(&limits)?;
+    let settings = settings(&limits, &now)?;
     Ok(Plan {
         place,
         settings,
         needed: needed.is_some(),
-        usual_pids: now.pids.is_none(),
         supervisor: asked.cgroups != Cgroups::NoConmon,
         devices: devices(&container.config, spec)?,
     })
+}
+
+/// What these limits are for the kernel. What nobody asked for is left out where it cannot be had.
+pub fn settings(resources: &LinuxResources, limits: &Limits) -> anyhow::Result<Settings> {
+    let mut settings = cgroup::settings(resources)?;
+    for setting in &mut settings.list {
+        let usual = match setting.file.as_str() {
+            "pids.max" => limits.pids.is_none(),
+            "memory.swap.max" => limits.swap.is_none(),
+            _ => false,
+        };
+        setting.optional |= usual;
+    }
+    Ok(settings)
 }
 
 /// The flag by which a group of its own is asked for.

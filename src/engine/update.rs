@@ -2,7 +2,6 @@
 
 use anyhow::Context;
 
-use crate::cgroup;
 use crate::cgroup::Group;
 use crate::cgroup::Setting;
 use crate::cgroup::Settings;
@@ -19,7 +18,6 @@ use crate::error::Kind;
 use crate::error::fail;
 use crate::store::atomic::Durability;
 use crate::store::record;
-use crate::supervisor::group;
 
 /// Changes limits. Those that the kernel refuses leave all as it was.
 pub fn update(engine: &Engine, container: &Container, changes: Limits) -> anyhow::Result<()> {
@@ -64,7 +62,7 @@ fn apply(container: &Container, new: &Limits) -> anyhow::Result<()> {
             None => Ok(()),
         };
     };
-    let settings = settings(container, &group, new)?;
+    let settings = settings(container, new)?;
     let before = before(&group, &settings);
     group.apply(&settings).inspect_err(|_| {
         // Those in front of it were taken.
@@ -104,12 +102,8 @@ fn before(group: &Group, settings: &Settings) -> Settings {
     }
 }
 
-fn settings(container: &Container, group: &Group, limits: &Limits) -> anyhow::Result<Settings> {
+fn settings(container: &Container, limits: &Limits) -> anyhow::Result<Settings> {
     let devices = resources::block_devices(limits)?;
     let resources = spec::resources(&container.config.resources, limits, &devices)?;
-    let mut settings = cgroup::settings(&resources)?;
-    if limits.pids.is_none() {
-        group::keep_usual(&mut settings, group)?;
-    }
-    Ok(settings)
+    groups::settings(&resources, limits)
 }

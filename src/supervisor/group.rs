@@ -36,8 +36,6 @@ pub struct Plan {
     pub settings: Settings,
     /// Without it the container must not run.
     pub needed: bool,
-    /// Nobody spoke of the number of processes.
-    pub usual_pids: bool,
     /// The supervisor goes along.
     pub supervisor: bool,
     pub devices: Vec<LinuxDeviceCgroup>,
@@ -147,22 +145,9 @@ fn split(container: &Path, supervisor: &Path) -> anyhow::Result<Group> {
 }
 
 fn limit(group: &Group, plan: &Plan) -> anyhow::Result<()> {
-    let mut settings = plan.settings.clone();
-    if plan.usual_pids {
-        keep_usual(&mut settings, group)?;
-    }
-    group.apply(&settings)?;
+    group.apply(&plan.settings)?;
     if !plan.devices.is_empty() && devices::are_restrictable() {
         devices::restrict(group, &plan.devices)?;
-    }
-    Ok(())
-}
-
-/// Leaves the usual limit of processes out where there is no controller for it.
-pub fn keep_usual(settings: &mut Settings, group: &Group) -> anyhow::Result<()> {
-    let there = group.controllers()?;
-    if !there.iter().any(|name| name == "pids") {
-        settings.list.retain(|setting| setting.file != "pids.max");
     }
     Ok(())
 }

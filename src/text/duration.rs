@@ -93,6 +93,37 @@ pub fn human(duration: Duration) -> String {
     }
 }
 
+/// As Go writes it: `1h2m3.5s`, `250ms`, `0s`.
+pub fn go(duration: Duration) -> String {
+    let nanos = duration.subsec_nanos();
+    if duration.as_secs() == 0 {
+        let (unit, name) = match nanos {
+            0 => return "0s".to_owned(),
+            1..1_000 => (1, "ns"),
+            1_000..1_000_000 => (1_000, "µs"),
+            _ => (1_000_000, "ms"),
+        };
+        return decimal((nanos / unit).into(), nanos % unit, unit) + name;
+    }
+    let (minutes, seconds) = (duration.as_secs() / 60, duration.as_secs() % 60);
+    let seconds = decimal(seconds, nanos, 1_000_000_000) + "s";
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => seconds,
+        (0, minutes) => format!("{minutes}m{seconds}"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+    }
+}
+
+/// With so many parts of a unit behind the point.
+fn decimal(whole: u64, part: u32, unit: u32) -> String {
+    if part == 0 {
+        return whole.to_string();
+    }
+    let width = unit.ilog10() as usize;
+    let digits = format!("{part:0width$}");
+    format!("{whole}.{}", digits.trim_end_matches('0'))
+}
+
 /// `2 hours ago`.
 pub fn human_ago(duration: Duration) -> String {
     human(duration) + " ago"
@@ -101,6 +132,21 @@ pub fn human_ago(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (12, "12ns"),
+            (12_500, "12.5µs"),
+            (250_000_000, "250ms"),
+            (1_000_000_000, "1s"),
+            (3_723_500_000_000, "1h2m3.5s"),
+            (120_000_000_000, "2m0s"),
+        ] {
+            assert_eq!(go(Duration::from_nanos(nanos)), text);
+        }
+    }
 
     #[test]
     fn go_durations_are_parsed() {

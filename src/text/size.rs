@@ -83,7 +83,23 @@ pub fn human_with(bytes: u64, digits: u32, between: &str) -> String {
     format!("{text}{between}{}", UNITS[unit])
 }
 
-/// `value / scale` (below 1000) with so many significant digits and no trailing zeros.
+/// The same in powers of 1024: `3.906KiB`.
+pub fn binary(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut unit = 0;
+    let mut scale: u128 = 1;
+    while u128::from(bytes) >= scale * 1024 && unit + 1 < UNITS.len() {
+        scale *= 1024;
+        unit += 1;
+    }
+    format!(
+        "{}{}",
+        significant(u128::from(bytes), scale, 4),
+        UNITS[unit]
+    )
+}
+
+/// `value / scale` (below 1024) with so many significant digits and no trailing zeros.
 fn significant(value: u128, scale: u128, digits: u32) -> String {
     let whole_digits = (value / scale).max(1).ilog10() + 1;
     let places = digits.saturating_sub(whole_digits);
@@ -101,6 +117,18 @@ fn significant(value: u128, scale: u128, digits: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_shown_in_powers_of_1024() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (4000, "3.906KiB"),
+            (15 << 30, "15GiB"),
+        ] {
+            assert_eq!(binary(bytes), text);
+        }
+    }
 
     #[test]
     fn sizes_are_parsed_in_powers_of_1024() {
