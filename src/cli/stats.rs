@@ -257,3 +257,39 @@ fn fields(cpu: f64, sample: &Sample) -> Value {
         "ThrottledMicroseconds": sample.limited.throttled_microseconds,
     })
 }
+
+/// Podman's names, and beside them how often limits were met.
+fn json_row(seen: &Seen, whole: bool) -> Value {
+    let row = row(seen, whole);
+    let mut found = json!({});
+    for (name, field) in [
+        ("id", "ID"),
+        ("name", "Name"),
+        ("cpu_time", "CPUTime"),
+        ("cpu_percent", "CPUPerc"),
+        ("avg_cpu", "AvgCPU"),
+        ("mem_usage", "MemUsage"),
+        ("mem_percent", "MemPerc"),
+        ("net_io", "NetIO"),
+        ("block_io", "BlockIO"),
+    ] {
+        found[name] = row[field].clone();
+    }
+    // A string, as Podman has it.
+    found["pids"] = match &row["PIDs"] {
+        Value::Number(number) => json!(number.to_string()),
+        other => other.clone(),
+    };
+    if let Some((_, sample)) = &seen.used {
+        found["oom_kills"] = json!(sample.limited.oom_kills);
+        found["pids_refused"] = json!(sample.limited.pids_refused);
+        found["throttled_periods"] = json!(sample.limited.throttled_periods);
+        found["throttled_microseconds"] = json!(sample.limited.throttled_microseconds);
+    }
+    found
+}
+
+/// In powers of 1024: `3.906KiB / 15GiB`.
+fn both_binary(one: u64, other: u64) -> String {
+    format!("{} / {}", size::binary(one), size::binary(other))
+}
