@@ -155,7 +155,7 @@ impl Joining<'_> {
                 set_home: true,
                 preserved: &preserved,
                 gate: None,
-                personality: join::personality(self.spec),
+                linux: self.spec.linux().as_ref(),
             },
         };
         let pass_on = |listener: OwnedFd, pid: Option<Pid>| match &state.agent {

@@ -112,7 +112,7 @@ pub fn exec(
             set_home: !config.process.unset_env.contains("HOME"),
             preserved: &request.preserved,
             gate: None,
-            personality: join::personality(&spec),
+            linux: spec.linux().as_ref(),
         },
     };
     let pass_on = |listener: OwnedFd, _| match Connection::open(container)? {

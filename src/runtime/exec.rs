@@ -15,6 +15,8 @@ use std::os::fd::OwnedFd;
 
 use anyhow::Context;
 use anyhow::anyhow;
+use anyhow::ensure;
+use oci_spec::runtime::Process;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::process::Pid;
@@ -29,6 +31,8 @@ use crate::runtime::process::take_terminal;
 use crate::runtime::procfs::Procfs;
 use crate::runtime::report;
 use crate::runtime::report::Received;
+use crate::runtime::schedule;
+use crate::runtime::schedule::Moment;
 use crate::runtime::spawn::inherit;
 use crate::runtime::trampoline;
 use crate::sys::idmap::Root;
@@ -75,6 +79,9 @@ pub fn exec(
 ) -> anyhow::Result<Joined> {
     let (ours, theirs) = socket::pair()?;
     let wants_terminal = stdio.is_none();
+    lsm::check(join.program.process, None)?;
+    // Linux: a child has the CPUs of its parent, and what its group does not allow of them is left out later.
+    let before = schedule::take_cpus(join.program.process, Moment::Initial)?;
     let joiner = match process::clone_into(0, join.cgroup)? {
         Side::Child => {
             drop(ours);
@@ -84,9 +91,10 @@ pub fn exec(
         }
         Side::Parent(child) => child,
     };
+    schedule::return_cpus(before)?;
     drop(theirs);
     drop(stdio);
-    let joined = collect(&ours, wants_terminal, pass_on);
+    let joined = collect(&ours, join.program.process, wants_terminal, pass_on);
     process::wait(joiner.pidfd.as_fd())?;
     joined
 }
@@ -95,6 +103,7 @@ pub fn exec(
 /// can get hold of: the pidfd comes first, then the terminal, if there is to be one, and each once.
 fn collect(
     socket: &OwnedFd,
+    wanted: &Process,
     wants_terminal: bool,
     pass_on: &dyn Fn(OwnedFd, Option<Pid>) -> anyhow::Result<()>,
 ) -> anyhow::Result<Joined> {
@@ -105,19 +114,20 @@ fn collect(
         match report::receive(socket) {
             Ok(Received::Listener(fd)) if !ready => {
                 let pid = command.as_ref().map(|command| command.pid);
-                if let Err(err) = pass_on(fd, pid) {
-                    // Nobody will answer it: it may wait in any call, for ever.
-                    if let Some(command) = command {
-                        signal::send(command.pidfd.as_fd(), libc::SIGKILL).ok();
-                        process::wait(command.pidfd.as_fd()).ok();
-                    }
-                    return Err(err);
-                }
+                // If it fails, nobody will answer: the command may wait in any call, for ever.
+                pass_on(fd, pid).inspect_err(|_| command.as_ref().map_or((), end))?;
             }
             Ok(Received::Listener(_) | Received::Created | Received::Waiting) => {}
             Ok(Received::Ready) => ready = true,
             Ok(Received::Descriptor(pidfd, pid)) => match Pid::from_raw(pid) {
-                Some(pid) if command.is_none() => command = Some(Child { pid, pidfd }),
+                Some(pid) if command.is_none() => {
+                    let child = Child { pid, pidfd };
+                    if schedule::is_asked(wanted) {
+                        schedule::apply(wanted, pid).inspect_err(|_| end(&child))?;
+                        socket::send(socket.as_fd(), b"s", None).ok();
+                    }
+                    command = Some(child);
+                }
                 None if wants_terminal && terminal.is_none() => terminal = Some(pidfd),
                 _ => {}
             },
@@ -135,6 +145,11 @@ fn collect(
     }
     let command = command.context("the process that joined the container died")?;
     Ok(Joined { command, terminal })
+}
+
+fn end(command: &Child) {
+    signal::send(command.pidfd.as_fd(), libc::SIGKILL).ok();
+    process::wait(command.pidfd.as_fd()).ok();
 }
 
 /// In the joiner, and after the second clone in the command.
@@ -176,6 +191,11 @@ fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Re
         }
         Side::Child => {}
     }
+    if schedule::is_asked(join.program.process) {
+        let packet = socket::receive(socket.as_fd(), &mut [0])?;
+        ensure!(packet.length == 1, "it cannot be scheduled so");
+    }
+    schedule::take_cpus(join.program.process, Moment::Final)?;
     rustix::process::setsid().context("cannot start a session")?;
     userns::become_root(join.root)?;
     if !join.shares_keyring {

@@ -12,7 +12,6 @@ use crate::config::hooks::Stage;
 use crate::runtime::Bundle;
 use crate::runtime::Program;
 use crate::runtime::Userns;
-use crate::runtime::join;
 use crate::runtime::lsm;
 use crate::runtime::process;
 use crate::runtime::process::Held;
@@ -64,7 +63,7 @@ fn run(
                 set_home: bundle.set_home,
                 preserved: bundle.preserved,
                 gate: bundle.gate,
-                personality: join::personality(bundle.spec),
+                linux: bundle.spec.linux().as_ref(),
             };
             process::become_program(&program, bundle.root(), &held, socket)
         }

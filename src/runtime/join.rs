@@ -21,8 +21,6 @@ use std::path::Path;
 use anyhow::Context;
 use anyhow::ensure;
 use oci_spec::runtime::LinuxNamespaceType;
-use oci_spec::runtime::LinuxPersonalityDomain;
-use oci_spec::runtime::Spec;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -172,12 +170,6 @@ fn same_ids(map: &str, expected: &[IdRange]) -> bool {
     found.sort_unstable();
     expected.sort_unstable();
     found == expected
-}
-
-/// The execution domain that the specification names.
-pub fn personality(spec: &Spec) -> Option<LinuxPersonalityDomain> {
-    let personality = spec.linux().as_ref()?.personality().as_ref()?;
-    Some(personality.domain())
 }
 
 /// Clones a mount of the process behind a pidfd, at a path in its own root directory; `None` if no file

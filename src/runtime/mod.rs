@@ -54,13 +54,16 @@ pub mod join;
 mod lsm;
 mod mount_options;
 mod mounts;
+mod net_devices;
 pub mod notify;
 mod overlays;
 mod process;
 mod procfs;
 mod reaper;
 mod report;
+pub mod resctrl;
 mod rootfs;
+mod schedule;
 pub mod seccomp;
 mod spawn;
 mod sysctl;
@@ -74,8 +77,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 
+use oci_spec::runtime::Linux;
 use oci_spec::runtime::LinuxNamespaceType;
-use oci_spec::runtime::LinuxPersonalityDomain;
 use oci_spec::runtime::Process;
 use oci_spec::runtime::Spec;
 use rustix::process::Pid;
@@ -261,6 +264,6 @@ pub struct Program<'a> {
     pub preserved: &'a [Preserved],
     /// See `Bundle`.
     pub gate: Option<&'a Gate>,
-    /// Its execution domain, if the specification names one.
-    pub personality: Option<LinuxPersonalityDomain>,
+    /// What the specification says of all processes of the container.
+    pub linux: Option<&'a Linux>,
 }

@@ -31,6 +31,7 @@ use crate::runtime::lsm;
 use crate::runtime::notify;
 use crate::runtime::procfs::Procfs;
 use crate::runtime::report;
+use crate::runtime::schedule;
 use crate::runtime::trampoline;
 use crate::runtime::user;
 use crate::runtime::user::User;
@@ -128,11 +129,15 @@ fn prepare(
     if program.set_home && !env.iter().any(|variable| variable.starts_with("HOME=")) {
         env.push(format!("HOME={}", user.home));
     }
-    if let Some(domain) = program.personality {
-        namespace::set_personality(match domain {
+    let linux = program.linux;
+    if let Some(personality) = linux.and_then(|linux| linux.personality().as_ref()) {
+        namespace::set_personality(match personality.domain() {
             LinuxPersonalityDomain::PerLinux => PER_LINUX,
             LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
         })?;
+    }
+    if let Some(policy) = linux.and_then(|linux| linux.memory_policy().as_ref()) {
+        schedule::take_memory_policy(policy)?;
     }
     for limit in process.rlimits().iter().flatten() {
         set_limit(limit)?;

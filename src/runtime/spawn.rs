@@ -10,6 +10,7 @@ use anyhow::Context;
 use anyhow::bail;
 use oci_spec::runtime::LinuxNamespaceType;
 use oci_spec::runtime::Process;
+use oci_spec::runtime::Spec;
 use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -26,10 +27,15 @@ use crate::runtime::devices;
 use crate::runtime::idmapped;
 use crate::runtime::init;
 use crate::runtime::join;
+use crate::runtime::lsm;
+use crate::runtime::net_devices;
 use crate::runtime::notify;
 use crate::runtime::notify::Handler;
 use crate::runtime::report;
 use crate::runtime::report::Received;
+use crate::runtime::resctrl;
+use crate::runtime::schedule;
+use crate::runtime::sysctl;
 use crate::runtime::timens;
 use crate::sys::limits;
 use crate::sys::notify::Listener;
@@ -142,6 +148,7 @@ pub fn create(
     stdio: Option<Stdio>,
     answers: Answers<'_>,
 ) -> anyhow::Result<Running> {
+    check(bundle.spec)?;
     let (ours, theirs) = socket::pair()?;
     let flags = namespace_flags(bundle);
     let mut premade = idmapped::prepare(bundle)?;
@@ -167,6 +174,16 @@ pub fn create(
         }
         Err(err) => Err(explain_clone(err)),
     }
+}
+
+/// What the host must have, or must not share.
+fn check(spec: &Spec) -> anyhow::Result<()> {
+    if let Some(process) = spec.process() {
+        let linux = spec.linux().as_ref();
+        let label = linux.and_then(|linux| linux.mount_label().as_ref());
+        lsm::check(process, label)?;
+    }
+    sysctl::check(spec)
 }
 
 /// The control group that init is made in.
@@ -272,17 +289,21 @@ fn endow(bundle: &Bundle<'_>, init: &Child) -> anyhow::Result<()> {
             limits::set_oom_score(Some(init.pid), score)?;
         }
     }
-    let rdt = bundle
-        .spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.intel_rdt().as_ref());
-    if let Some(class) = rdt.and_then(|rdt| rdt.clos_id().as_ref()) {
-        let tasks = Path::new("/sys/fs/resctrl").join(class).join("tasks");
-        std::fs::write(&tasks, init.pid.as_raw_pid().to_string())
-            .with_context(|| format!("cannot write {}", tasks.display()))?;
+    // One that waits gets it then: hooks of init are not scheduled so.
+    if bundle.gate.is_none() {
+        set_schedule(bundle, init)?;
     }
+    let linux = bundle.spec.linux().as_ref();
+    if let Some(rdt) = linux.and_then(|linux| linux.intel_rdt().as_ref()) {
+        resctrl::enter(rdt, bundle.id, init.pid)?;
+    }
+    net_devices::hand_over(bundle.spec, init.pid)?;
     Ok(())
+}
+
+fn set_schedule(bundle: &Bundle<'_>, init: &Child) -> anyhow::Result<()> {
+    let process = bundle.spec.process().as_ref();
+    process.map_or(Ok(()), |process| schedule::apply(process, init.pid))
 }
 
 fn watch(
@@ -371,7 +392,10 @@ fn map_and_wait(
             }
             // The trampoline, which other processes of the container can get hold of, has only errors to tell.
             Received::Descriptor(..) | Received::Listener(_) | Received::Created => {}
-            Received::Waiting if bundle.gate.is_some() && !ready => return Ok((userns, arrived)),
+            Received::Waiting if bundle.gate.is_some() && !ready => {
+                set_schedule(bundle, init)?;
+                return Ok((userns, arrived));
+            }
             Received::Waiting => {}
             Received::Ready => ready = true,
             Received::End if ready => return Ok((userns, arrived)),

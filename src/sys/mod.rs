@@ -1,6 +1,7 @@
 //! The kernel: file descriptors, mounts, namespaces, processes, signals. One thin
 //! wrapper a system call, no policy. The only place of the program with `unsafe`.
 
+pub mod schedule;
 pub mod seccomp;
 
 use std::fmt;

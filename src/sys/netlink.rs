@@ -15,7 +15,7 @@ use crate::sys::Result;
 use crate::sys::SyscallError;
 
 /// The body of a request: a struct of the kernel's, and attributes after it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Body(Vec<u8>);
 
 impl Body {
@@ -31,6 +31,13 @@ impl Body {
         self.0.extend(kind.to_ne_bytes());
         self.0.extend(value);
         self.0.resize(self.0.len().next_multiple_of(4), 0);
+        self
+    }
+
+    /// The same with other bytes at a place of its head.
+    #[must_use]
+    pub fn with_head(mut self, at: usize, bytes: &[u8]) -> Body {
+        self.0[at..at + bytes.len()].copy_from_slice(bytes);
         self
     }
 
@@ -102,6 +109,65 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// The number of a network interface in the network namespace of this process; ENODEV where there is none.
+pub fn interface(name: &str) -> Result<u32> {
+    let kind = SocketType::DGRAM;
+    rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)
+        .and_then(|any| rustix::net::netdevice::name_to_index(&any, name))
+        .call(|| format!("ioctl(SIOCGIFINDEX, {name:?})"))
+}
+
+/// The bodies of all messages that answer a request for everything there is of a kind.
+pub fn dump(kind: u16, body: &Body) -> Result<Vec<Vec<u8>>> {
+    let mut batch = Batch::default();
+    batch.add(kind, libc::NLM_F_DUMP, body, String::new(), false);
+    let socket = open()?;
+    rustix::net::send(&socket, &batch.bytes, SendFlags::empty()).call(|| "send(netlink)".into())?;
+    let mut found = Vec::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let (length, _) = rustix::net::recv(&socket, &mut buffer, RecvFlags::empty())
+            .call(|| "recv(netlink)".into())?;
+        let mut rest = &buffer[..length];
+        while let Some((kind, body, after)) = message(rest) {
+            rest = after;
+            match i32::from(kind) {
+                libc::NLMSG_DONE => return Ok(found),
+                libc::NLMSG_ERROR => {
+                    let errno = body
+                        .first_chunk()
+                        .map_or(0, |errno| i32::from_ne_bytes(*errno));
+                    return Err(SyscallError {
+                        call: format!("netlink(dump {kind})"),
+                        errno: Errno::from_raw_os_error(-errno),
+                    });
+                }
+                _ => found.push(body.to_vec()),
+            }
+        }
+    }
+}
+
+/// The first message: its kind, its body, and what follows.
+fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
+    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+    let body = bytes.get(16..length)?;
+    let rest = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some((kind, body, rest))
+}
+
+/// The attributes after the head of a body: kind and value.
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
+        let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?);
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
 }
 
 fn open() -> Result<OwnedFd> {

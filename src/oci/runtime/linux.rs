@@ -266,29 +266,40 @@ fn parameters(spec: &Spec, linux: &Linux, namespaces: &Namespaces<'_>) -> Checke
     for name in names {
         let at = member("linux.sysctl", name);
         let path = parameter_path(name);
-        let (kind, namespace) = match path.as_str() {
-            "kernel/hostname" if spec.hostname().is_some() => {
-                return wrong(at, "expected without hostname only");
-            }
-            "kernel/hostname" | "kernel/domainname" => (LinuxNamespaceType::Uts, "uts"),
-            path if path.split('/').any(|part| matches!(part, "" | "." | "..")) => {
-                return wrong(at, "it is no name of a kernel parameter");
-            }
-            path if path.starts_with("net/") => (LinuxNamespaceType::Network, "network"),
-            path if path.starts_with("user/") => (LinuxNamespaceType::User, "user"),
-            path if path.starts_with("fs/mqueue/") || IPC.contains(&path) => {
-                (LinuxNamespaceType::Ipc, "ipc")
-            }
-            _ => {
-                return wrong(
-                    at,
-                    "it is not in a namespace, and would be set for the host",
-                );
-            }
+        if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return wrong(at, "it is no name of a kernel parameter");
+        }
+        if path == "kernel/hostname" && spec.hostname().is_some() {
+            return wrong(at, "expected without hostname only");
+        }
+        let Some(kind) = parameter_namespace(&path) else {
+            return wrong(
+                at,
+                "it is not in a namespace, and would be set for the host",
+            );
+        };
+        let namespace = match kind {
+            LinuxNamespaceType::Uts => "uts",
+            LinuxNamespaceType::Network => "network",
+            LinuxNamespaceType::User => "user",
+            _ => "ipc",
         };
         namespaces.need(&at, kind, namespace)?;
     }
     Ok(())
+}
+
+/// The kind of namespace that has a kernel parameter of this path.
+pub fn parameter_namespace(path: &str) -> Option<LinuxNamespaceType> {
+    match path {
+        "kernel/hostname" | "kernel/domainname" => Some(LinuxNamespaceType::Uts),
+        path if path.starts_with("net/") => Some(LinuxNamespaceType::Network),
+        path if path.starts_with("user/") => Some(LinuxNamespaceType::User),
+        path if path.starts_with("fs/mqueue/") || IPC.contains(&path) => {
+            Some(LinuxNamespaceType::Ipc)
+        }
+        _ => None,
+    }
 }
 
 /// The path of a kernel parameter below /proc/sys. As in sysctl(8), what comes first, a dot or a slash, is the

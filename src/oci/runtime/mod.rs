@@ -26,6 +26,7 @@ use crate::error::fail;
 use crate::oci::runtime::shape::Mistake;
 use crate::oci::runtime::shape::Shape;
 
+pub use linux::parameter_namespace;
 pub use linux::parameter_path;
 
 /// The versions of the specification that this is.
