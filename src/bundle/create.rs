@@ -133,7 +133,7 @@ pub fn create(
     let plan = match cgroup_plan(options, &spec) {
         Err(err) if options.rootless => {
             warn(err);
-            Plan::Without
+            Plan::Without { why: None }
         }
         plan => plan?,
     };
@@ -298,7 +298,7 @@ impl Making<'_> {
             anyhow::Ok(())
         };
         let cgroup = match (self.plan, &group) {
-            (Plan::Without, _) => None,
+            (Plan::Without { .. }, _) => None,
             (Plan::Directory { .. }, Some(group)) => Some(Placement::Into(group.as_fd())),
             (Plan::Directory { .. } | Plan::Scope { .. }, _) => Some(Placement::By(&enter)),
         };

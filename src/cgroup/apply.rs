@@ -74,7 +74,7 @@ impl Group {
         ))
     }
 
-    fn check_memory(&self, settings: &Settings) -> Result<()> {
+    pub(super) fn check_memory(&self, settings: &Settings) -> Result<()> {
         let Some(limit) = settings.checked_memory else {
             return Ok(());
         };
@@ -150,7 +150,7 @@ fn undelegated(controller: &str) -> anyhow::Error {
 }
 
 /// Of a controller that no group above has either.
-fn absent(controller: &str) -> anyhow::Error {
+pub(super) fn absent(controller: &str) -> anyhow::Error {
     let table = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
     let in_v1 = is_in_v1(&table, controller);
     let why = match in_v1 {

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use rustix::fs::Access;
 use serde::Serialize;
 
+use crate::sys::idmap;
+
 /// The controllers that resource limits need.
 pub const WANTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
@@ -110,10 +112,9 @@ impl Hierarchy {
 
     /// The group of the systemd manager that makes groups for this user on request.
     pub fn manager(&self) -> Option<PathBuf> {
-        let uid = rustix::process::geteuid();
-        let group = match uid.is_root() {
-            true => String::new(),
-            false => format!("user.slice/user-{0}.slice/user@{0}.service", uid.as_raw()),
+        let group = match host_uid() {
+            0 => String::new(),
+            uid => format!("user.slice/user-{uid}.slice/user@{uid}.service"),
         };
         self.mount.as_ref().map(|mount| mount.join(group))
     }
@@ -122,7 +123,7 @@ impl Hierarchy {
     /// systemd manager.
     pub fn delegated(&self) -> Vec<String> {
         let mut groups = [self.own(), self.manager()];
-        if rustix::process::geteuid().is_root() {
+        if host_uid() == 0 {
             groups.reverse();
         }
         let group = groups
@@ -139,8 +140,15 @@ impl Hierarchy {
     }
 }
 
+/// Who we are outside of the user namespace that we are in, in which Podman runs a runtime as "root".
+pub(super) fn host_uid() -> u32 {
+    let uid = rustix::process::geteuid().as_raw();
+    let maps = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    idmap::outside(&idmap::parse(&maps), uid).unwrap_or(uid)
+}
+
 /// access(2) asks for the real ids, which are the effective ones: rbox is not set-uid.
-fn is_writable(path: &Path) -> bool {
+pub(super) fn is_writable(path: &Path) -> bool {
     rustix::fs::access(path, Access::WRITE_OK).is_ok()
 }
 

@@ -77,7 +77,7 @@ fn weight(shares: u64) -> u64 {
 }
 
 /// The numbers of a set such as `0-3,5`; none for what is not a set. Linux has at most 8192 processors.
-pub(super) fn parse_set(text: &str) -> Option<Vec<usize>> {
+pub(in crate::cgroup) fn parse_set(text: &str) -> Option<Vec<usize>> {
     const MOST: usize = 8192;
     let mut numbers = Vec::new();
     let number =

@@ -6,6 +6,8 @@ mod memory;
 #[cfg(test)]
 mod tests;
 
+pub(super) use cpu::parse_set;
+
 use std::collections::BTreeSet;
 
 use anyhow::Result;
@@ -73,9 +75,18 @@ impl Settings {
         needed.map(Setting::controller).collect()
     }
 
+    /// The value of a file, the last if there are several.
     pub(super) fn value(&self, file: &str) -> Option<&str> {
-        let found = self.list.iter().rfind(|setting| setting.file == file);
-        found.map(|setting| setting.value.as_str())
+        self.list.iter().rev().find_map(|setting| {
+            let instead = setting.instead.as_ref();
+            let instead = instead.map(|(file, value)| (file.as_str(), value.as_str()));
+            let pairs = [
+                Some((setting.file.as_str(), setting.value.as_str())),
+                instead,
+            ];
+            let found = pairs.into_iter().flatten().find(|(name, _)| *name == file);
+            found.map(|(_, value)| value)
+        })
     }
 }
 
