@@ -34,6 +34,9 @@ use crate::text::publish::Publish;
 /// The time in which the kernel ends a container that was killed, were it never so large.
 const END: Duration = Duration::from_secs(10);
 
+/// The file of `State`, in the runtime directory.
+pub const STATE: &str = "state.json";
+
 /// The file of the run lock.
 const LOCK: &str = "lock";
 
@@ -394,7 +397,7 @@ impl Container {
     }
 
     pub fn state_file(&self) -> PathBuf {
-        self.run.join("state.json")
+        self.run.join(STATE)
     }
 
     pub fn spec_file(&self) -> PathBuf {

@@ -29,11 +29,13 @@ use crate::container::config::resources::Cgroups;
 use crate::container::config::resources::DeviceRule;
 use crate::container::config::resources::Limits;
 use crate::container::record::Container;
+use crate::container::record::Limited;
 use crate::container::record::State;
 use crate::engine::create::resources;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::supervisor::group;
 use crate::supervisor::group::Place;
 use crate::supervisor::group::Plan;
 
@@ -247,6 +249,21 @@ pub fn of(container: &Container, state: &State) -> anyhow::Result<Option<Group>>
     let group = group
         .with_context(|| format!("cannot find the group of container \"{}\"", container.name))?;
     Ok(group.flatten())
+}
+
+/// How often the limits of a group were met.
+pub fn limited(group: Option<&Group>) -> Limited {
+    group.map(group::counted).unwrap_or_default()
+}
+
+/// Who makes groups here, as Podman calls it.
+pub fn manager() -> &'static str {
+    let is_v2 = Hierarchy::detect().version == Version::V2;
+    if is_v2 && systemd::available(Bus::of_caller()) {
+        "systemd"
+    } else {
+        "cgroupfs"
+    }
 }
 
 /// The same, for a process of ours that is to be in it.

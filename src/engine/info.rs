@@ -11,6 +11,7 @@ use crate::config::ids::Ids;
 use crate::container::name;
 use crate::engine::doctor;
 use crate::engine::doctor::Cgroups;
+use crate::engine::groups;
 use crate::store::dirs::Dirs;
 use crate::sys::idmap::IdMaps;
 use crate::sys::idmap::IdRange;
@@ -29,6 +30,7 @@ pub struct Info {
 pub struct Host {
     pub arch: &'static str,
     pub cgroup_controllers: Vec<String>,
+    pub cgroup_manager: &'static str,
     pub cgroup_version: cgroup::Version,
     pub cpus: usize,
     pub distribution: Distribution,
@@ -141,6 +143,7 @@ fn host(maps: &IdMaps) -> Host {
     Host {
         arch: arch(),
         cgroup_controllers: cgroups.delegated,
+        cgroup_manager: groups::manager(),
         cgroup_version: cgroups.version,
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         distribution: distribution(&read("/etc/os-release")),

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use crate::container::config::Config;
 use crate::container::record::Container;
+use crate::container::record::STATE;
+use crate::container::record::State;
 use crate::engine::Engine;
+use crate::engine::groups;
 use crate::engine::volumes;
 use crate::store::lock::Lock;
 use crate::store::record;
@@ -39,6 +42,10 @@ pub fn sweep(engine: &Engine) -> anyhow::Result<()> {
         let config: Option<Config> = record::load_if_present(&data.join("config.json"))
             .ok()
             .flatten();
+        let state: Option<State> = record::load_if_present(&run.join(STATE)).ok().flatten();
+        if let Some(group) = state.and_then(|state| state.cgroup) {
+            groups::clear(&group);
+        }
         remove_tree(&data)?;
         if let Some(config) = config.filter(|config| config.remove) {
             // What is left is for `volume prune`.

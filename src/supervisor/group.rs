@@ -232,13 +232,7 @@ impl Watched {
     }
 
     pub fn counts(&self) -> Limited {
-        let counts = self.group.counts();
-        Limited {
-            oom_kills: counts.oom_kill,
-            pids_refused: counts.pids_max,
-            throttled_periods: counts.throttled_periods,
-            throttled_microseconds: counts.throttled_usec,
-        }
+        counted(&self.group)
     }
 
     /// Kills what is left in it.
@@ -248,5 +242,16 @@ impl Watched {
 
     pub fn remove(self) {
         self.group.remove().ok();
+    }
+}
+
+/// How often the limits of a group were met.
+pub fn counted(group: &Group) -> Limited {
+    let counts = group.counts();
+    Limited {
+        oom_kills: counts.oom_kill,
+        pids_refused: counts.pids_max,
+        throttled_periods: counts.throttled_periods,
+        throttled_microseconds: counts.throttled_usec,
     }
 }

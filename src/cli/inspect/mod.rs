@@ -1,5 +1,7 @@
 //! `rbox inspect`.
 
+mod resources;
+
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::path::Path;
@@ -133,7 +135,7 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
         .iter()
         .map(|mount| describe_mount(dirs, mount))
         .collect();
-    Ok(json!({
+    let mut found = json!({
         "Id": config.id,
         "Created": go_time(config.created),
         "Path": args.first(),
@@ -141,9 +143,8 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
         "State": {
             "Status": status.name(),
             "Running": status.is_running(),
-            "Paused": false,
+            "Paused": status.is_paused(),
             "Restarting": false,
-            "OOMKilled": false,
             "Dead": false,
             "Pid": pid,
             "ExitCode": exit_code,
@@ -190,7 +191,16 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
         },
         "HostConfig": host_config(container),
         "NetworkSettings": network_settings(container, &status),
-    }))
+    });
+    extend(&mut found["HostConfig"], resources::limits(container)?);
+    extend(&mut found["State"], resources::state(container, &status)?);
+    Ok(found)
+}
+
+fn extend(object: &mut Value, more: Value) {
+    if let (Value::Object(object), Value::Object(more)) = (object, more) {
+        object.extend(more);
+    }
 }
 
 /// What was asked of the engine, and not of the image.
