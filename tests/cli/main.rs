@@ -25,6 +25,7 @@ mod mounts;
 mod namespaces;
 mod nested;
 mod network;
+mod oci;
 mod process;
 mod registry;
 mod root;

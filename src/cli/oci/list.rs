@@ -1,8 +1,10 @@
 //! `rbox oci list`.
 
+use crate::bundle::Container;
 use crate::cli::oci::Context;
 use crate::cli::oci::state::Printed;
 use crate::cli::output;
+use crate::config::ids;
 use crate::text::table::Table;
 use crate::text::time;
 
@@ -29,7 +31,11 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         output::print(&ids)?;
         return Ok(0);
     }
-    let printed = all.iter().map(Printed::of);
+    let printed = all.iter().map(|one| {
+        let mut printed = Printed::of(one)?;
+        printed.owner = owner(one)?;
+        Ok(printed)
+    });
     let printed = printed.collect::<anyhow::Result<Vec<_>>>()?;
     if args.format == "json" {
         output::print_line(&serde_json::to_string(&printed)?)?;
@@ -48,4 +54,9 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     }
     output::print(&table.render())?;
     Ok(0)
+}
+
+fn owner(container: &Container) -> anyhow::Result<String> {
+    let uid = rustix::fs::fstat(&container.fd)?.st_uid;
+    Ok(ids::user_name(uid).unwrap_or_else(|| uid.to_string()))
 }

@@ -39,14 +39,14 @@ use crate::cli::with_switch_values;
 use crate::error;
 use crate::error::Kind;
 use crate::error::fail;
+use crate::oci::runtime::VERSION_MAX;
 
 /// The command of rbox that this is.
 pub const COMMAND: &str = "oci";
 
-/// What runc's callers find in `--version`: whose command line this is, and the version of the specification.
+/// What runc's callers find in `--version`: whose command line this is, and the version that it is like.
 const RUNC: &str = "1.4.0";
 const CRUN: &str = "1.24";
-const SPEC: &str = "1.2.1";
 
 /// Run containers from OCI bundles, as runc does
 #[derive(Debug, clap::Args)]
@@ -243,7 +243,7 @@ fn version(called: Called) -> anyhow::Result<u8> {
         Called::Runc => format!("runc version {RUNC}\ncommit: rbox-{own}"),
         Called::Crun => format!("crun version {CRUN}\ncommit: rbox-{own}"),
     };
-    output::print_line(&format!("{first}\nspec: {SPEC}"))?;
+    output::print_line(&format!("{first}\nspec: {VERSION_MAX}"))?;
     Ok(0)
 }
 

@@ -70,7 +70,10 @@ fn run_dir(run: &Path) -> String {
             writeln!(found, "  file {}", path.display()).unwrap();
         }
     }
-    for path in entries(&run.join("rbox/containers")) {
+    for path in entries(&run.join("rbox/containers"))
+        .iter()
+        .chain(&entries(&run.join("rbox/oci")))
+    {
         writeln!(found, "  file {}", path.display()).unwrap();
     }
     found

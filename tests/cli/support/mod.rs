@@ -2,6 +2,7 @@
 //! asserted, images made by other tools, registries, a terminal, and the leak check.
 pub mod account;
 pub mod archive;
+pub mod bundle;
 pub mod call;
 pub mod filter;
 pub mod hostile;
