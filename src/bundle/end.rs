@@ -196,6 +196,12 @@ fn end(pidfd: &std::os::fd::OwnedFd) -> anyhow::Result<()> {
     ))
 }
 
+/// Ends all processes of a container.
+pub fn stop(container: &Container) -> anyhow::Result<()> {
+    end_init(container)?;
+    container.group()?.map_or(Ok(()), |group| group.kill())
+}
+
 /// Ends processes that init has left behind, and removes the control group.
 fn clear(container: &Container) -> anyhow::Result<()> {
     if let Some(group) = container.group()? {

@@ -185,7 +185,15 @@ impl Joining<'_> {
             return Ok((false, host));
         }
         let proc = Path::new("/proc").join(init.pid.to_string());
-        let theirs = namespace::open(&proc.join("ns/user"))?;
+        let theirs = namespace::open(&proc.join("ns/user"));
+        let theirs = theirs.map_err(|err| match (self.status, err.errno) {
+            // Linux: until its command is executed, its memory belongs to the user namespace of who made it.
+            (Status::Created, Errno::ACCESS) => {
+                let text = "only root can exec in a container that is not started";
+                fail(Kind::Unsupported, text)
+            }
+            _ => err.into(),
+        })?;
         if namespace::same(theirs.as_fd(), namespace::own("user")?.as_fd())? {
             return Ok((false, host));
         }

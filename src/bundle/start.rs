@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 
 use crate::bundle::create::explain;
+use crate::bundle::end;
 use crate::bundle::state::Container;
 use crate::bundle::state::Status;
 use crate::config::hooks::Stage;
@@ -13,8 +14,8 @@ use crate::error::fail;
 use crate::runtime::Hooked;
 use crate::runtime::gate;
 
-/// Starts it; what went wrong with hooks after the start is passed to `warn`.
-pub fn start(container: &Container, warn: &mut dyn FnMut(anyhow::Error)) -> anyhow::Result<()> {
+/// Starts it. One whose hooks after the start fail is stopped, as by runc.
+pub fn start(container: &Container) -> anyhow::Result<()> {
     let state = &container.state;
     let Some((init, _)) = container.init() else {
         return Err(not_created(container)?);
@@ -37,9 +38,10 @@ pub fn start(container: &Container, warn: &mut dyn FnMut(anyhow::Error)) -> anyh
             id: &state.id,
             bundle: &state.bundle,
         };
-        for err in hooked.run_all(Stage::Poststart, init.pid()) {
-            warn(err);
-        }
+        return hooked.run(Stage::Poststart, init.pid()).inspect_err(|_| {
+            // What the hook said is the error to tell.
+            end::stop(container).ok();
+        });
     }
     Ok(())
 }

@@ -66,10 +66,13 @@ pub fn print_error(err: &anyhow::Error) {
 
 /// The same without a lead, for callers that put their own before it.
 pub fn print_plain_error(err: &anyhow::Error) {
-    eprintln!("{}", escape::line(&error::message(err)));
+    let message = error::message(err);
+    let mut text = format!("{}\n", escape::line(&message));
     if let Some(hint) = error::hint(err) {
-        print_hint(hint);
+        text = text + "Hint: " + hint + "\n";
     }
+    // One write: lines of several processes do not mix.
+    std::io::stderr().write_all(text.as_bytes()).ok();
 }
 
 pub fn print_hint(hint: &str) {

@@ -188,7 +188,11 @@ fn run_passes_streams_signals_and_the_status() {
             .status(7)
             .run();
         let bundle = bundle.command(&["/init", "trap"]);
-        let running = bundle.run("two").stdout_any().spawn();
+        let running = bundle
+            .run("two")
+            .stdout("ready\nlast signal 15\n")
+            .status(7)
+            .spawn();
         running.wait_for("ready");
         running.signal(rustix::process::Signal::TERM);
         running.wait();

@@ -172,7 +172,11 @@ impl Args {
             process.set_capabilities(Some(with_more(sets, &self.cap)));
         }
         let mut env = process.env().clone().unwrap_or_default();
-        env.extend(self.env.iter().cloned());
+        let name = |variable: &str| variable.split('=').next().map(str::to_owned);
+        for variable in &self.env {
+            env.retain(|known| name(known) != name(variable));
+            env.push(variable.clone());
+        }
         process.set_env(Some(env));
         process.set_user(self.user_of(process.user()));
         Ok(process)

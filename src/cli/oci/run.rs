@@ -71,7 +71,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<u8> {
 
 /// What cannot be started is not kept: nobody has asked to have it.
 fn started(created: &Created, warn: &mut dyn FnMut(anyhow::Error)) -> anyhow::Result<()> {
-    start::start(&created.container, warn).inspect_err(|_| {
+    start::start(&created.container).inspect_err(|_| {
         end::delete(&created.container, true, warn).ok();
     })
 }

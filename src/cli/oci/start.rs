@@ -11,7 +11,6 @@ pub struct Args {
 }
 
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
-    let container = context.find(&args.id)?;
-    start::start(&container, &mut |err| context.warn(&err))?;
+    start::start(&context.find(&args.id)?)?;
     Ok(0)
 }

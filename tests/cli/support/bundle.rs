@@ -49,6 +49,9 @@ impl<'a> Bundle<'a> {
         }
         let init = images::layout("testinit").with_file_name("init");
         std::fs::copy(init, rootfs.join("init")).unwrap();
+        // Who may write to them is not what keeps a container from it.
+        rbox.own(&busybox);
+        rbox.own(&rootfs.join("init"));
         let mut bundle = Self {
             rbox,
             dir,
