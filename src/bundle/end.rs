@@ -8,7 +8,6 @@ use oci_spec::runtime::Spec;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::bundle::root::missing;
 use crate::bundle::state::Container;
 use crate::bundle::state::Status;
 use crate::cgroup::Group;
@@ -153,7 +152,7 @@ pub fn delete(
     let spec = container.state.poststop.then(|| container.spec());
     let spec = spec.transpose()?;
     clear(container)?;
-    remove(container)?;
+    container.remove()?;
     if let Some(spec) = spec {
         poststop(container, &spec).into_iter().for_each(warn);
     }
@@ -210,16 +209,9 @@ fn clear(container: &Container) -> anyhow::Result<()> {
     container.state.cgroup.remove()
 }
 
-fn remove(container: &Container) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(&container.dir) {
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Err(missing(&container.state.id)),
-        result => result.with_context(|| format!("cannot remove {}", container.dir.display())),
-    }
-}
-
 /// Takes back a creation that failed. Its error is the one to tell.
 pub fn undo(container: &Container, spec: &Spec) {
     clear(container).ok();
-    remove(container).ok();
+    container.remove().ok();
     poststop(container, spec);
 }

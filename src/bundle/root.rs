@@ -13,6 +13,7 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use crate::bundle::state;
 use crate::bundle::state::Container;
 use crate::bundle::state::Process;
 use crate::error::Kind;
@@ -119,14 +120,16 @@ impl Root {
         })
     }
 
-    /// Removes what creators that were killed have left without a name.
+    /// Removes what creators and deleters that were killed have left.
     pub fn sweep(&self) -> anyhow::Result<()> {
         for name in self.names()? {
-            let Some(maker) = name.strip_prefix(UNNAMED).and_then(Process::parse) else {
-                continue;
+            let dir = self.path.join(&name);
+            let is_rest = match name.strip_prefix(UNNAMED) {
+                Some(maker) => Process::parse(maker).is_some_and(|maker| !maker.is_alive()),
+                None => check_id(&name).is_ok() && matches!(Container::read(&dir, &name), Ok(None)),
             };
-            if !maker.is_alive() {
-                std::fs::remove_dir_all(self.path.join(name)).ok();
+            if is_rest {
+                state::remove_rest(&dir)?;
             }
         }
         Ok(())
@@ -145,7 +148,14 @@ impl Unnamed {
     pub fn name(&mut self, root: &Root, id: &str) -> anyhow::Result<PathBuf> {
         let to = root.dir_of(id);
         let cwd = rustix::fs::CWD;
-        match rustix::fs::renameat_with(cwd, &self.path, cwd, &to, RenameFlags::NOREPLACE) {
+        let rename =
+            || rustix::fs::renameat_with(cwd, &self.path, cwd, &to, RenameFlags::NOREPLACE);
+        let mut renamed = rename();
+        if renamed == Err(Errno::EXIST) && matches!(Container::read(&to, id), Ok(None)) {
+            state::remove_rest(&to)?;
+            renamed = rename();
+        }
+        match renamed {
             Ok(()) => {
                 self.kept = true;
                 Ok(to)

@@ -14,6 +14,7 @@ use anyhow::Context;
 use anyhow::anyhow;
 use jiff::Timestamp;
 use oci_spec::runtime::Spec;
+use rustix::fs::AtFlags;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -131,6 +132,14 @@ impl Status {
     }
 }
 
+/// Removes a directory that is no container's any more.
+pub fn remove_rest(dir: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.with_context(|| format!("cannot remove {}", dir.display())),
+    }
+}
+
 /// A container that has a name.
 #[derive(Debug)]
 pub struct Container {
@@ -140,14 +149,12 @@ pub struct Container {
 }
 
 impl Container {
-    /// `None` if there is no such directory.
+    /// `None` if there is none, or delete was killed while it removed the rest.
     pub fn read(dir: &Path, id: &str) -> anyhow::Result<Option<Container>> {
         let path = dir.join(STATE);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound && !dir.exists() => {
-                return Ok(None);
-            }
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(err) => {
                 return Err(err).with_context(|| format!("cannot read the state of \"{id}\""));
             }
@@ -164,6 +171,17 @@ impl Container {
             Err(_) if !dir.exists() => Ok(None),
             Err(err) => Err(err),
         }
+    }
+
+    /// Removes its directory. Without its state it is no container any more, whatever stays: of several that do this
+    /// one wins.
+    pub fn remove(&self) -> anyhow::Result<()> {
+        let removed = rustix::fs::unlinkat(&self.fd, STATE, AtFlags::empty());
+        if removed == Err(Errno::NOENT) {
+            return Err(missing(&self.state.id));
+        }
+        removed.with_context(|| format!("cannot remove the state of \"{}\"", self.state.id))?;
+        remove_rest(&self.dir)
     }
 
     /// Its specification, as it was created.

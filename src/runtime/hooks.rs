@@ -181,6 +181,8 @@ fn command(hook: &Hook, state: &[u8], output: OwnedFd) -> anyhow::Result<Command
         .stdin(in_memory(state)?)
         .stdout(output.try_clone()?)
         .stderr(output);
+    // Nobody waits for it any more then, and what it sets up is nobody's.
+    process::die_with_us(&mut command);
     Ok(command)
 }
 

@@ -11,6 +11,8 @@ use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -341,6 +343,22 @@ pub fn set_parent_death_signal(signal: i32) -> Result<()> {
         libc::PR_SET_PDEATHSIG,
         signal.cast_unsigned().into(),
     )
+}
+
+/// A program that is killed when we end before it.
+pub fn die_with_us(command: &mut Command) {
+    let us = rustix::process::getpid();
+    let tie = move || {
+        set_parent_death_signal(libc::SIGKILL).map_err(|err| std::io::Error::from(err.errno))?;
+        // Linux: no signal comes for a parent that is dead already.
+        match rustix::process::getppid() {
+            Some(parent) if parent == us => Ok(()),
+            _ => Err(std::io::Error::from(Errno::SRCH)),
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls; it allocates only where the first fails, in the child of
+    // a process with one thread, whose allocator nobody has locked.
+    unsafe { command.pre_exec(tie) };
 }
 
 /// Non-dumpable: no other process may ptrace this one or open its /proc files

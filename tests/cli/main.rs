@@ -27,6 +27,7 @@ mod nested;
 mod network;
 mod oci;
 mod oci_attacks;
+mod oci_crash;
 mod oci_exec;
 mod oci_hooks;
 mod process;

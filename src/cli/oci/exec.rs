@@ -197,7 +197,7 @@ impl Args {
     }
 }
 
-/// As runc has it: they come into all sets but the inheritable and the ambient one.
+/// As runc has it: they come into all sets but the inheritable one, and into the ambient one where that is not empty.
 fn with_more(mut sets: LinuxCapabilities, more: &[Capability]) -> LinuxCapabilities {
     let with = |set: &Option<HashSet<Capability>>| {
         let mut set = set.clone().unwrap_or_default();
@@ -209,6 +209,14 @@ fn with_more(mut sets: LinuxCapabilities, more: &[Capability]) -> LinuxCapabilit
         with(sets.effective()),
         with(sets.permitted()),
     );
+    if sets
+        .inheritable()
+        .as_ref()
+        .is_some_and(|set| !set.is_empty())
+    {
+        let ambient = with(sets.ambient());
+        sets.set_ambient(ambient);
+    }
     sets.set_bounding(bounding);
     sets.set_effective(effective);
     sets.set_permitted(permitted);

@@ -197,6 +197,21 @@ impl Rbox {
         assert!(found.is_empty(), "left behind:\n{found}");
     }
 
+    /// Nothing of this test runs any more.
+    #[track_caller]
+    pub fn assert_no_processes(&self) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        loop {
+            let found = processes::of(&self.dir);
+            if found.is_empty() {
+                return;
+            }
+            let late = std::time::Instant::now() > deadline;
+            assert!(!late, "left behind:\n{}", processes::describe(&found));
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
     /// What a stuck test looks like from outside.
     pub fn diagnostics(&self) -> String {
         let mut out = format!("processes of {}:\n", self.dir.display());
