@@ -7,6 +7,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use regex::Regex;
 
+use crate::cli::port;
 use crate::container::config::Config;
 use crate::container::mounts::Source;
 use crate::container::record::Container;
@@ -16,13 +17,15 @@ use crate::error::Kind;
 use crate::error::fail;
 use crate::image;
 use crate::image::Image;
+use crate::text::publish;
+use crate::text::publish::Publish;
 use crate::text::time;
 
 /// What there is to filter by.
-const KEYS: &str = "ancestor, before, command, exited, id, label, label!, name, network, since, status, until, volume";
+const KEYS: &str = "ancestor, annotation, annotation!, before, command, exited, id, label, label!, name, network, publish, since, status, until, volume";
 
 /// By the words of `podman ps`; `stopped` is what Docker calls `exited`.
-const STATUSES: [&str; 10] = [
+const STATUSES: [&str; 11] = [
     "created",
     "dead",
     "exited",
@@ -33,18 +36,23 @@ const STATUSES: [&str; 10] = [
     "running",
     "stopped",
     "stopping",
+    "unknown",
 ];
 
 enum Filter {
     Ancestor(String, Option<Box<Image>>),
+    Annotation(String),
+    NotAnnotation(String),
     Before(Timestamp),
     Command(String),
     Exited(i32),
     Id(Regex),
+    IdPrefix(String),
     Label(String),
     NotLabel(String),
     Name(Regex),
     Network(String),
+    Publish(Vec<Publish>),
     Since(Timestamp),
     Status(String),
     Until(Timestamp),
@@ -69,10 +77,15 @@ impl Filters {
         Ok(filters)
     }
 
+    /// As docker and podman: who asks for a status means containers that do not run, too.
+    pub fn ask_for_status(&self) -> bool {
+        self.0.contains_key("status")
+    }
+
     pub fn fit(&self, container: &Container, status: &Status) -> bool {
         self.0.iter().all(|(key, filters)| {
             let mut fitting = filters.iter().map(|one| fits(one, container, status));
-            if key.starts_with("label") {
+            if key.starts_with("label") || key.starts_with("annotation") {
                 fitting.all(|fits| fits)
             } else {
                 fitting.any(|fits| fits)
@@ -85,16 +98,23 @@ fn fits(filter: &Filter, container: &Container, status: &Status) -> bool {
     let config = &container.config;
     match filter {
         Filter::Ancestor(given, image) => descends(config, given, image.as_deref()),
+        Filter::Annotation(one) => has(&config.annotations, one),
+        Filter::NotAnnotation(one) => !has(&config.annotations, one),
         Filter::Before(moment) => config.created < *moment,
         Filter::Command(command) => config.process.args().first() == Some(command),
         Filter::Exited(wanted) => {
             matches!(status, Status::Exited(exit) if exit.status == *wanted)
         }
         Filter::Id(pattern) => pattern.is_match(&config.id),
+        Filter::IdPrefix(prefix) => config.id.starts_with(prefix.as_str()),
         Filter::Label(label) => has(&config.labels, label),
         Filter::NotLabel(label) => !has(&config.labels, label),
         Filter::Name(pattern) => pattern.is_match(&container.name),
         Filter::Network(name) => config.process.network.name() == *name,
+        Filter::Publish(wanted) => port::published(status).iter().any(|one| {
+            let mut wanted = wanted.iter();
+            wanted.any(|wanted| wanted.port == one.host_port && wanted.protocol == one.protocol)
+        }),
         Filter::Since(moment) => config.created > *moment,
         Filter::Status(name) => status.name() == name,
         Filter::Until(moment) => config.created <= *moment,
@@ -138,14 +158,29 @@ fn one(engine: &Engine, word: &str, key: &str, value: &str) -> anyhow::Result<Fi
             value.to_owned(),
             image::find(&engine.dirs, value).ok().map(Box::new),
         ),
+        "annotation" => Filter::Annotation(value.to_owned()),
+        "annotation!" => Filter::NotAnnotation(value.to_owned()),
         "before" => Filter::Before(created()?),
         "command" => Filter::Command(value.to_owned()),
         "exited" => Filter::Exited(value.parse().map_err(|_| expected("an exit status"))?),
+        // As podman: digits are the beginning of an id.
+        "id" if value.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            Filter::IdPrefix(value.to_owned())
+        }
         "id" => Filter::Id(pattern()?),
         "label" => Filter::Label(value.to_owned()),
         "label!" => Filter::NotLabel(value.to_owned()),
         "name" => Filter::Name(pattern()?),
         "network" => Filter::Network(value.to_owned()),
+        "pod" => {
+            return Err(fail(
+                Kind::Unsupported,
+                format!("--filter=\"{word}\": rbox has no pods"),
+            ));
+        }
+        "publish" => Filter::Publish(
+            publish::parse(value).map_err(|_| expected("ports of the host, as 8080 or 53/udp"))?,
+        ),
         "since" | "after" => Filter::Since(created()?),
         "status" if value == "stopped" => Filter::Status("exited".into()),
         "status" if STATUSES.contains(&value) => Filter::Status(value.to_owned()),

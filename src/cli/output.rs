@@ -42,6 +42,11 @@ fn write(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
+/// Empties the terminal's screen; the next line is its first.
+pub fn clear_screen() -> anyhow::Result<()> {
+    write(b"\x1b[H\x1b[2J")
+}
+
 /// Standard output for code that is given where to write.
 pub struct Stdout;
 

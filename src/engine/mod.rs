@@ -23,6 +23,7 @@ pub mod processes;
 pub mod remove;
 pub mod restart;
 mod seccomp;
+pub mod sizes;
 pub mod start;
 pub mod stats;
 pub mod stop;

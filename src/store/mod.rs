@@ -11,6 +11,7 @@ pub mod dirs;
 pub mod helper;
 pub mod journal;
 pub mod lock;
+pub mod measure;
 pub mod record;
 pub mod remove;
 pub mod temp;

@@ -1,6 +1,7 @@
 //! Records: one JSON object a file, with a `version`. Read whole, written whole (see `atomic`).
 
 use std::io;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context;
@@ -43,7 +44,7 @@ pub fn save<T: Record>(path: &Path, value: &T, durability: Durability) -> Result
 /// Reads a record. A missing file is [`Kind::NotFound`]; one that cannot be understood is an
 /// error that names it.
 pub fn load<T: Record>(path: &Path) -> Result<T> {
-    let bytes = std::fs::read(path)
+    let bytes = read(path)
         .map_err(|err| match err.kind() {
             io::ErrorKind::NotFound => fail(Kind::NotFound, "there is no such record"),
             _ => err.into(),
@@ -57,6 +58,28 @@ pub fn load<T: Record>(path: &Path) -> Result<T> {
         .with_context(|| format!("cannot read {} record {}", T::NOUN, path.display()))
 }
 
+/// The whole file: a record is small, and mostly one call gets all of it.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    let mut bytes = vec![0; 16 * 1024];
+    let mut length = 0;
+    loop {
+        match file.read(&mut bytes[length..]) {
+            Ok(count) => {
+                length += count;
+                // Linux: of a regular file only its end makes a read short.
+                if length < bytes.len() {
+                    bytes.truncate(length);
+                    return Ok(bytes);
+                }
+                bytes.resize(2 * length, 0);
+            }
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+}
+
 /// Like [`load`], with `None` for a missing file.
 pub fn load_if_present<T: Record>(path: &Path) -> Result<Option<T>> {
     match load(path) {
@@ -67,22 +90,35 @@ pub fn load_if_present<T: Record>(path: &Path) -> Result<Option<T>> {
 }
 
 fn parse<T: Record>(bytes: &[u8]) -> Result<T> {
-    #[derive(serde::Deserialize)]
-    struct Version {
-        version: u32,
-    }
     if bytes.is_empty() {
         anyhow::bail!("it is empty");
     }
-    let version: Version = serde_json::from_slice(bytes)?;
-    if version.version != T::VERSION {
+    let version = version(bytes)?;
+    if version != T::VERSION {
         anyhow::bail!(
-            "it has version {}, and this rbox knows version {}",
-            version.version,
+            "it has version {version}, and this rbox knows version {}",
             T::VERSION
         );
     }
     Ok(serde_json::from_slice(bytes)?)
+}
+
+/// The version of a record, which [`save`] writes first: the rest need not be read twice.
+fn version(bytes: &[u8]) -> Result<u32> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    if let Some(rest) = bytes.strip_prefix(b"{\"version\":") {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if matches!(rest.get(digits), Some(b',' | b'}'))
+            && let Ok(version) = str::from_utf8(&rest[..digits])?.parse()
+        {
+            return Ok(version);
+        }
+    }
+    let version: Version = serde_json::from_slice(bytes)?;
+    Ok(version.version)
 }
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ mod ids;
 mod image;
 mod isolation;
 mod joining;
+
 mod lifecycle;
+mod logs;
 mod machine;
 mod metadata;
 mod mount_attacks;
@@ -31,6 +33,7 @@ mod oci_crash;
 mod oci_exec;
 mod oci_hooks;
 mod process;
+mod ps;
 mod registry;
 mod root;
 mod run;

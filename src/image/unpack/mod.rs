@@ -32,6 +32,7 @@ use crate::image::unpack::stream::Tar;
 use crate::oci::digest::Algorithm;
 use crate::oci::digest::Digest;
 use crate::store::helper;
+use crate::store::measure;
 use crate::store::remove;
 
 mod confine;
@@ -88,6 +89,10 @@ fn work(args: &[OsString]) -> Result<String> {
             helper::enter(ids)?;
             remove::remove_here(name)?;
             Ok("{}".to_owned())
+        }
+        ["measure", ids, names @ ..] => {
+            helper::enter(ids)?;
+            measure::measure_here(names)
         }
         ["shift", ids, name] => {
             helper::enter(ids)?;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Command;
 use super::Fault;
+use super::LABEL;
 use super::MAP_FIELDS;
 use super::Node;
 use super::Operand;
@@ -230,7 +231,13 @@ impl<'v> Run<'v> {
             return Err(Fault::new(0, "a value is missing"));
         };
         let OperandKind::Function(function) = &first.kind else {
-            return self.operand(first, dot);
+            return match rest {
+                [word] if first.fields.last().is_some_and(|name| name == LABEL) => {
+                    let key = self.operand(word, dot)?;
+                    self.label(first, dot, &key)
+                }
+                _ => self.operand(first, dot),
+            };
         };
         if matches!(function, Function::And | Function::Or) {
             return self.until(*function == Function::Or, first, rest, dot, last);
@@ -242,6 +249,20 @@ impl<'v> Run<'v> {
         args.extend(last);
         funcs::call(*function, args)
             .map_err(|message| Fault::new(first.at, format!("{}: {message}", function.name())))
+    }
+
+    /// Docker's and podman's `.Label "key"`: the value of one label, empty where there is none.
+    fn label(&self, method: &Operand, dot: &Val<'v>, key: &Val<'v>) -> Result<Val<'v>, Fault> {
+        let mut holder = match &method.kind {
+            OperandKind::Variable(name) => self.variable(name),
+            _ => dot.clone(),
+        };
+        for index in 0..method.fields.len() - 1 {
+            holder = field(&holder, method, index)?;
+        }
+        let labels = &holder.value["Labels"];
+        let value = key.value.as_str().and_then(|key| labels.get(key));
+        Ok(Val::owned(value.cloned().unwrap_or("".into())))
     }
 
     /// `and` and `or`: the first argument that decides; those behind it are not looked at.
@@ -323,8 +344,8 @@ fn items<'v>(whole: &Val<'v>, at: usize) -> Result<Vec<(Value, Val<'v>)>, Fault>
 /// Field number `index` of an operand, of the value that the fields before it gave.
 fn field<'v>(value: &Val<'v>, operand: &Operand, index: usize) -> Result<Val<'v>, Fault> {
     let name = &operand.fields[index];
-    let place = place(operand, index);
     let Value::Object(object) = &*value.value else {
+        let place = place(operand, index);
         let what = match &*value.value {
             Value::Null => format!("cannot take field {name:?}: {place} is null"),
             other => format!(
@@ -334,15 +355,19 @@ fn field<'v>(value: &Val<'v>, operand: &Operand, index: usize) -> Result<Val<'v>
         };
         return Err(Fault::new(operand.at, what));
     };
-    let exact = object.contains_key(name);
-    let key = match object.keys().find(|key| key.eq_ignore_ascii_case(name)) {
-        _ if exact => name.clone(),
-        Some(key) if !value.map => key.clone(),
-        _ if value.map => return Ok(Val::owned(Value::Null)),
-        _ => return Err(no_field(operand, name, &place, object)),
-    };
+    let mut key = name.as_str();
+    if !object.contains_key(key) {
+        if value.map {
+            return Ok(Val::owned(Value::Null));
+        }
+        let mut keys = object.keys();
+        match keys.find(|key| key.eq_ignore_ascii_case(name)) {
+            Some(other) => key = other,
+            None => return Err(no_field(operand, name, &place(operand, index), object)),
+        }
+    }
     let mut part = value
-        .part(|object| object.get(&key))
+        .part(|object| object.get(key))
         .unwrap_or_else(|| Val::owned(Value::Null));
     // What lies in a map is a value, even where it has the name of a map.
     part.map = !value.map && MAP_FIELDS.iter().any(|map| map.eq_ignore_ascii_case(name));

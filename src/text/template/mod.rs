@@ -41,6 +41,9 @@ const MAP_FIELDS: [&str; 16] = [
     "Volumes",
 ];
 
+/// The one method with an argument: `.Label "key"`, in docker and podman.
+const LABEL: &str = "Label";
+
 /// A parsed template.
 #[derive(Debug)]
 pub struct Template {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Command;
 use super::Fault;
+use super::LABEL;
 use super::Node;
 use super::Operand;
 use super::OperandKind;
@@ -323,6 +324,9 @@ impl Parser {
                 ..,
             ]
             | [_] => Ok(Command { words }),
+            [method, _] if method.fields.last().is_some_and(|name| name == LABEL) => {
+                Ok(Command { words })
+            }
             [first, ..] => Err(Fault::new(
                 first.at,
                 "arguments after something that is no function",

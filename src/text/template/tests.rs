@@ -66,6 +66,10 @@ fn fields_and_values() {
         ("{{index .Labels \"com.example.x\"}}", "y"),
         ("{{index .Labels \"zzz\"}}", "<no value>"),
         (
+            "{{.Label \"com.example.x\"}}-{{$.Label \"a\"}}-{{.Label \"zzz\"}}-",
+            "y-1--",
+        ),
+        (
             "{{index .Names 1}} {{(index .Mounts 0).Destination}}",
             "www /a",
         ),

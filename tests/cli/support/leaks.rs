@@ -80,13 +80,14 @@ fn run_dir(run: &Path) -> String {
 }
 
 fn store(data: &Path, orphans_allowed: bool) -> String {
-    const KNOWN: [&str; 11] = [
+    const KNOWN: [&str; 12] = [
         "auto-ids.lock",
         "blobs",
         "cache",
         "containers",
         "images",
         "layers",
+        "events",
         "lock",
         "names",
         "tmp",
