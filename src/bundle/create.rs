@@ -140,6 +140,7 @@ pub fn create(
     plan.warnings()
         .into_iter()
         .for_each(|text| warn(anyhow!(text)));
+    refuse_others(&plan)?;
     let state = new_state(options, &spec, &bundle, &prepared, &plan)?;
     let (container, gate) = name(&root, state, &text)?;
     let making = Making {
@@ -173,6 +174,21 @@ pub fn create(
             Err(explain(err, &spec))
         }
     }
+}
+
+/// All processes of a container's group end with the container, so there must be none of others.
+fn refuse_others(plan: &Plan) -> anyhow::Result<()> {
+    let Some(group) = plan.placed(None).group()? else {
+        return Ok(());
+    };
+    if group.processes()?.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "control group {} has processes of others: expected one of its own for the container",
+        group.path().display()
+    );
+    Err(fail(Kind::Conflict, text))
 }
 
 fn cgroup_plan(options: &Options<'_>, spec: &Spec) -> anyhow::Result<Plan> {

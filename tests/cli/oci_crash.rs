@@ -1,4 +1,5 @@
 //! Kill -9 of `rbox oci` at any moment: what is left, delete takes away.
+use std::path::Path;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -12,6 +13,11 @@ use crate::support::call::Call;
 /// Numbers of a seed that is printed when the test fails.
 struct Dice(u64);
 
+#[expect(clippy::print_stdout, reason = "shown with a test that fails")]
+fn print_seed(seed: u64) {
+    println!("RBOX_TEST_SEED={seed}");
+}
+
 impl Dice {
     fn new() -> Dice {
         let now = SystemTime::now()
@@ -19,7 +25,7 @@ impl Dice {
             .unwrap();
         let seed = std::env::var("RBOX_TEST_SEED")
             .map_or(now.subsec_nanos().into(), |seed| seed.parse().unwrap());
-        println!("RBOX_TEST_SEED={seed}");
+        print_seed(seed);
         Dice(seed)
     }
 
@@ -45,8 +51,9 @@ fn worlds() -> impl Iterator<Item = Rbox> {
 }
 
 #[track_caller]
-fn assert_nothing_is_left(bundle: &Bundle<'_>) {
+fn assert_nothing_is_left(bundle: &Bundle<'_>, group: Option<&Path>) {
     bundle.delete("one");
+    assert!(!group.is_some_and(Path::exists), "{group:?}");
     let left: Vec<_> = std::fs::read_dir(bundle.root())
         .into_iter()
         .flatten()
@@ -59,12 +66,13 @@ fn assert_nothing_is_left(bundle: &Bundle<'_>) {
 fn a_creator_that_is_killed_leaves_what_delete_takes_away() {
     let mut dice = Dice::new();
     for rbox in worlds() {
-        let bundle = Bundle::new(&rbox);
+        let mut bundle = Bundle::new(&rbox);
+        let group = bundle.group();
         bundle.write();
         for _ in 0..30 {
             let create = bundle.leaving(["create", "-b"]).arg(&bundle.dir).arg("one");
             killed_after(create, dice.microseconds(25_000));
-            assert_nothing_is_left(&bundle);
+            assert_nothing_is_left(&bundle, group.as_deref());
         }
         rbox.assert_no_leaks();
         // And nothing stands in the way of the next.
@@ -77,11 +85,12 @@ fn a_creator_that_is_killed_leaves_what_delete_takes_away() {
 fn a_starter_that_is_killed_leaves_what_delete_takes_away() {
     let mut dice = Dice::new();
     for rbox in worlds() {
-        let bundle = Bundle::new(&rbox);
+        let mut bundle = Bundle::new(&rbox);
+        let group = bundle.group();
         for _ in 0..15 {
             bundle.create("one");
             killed_after(bundle.oci(["start", "one"]), dice.microseconds(10_000));
-            assert_nothing_is_left(&bundle);
+            assert_nothing_is_left(&bundle, group.as_deref());
         }
     }
 }
@@ -89,15 +98,17 @@ fn a_starter_that_is_killed_leaves_what_delete_takes_away() {
 #[test]
 fn a_deleter_that_is_killed_leaves_what_the_next_takes_away() {
     let mut dice = Dice::new();
-    let rbox = Rbox::new();
-    let bundle = Bundle::new(&rbox);
-    for _ in 0..15 {
-        bundle.create("one");
-        killed_after(
-            bundle.oci(["delete", "--force", "one"]),
-            dice.microseconds(8_000),
-        );
-        assert_nothing_is_left(&bundle);
+    for rbox in worlds() {
+        let mut bundle = Bundle::new(&rbox);
+        let group = bundle.group();
+        for _ in 0..15 {
+            bundle.create("one");
+            killed_after(
+                bundle.oci(["delete", "--force", "one"]),
+                dice.microseconds(8_000),
+            );
+            assert_nothing_is_left(&bundle, group.as_deref());
+        }
     }
 }
 
@@ -137,7 +148,7 @@ fn what_a_killed_creator_has_left_is_understood() {
     );
     // The hook has ended with the creator, and init with it.
     rbox.assert_no_processes();
-    assert_nothing_is_left(&bundle);
+    assert_nothing_is_left(&bundle, None);
 }
 
 #[test]
@@ -160,7 +171,7 @@ fn a_creator_that_hangs_is_ended_by_delete() {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_nothing_is_left(&bundle);
+    assert_nothing_is_left(&bundle, None);
     running.wait();
     rbox.assert_no_processes();
 }

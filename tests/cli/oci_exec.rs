@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::support::Rbox;
 use crate::support::bundle::Bundle;
+use crate::support::skip::skip;
 
 /// What the first caller of this socket sends: bytes, and a descriptor.
 fn listen(rbox: &Rbox, path: &Path) -> JoinHandle<(String, OwnedFd)> {
@@ -370,4 +371,87 @@ fn an_agent_gets_the_listener_with_the_state() {
         std::fs::remove_file(&path).unwrap();
         std::fs::remove_dir_all(&bundle.dir).unwrap();
     }
+}
+
+#[test]
+fn a_container_has_its_group_and_stands_still_in_it() {
+    let Some(rbox) = Rbox::as_root() else { return };
+    let mut bundle = Bundle::new(&rbox);
+    let Some(group) = bundle.group() else {
+        skip("there is no tree of control groups of version 2");
+        return;
+    };
+    let name = group.file_name().unwrap().to_str().unwrap();
+    bundle.create("one");
+    let pid = bundle.state("one")["pid"].to_string();
+    let own = |pid: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("0::"));
+        line.unwrap().to_owned()
+    };
+    assert_eq!(own(&pid), format!("/{name}"));
+    bundle
+        .oci(["create", "-b"])
+        .arg(&bundle.dir)
+        .arg("two")
+        .stderr(format!(
+            "control group {} has processes of others: expected one of its own for the container\n",
+            group.display()
+        ))
+        .status(1)
+        .run();
+    bundle.start("one");
+    let inside = bundle.oci(["exec", "one", "cat", "/proc/self/cgroup"]);
+    let inside = inside.stdout_any().run().stdout;
+    assert!(inside.lines().any(|line| line == "0::/"), "{inside}");
+    bundle.oci(["pause", "one"]).run();
+    assert_eq!(bundle.state("one")["status"], "paused");
+    bundle
+        .oci(["exec", "one", "true"])
+        .stderr("cannot exec in a paused container (use --ignore-paused to override)\n")
+        .status(255)
+        .run();
+    bundle
+        .oci(["pause", "one"])
+        .stderr("cannot pause a container that is paused\n")
+        .status(1)
+        .run();
+    let waits = bundle.oci(["exec", "--ignore-paused", "one", "echo", "thawed"]);
+    let waits = waits.stdout("thawed\n").spawn();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(waits.stdout.so_far(), "");
+    bundle.oci(["resume", "one"]).run();
+    waits.wait();
+    assert_eq!(bundle.state("one")["status"], "running");
+    bundle.leaving(["exec", "-d", "one", "sleep", "999"]).run();
+    bundle.oci(["kill", "--all", "one", "KILL"]).run();
+    bundle.wait_status("one", "stopped");
+    bundle.oci(["delete", "one"]).run();
+    assert!(!group.exists());
+}
+
+/// Linux: with its first process nothing else ends where the container has no process namespace of its own.
+#[test]
+fn processes_that_stay_behind_end_with_the_container() {
+    let Some(rbox) = Rbox::as_root() else { return };
+    let mut bundle =
+        Bundle::new(&rbox).command(&["sh", "-c", "sleep 998 & sleep 997 & exec sleep 1000"]);
+    if bundle.group().is_none() {
+        skip("there is no tree of control groups of version 2");
+        return;
+    }
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "pid");
+    bundle.create("one");
+    bundle.start("one");
+    bundle.oci(["kill", "one", "KILL"]).run();
+    rbox.assert_no_processes();
+    bundle.oci(["delete", "one"]).run();
+    // A signal that it can take leaves the others to delete.
+    bundle.create("one");
+    bundle.start("one");
+    bundle.oci(["kill", "one", "TERM"]).run();
+    bundle.wait_status("one", "stopped");
+    bundle.oci(["delete", "one"]).run();
+    rbox.assert_no_processes();
 }

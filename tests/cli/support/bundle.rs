@@ -179,8 +179,22 @@ impl<'a> Bundle<'a> {
         self.oci(["delete", "--force", id]).run();
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
-        Path::new(&self.dir).join(name)
+    /// Gives the container a control group, where root can make one; returns its directory.
+    pub fn group(&mut self) -> Option<PathBuf> {
+        if self.rbox.account().uid != 0 {
+            return None;
+        }
+        let trees = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+        let tree = trees
+            .iter()
+            .find(|tree| Path::new(tree).join("cgroup.procs").exists())?;
+        let name = self.rbox.dir().file_name().unwrap().to_str().unwrap();
+        self.config["linux"]["cgroupsPath"] = json!(format!("/{name}"));
+        self.config["linux"]["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"type": "cgroup"}));
+        Some(Path::new(tree).join(name))
     }
 }
 
