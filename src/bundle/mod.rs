@@ -23,6 +23,7 @@ mod prepare;
 pub mod root;
 pub mod start;
 pub mod state;
+pub mod update;
 
 pub use root::Root;
 pub use state::Container;

@@ -2,6 +2,7 @@
 //! counted as nothing.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -155,6 +156,21 @@ impl Group {
             throttled_periods: number(&cpu, "nr_throttled"),
             throttled_usec: number(&cpu, "throttled_usec"),
         }
+    }
+
+    /// A file to poll for changes (POLLPRI), where there is such a file.
+    pub fn watch(&self, file: &str) -> Option<OwnedFd> {
+        self.open_file(file).ok()
+    }
+
+    /// `oom_kill` of `memory.events`, which `watch` opened; reading it through that makes it wait for the next change.
+    pub fn oom_kills(&self, events: &OwnedFd) -> u64 {
+        let mut buffer = [0; 512];
+        let length = rustix::io::pread(events, &mut buffer, 0).unwrap_or(0);
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        let mut lines = text.lines();
+        let count = lines.find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok());
+        count.unwrap_or(0)
     }
 
     /// The one number of a file; none for `max` too.

@@ -8,6 +8,7 @@ mod attached;
 mod checkpoint;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod kill;
 mod list;
@@ -18,6 +19,7 @@ mod resume;
 mod run;
 mod start;
 mod state;
+mod update;
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -99,6 +101,7 @@ enum Verb {
     Checkpoint(checkpoint::Args),
     Create(create::Args),
     Delete(delete::Args),
+    Events(events::Args),
     Exec(exec::Args),
     Kill(kill::Args),
     List(list::Args),
@@ -110,6 +113,7 @@ enum Verb {
     Run(run::Args),
     Start(start::Args),
     State(state::Args),
+    Update(update::Args),
 }
 
 /// The same as a program of its own, without what other commands of rbox would cost.
@@ -260,6 +264,7 @@ impl Verb {
             Verb::Checkpoint(args) | Verb::Restore(args) => checkpoint::run(&args),
             Verb::Create(args) => create::run(context, args),
             Verb::Delete(args) => delete::run(context, &args),
+            Verb::Events(args) => events::run(context, &args),
             Verb::Exec(args) => exec::run(context, args),
             Verb::Kill(args) => kill::run(context, &args),
             Verb::List(args) => list::run(context, &args),
@@ -269,6 +274,7 @@ impl Verb {
             Verb::Run(args) => run::run(context, args),
             Verb::Start(args) => start::run(context, &args),
             Verb::State(args) => state::run(context, &args),
+            Verb::Update(args) => update::run(context, args),
         }
     }
 }
