@@ -43,6 +43,7 @@ use crate::runtime::Running;
 use crate::runtime::Stdio;
 use crate::runtime::gate;
 use crate::runtime::gate::Gate;
+use crate::runtime::resctrl;
 use crate::sys::fd;
 use crate::sys::process::Child;
 
@@ -276,6 +277,7 @@ fn new_state(
         created: Timestamp::now(),
         poststart: has(Stage::Poststart),
         poststop: has(Stage::Poststop),
+        resctrl: resctrl::of(spec).is_some(),
         shares_keyring: options.no_new_keyring,
         agent: prepared.agent.clone(),
         own_pids: namespace_of(spec, LinuxNamespaceType::Pid) == Some(None),

@@ -16,6 +16,7 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::runtime::Hooked;
+use crate::runtime::resctrl;
 use crate::sys::poll;
 use crate::sys::signal;
 
@@ -149,11 +150,12 @@ pub fn delete(
         }
     }
     // Must: before its directory, in which it is read.
-    let spec = container.state.poststop.then(|| container.spec());
-    let spec = spec.transpose()?;
+    let needed = container.state.poststop || container.state.resctrl;
+    let spec = needed.then(|| container.spec()).transpose()?;
     clear(container)?;
     container.remove()?;
     if let Some(spec) = spec {
+        leave_class(container, &spec);
         poststop(container, &spec).into_iter().for_each(warn);
     }
     Ok(())
@@ -176,7 +178,7 @@ fn end_creator(container: &Container) -> anyhow::Result<()> {
     }
 }
 
-fn end_init(container: &Container) -> anyhow::Result<()> {
+pub fn end_init(container: &Container) -> anyhow::Result<()> {
     match container.init() {
         Some((_, pidfd)) => end(&pidfd),
         None => Ok(()),
@@ -213,5 +215,12 @@ fn clear(container: &Container) -> anyhow::Result<()> {
 pub fn undo(container: &Container, spec: &Spec) {
     clear(container).ok();
     container.remove().ok();
+    leave_class(container, spec);
     poststop(container, spec);
+}
+
+fn leave_class(container: &Container, spec: &Spec) {
+    if let Some(rdt) = resctrl::of(spec) {
+        resctrl::leave(rdt, &container.state.id);
+    }
 }

@@ -79,6 +79,9 @@ pub struct State {
     /// Its specification has hooks for these.
     pub poststart: bool,
     pub poststop: bool,
+    /// It may have a class of Intel RDT.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resctrl: bool,
     pub shares_keyring: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<Agent>,

@@ -91,6 +91,7 @@ pub use accounts::Accounts;
 pub use hooks::Hooked;
 pub use interface::Interface;
 pub use join::Joins;
+pub use mount_options::NAMES as MOUNT_OPTIONS;
 pub use seccomp::Filter;
 pub use spawn::Running;
 pub use spawn::Stdio;

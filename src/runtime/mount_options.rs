@@ -28,6 +28,75 @@ use crate::sys::mount::Attributes;
 use crate::sys::mount::Change;
 use crate::sys::mount::Parameter;
 
+/// All of them; what else there is goes to the file system.
+pub const NAMES: [&str; 65] = [
+    "acl",
+    "async",
+    "atime",
+    "bind",
+    "copy-symlink",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "idmap",
+    "iversion",
+    "lazytime",
+    "loud",
+    "mand",
+    "noacl",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "remount",
+    "rexec",
+    "ridmap",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "silent",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "tmpcopyup",
+    "unbindable",
+];
+
 /// What the options of a mount leave open.
 #[derive(Clone, Copy)]
 pub struct Style<'a> {
@@ -213,5 +282,38 @@ impl<'a> Options<'a> {
             ..Change::default()
         };
         [(own, false), (all, true)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::MountBuilder;
+
+    use super::*;
+
+    #[test]
+    fn every_option_is_understood() {
+        for name in NAMES {
+            let mount = MountBuilder::default()
+                .destination("/data")
+                .typ("bind")
+                .options(vec![name.to_owned()])
+                .build()
+                .unwrap();
+            let options = Options::of(&mount).unwrap_or_else(|err| panic!("{name}: {err}"));
+            assert!(options.data.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_of_a_bind_mount_is_refused() {
+        let mount = MountBuilder::default()
+            .destination("/data")
+            .typ("bind")
+            .options(vec!["size=5".to_owned()])
+            .build()
+            .unwrap();
+        let err = Options::of(&mount).map(drop).unwrap_err();
+        assert_eq!(err.to_string(), "unknown mount option \"size\"");
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use anyhow::ensure;
 use oci_spec::runtime::LinuxIntelRdt;
+use oci_spec::runtime::Spec;
 use rustix::process::Pid;
 
 use crate::error::Kind;
@@ -13,6 +14,11 @@ use crate::error::WithHint;
 use crate::error::fail;
 
 const ROOT: &str = "/sys/fs/resctrl";
+
+/// What a specification says of it.
+pub fn of(spec: &Spec) -> Option<&LinuxIntelRdt> {
+    spec.linux().as_ref()?.intel_rdt().as_ref()
+}
 
 /// Puts init into its class, which is made if its limits are given.
 pub fn enter(rdt: &LinuxIntelRdt, id: &str, init: Pid) -> anyhow::Result<()> {

@@ -293,8 +293,7 @@ fn endow(bundle: &Bundle<'_>, init: &Child) -> anyhow::Result<()> {
     if bundle.gate.is_none() {
         set_schedule(bundle, init)?;
     }
-    let linux = bundle.spec.linux().as_ref();
-    if let Some(rdt) = linux.and_then(|linux| linux.intel_rdt().as_ref()) {
+    if let Some(rdt) = resctrl::of(bundle.spec) {
         resctrl::enter(rdt, bundle.id, init.pid)?;
     }
     net_devices::hand_over(bundle.spec, init.pid)?;

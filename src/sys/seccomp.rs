@@ -27,6 +27,9 @@ pub struct Instruction {
 /// Puts a filter on the calling thread and all that it will execute.
 /// Must: be called with no_new_privs set, or with CAP_SYS_ADMIN in the thread's user namespace (EACCES otherwise).
 pub fn install(program: &[Instruction], flags: u32) -> Result<()> {
+    // Linux: EINVAL without a listener, whose calls it is about.
+    let listening = u32::try_from(libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+    let flags = flags & !listening.expect("the flags are small");
     match load(program, flags)? {
         0 => Ok(()),
         // With TSYNC the kernel answers with the id of a thread that could not follow.
@@ -49,6 +52,20 @@ pub fn install_with_listener(program: &[Instruction], flags: u32) -> Result<Owne
     let fd = RawFd::try_from(fd).map_err(|_| failed(program, listening, Errno::BADF))?;
     // SAFETY: with NEW_LISTENER the kernel answers with a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether the kernel knows these flags.
+pub fn knows(flags: libc::c_ulong) -> bool {
+    // SAFETY: without a program nothing is installed: the kernel looks at the flags first, then at the address.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            std::ptr::null::<libc::sock_fprog>(),
+        )
+    };
+    result < 0 && last_errno() == Errno::FAULT
 }
 
 fn failed(program: &[Instruction], flags: u32, errno: Errno) -> SyscallError {

@@ -10,6 +10,7 @@ mod create;
 mod delete;
 mod events;
 mod exec;
+mod features;
 mod kill;
 mod list;
 mod log;
@@ -17,6 +18,7 @@ mod pause;
 mod ps;
 mod resume;
 mod run;
+mod spec;
 mod start;
 mod state;
 mod update;
@@ -103,6 +105,7 @@ enum Verb {
     Delete(delete::Args),
     Events(events::Args),
     Exec(exec::Args),
+    Features(features::Args),
     Kill(kill::Args),
     List(list::Args),
     Pause(pause::Args),
@@ -111,6 +114,7 @@ enum Verb {
     Restore(checkpoint::Args),
     Resume(resume::Args),
     Run(run::Args),
+    Spec(spec::Args),
     Start(start::Args),
     State(state::Args),
     Update(update::Args),
@@ -266,12 +270,14 @@ impl Verb {
             Verb::Delete(args) => delete::run(context, &args),
             Verb::Events(args) => events::run(context, &args),
             Verb::Exec(args) => exec::run(context, args),
+            Verb::Features(_) => features::run(),
             Verb::Kill(args) => kill::run(context, &args),
             Verb::List(args) => list::run(context, &args),
             Verb::Pause(args) => pause::run(context, &args),
             Verb::Ps(args) => ps::run(context, &args),
             Verb::Resume(args) => resume::run(context, &args),
             Verb::Run(args) => run::run(context, args),
+            Verb::Spec(args) => spec::run(&args),
             Verb::Start(args) => start::run(context, &args),
             Verb::State(args) => state::run(context, &args),
             Verb::Update(args) => update::run(context, args),

@@ -28,6 +28,13 @@ use crate::oci::runtime::shape::Shape;
 
 pub use linux::parameter_namespace;
 pub use linux::parameter_path;
+pub use schema::ACTIONS;
+pub use schema::ARCHITECTURES;
+pub use schema::FILTER_FLAGS;
+pub use schema::MEMORY_FLAGS;
+pub use schema::MEMORY_MODES;
+pub use schema::NAMESPACES;
+pub use schema::OPERATORS;
 
 /// The versions of the specification that this is.
 pub const VERSION_MIN: &str = "1.0.0";

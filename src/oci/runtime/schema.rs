@@ -193,7 +193,7 @@ const NAMESPACE: Shape = Object(&[
     may("path", Text),
 ]);
 
-const NAMESPACES: &[&str] = &[
+pub const NAMESPACES: &[&str] = &[
     "mount", "pid", "network", "uts", "ipc", "user", "cgroup", "time",
 ];
 
@@ -278,7 +278,7 @@ pub const FILTER_FLAGS: &[&str] = &[
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
 
-const ARCHITECTURES: &[&str] = &[
+pub const ARCHITECTURES: &[&str] = &[
     "SCMP_ARCH_X86",
     "SCMP_ARCH_X86_64",
     "SCMP_ARCH_X32",

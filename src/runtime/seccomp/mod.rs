@@ -115,6 +115,20 @@ impl Filter {
     }
 }
 
+/// Whether the kernel has the flag of this name of the specification.
+pub fn has_flag(name: &str) -> bool {
+    let flags = match name {
+        "SECCOMP_FILTER_FLAG_TSYNC" => libc::SECCOMP_FILTER_FLAG_TSYNC,
+        "SECCOMP_FILTER_FLAG_LOG" => libc::SECCOMP_FILTER_FLAG_LOG,
+        "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
+            libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
+        }
+        _ => return false,
+    };
+    crate::sys::seccomp::knows(flags)
+}
+
 /// Turns a profile into a program for `sys::seccomp::install`.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Vec<Instruction>> {
     let program = assemble(&Rules::new(profile)?);
