@@ -10,6 +10,7 @@ mod crash;
 mod devices;
 mod emulation;
 mod errors;
+mod events;
 mod exec;
 mod fulldisk;
 mod harness;
@@ -17,8 +18,8 @@ mod ids;
 mod image;
 mod isolation;
 mod joining;
-
 mod lifecycle;
+mod limits;
 mod logs;
 mod machine;
 mod metadata;
@@ -42,3 +43,4 @@ mod security;
 mod terminal;
 mod userns;
 mod volumes;
+

@@ -85,6 +85,7 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
         "blobs",
         "cache",
         "containers",
+        "events",
         "images",
         "layers",
         "events",
@@ -108,6 +109,11 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
         .chain(&entries(&data.join("names")))
     {
         report(path, "container");
+    }
+    for path in entries(&data.join("events")) {
+        if !["journal", "journal.1"].contains(&name(&path)) {
+            report(&path, "unknown file");
+        }
     }
     for path in entries(&data.join("volumes")) {
         if name(&path) != ".lock" {
