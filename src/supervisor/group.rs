@@ -177,15 +177,22 @@ fn scope(plan: &Plan, pid: Pid) -> anyhow::Result<Option<Group>> {
         properties: vec![],
     })?;
     let above = Group::open(&path)?.context("the scope has no group")?;
-    // Linux: controllers are for the groups in a group that has no process itself.
-    let container = above.child("container")?;
+    let container = leaf(&above, "container")?;
     container.add(pid)?;
     if plan.supervisor {
-        above.child("supervisor")?.add(own)?;
+        leaf(&above, "supervisor")?.add(own)?;
     }
     above.enable_all().ok();
     limit(&container, plan)?;
     Ok(Some(container))
+}
+
+/// A group without controllers yet. Linux: while processes are above it, enabling one would make both threaded,
+/// in which there is no memory controller (cgroups(7), "thread mode").
+fn leaf(above: &Group, name: &str) -> anyhow::Result<Group> {
+    let path = above.path().join(name);
+    std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    Group::open(&path)?.context("the group is gone again")
 }
 
 /// The group of a container that runs.

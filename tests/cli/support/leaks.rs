@@ -88,7 +88,6 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
         "events",
         "images",
         "layers",
-        "events",
         "lock",
         "names",
         "tmp",
