@@ -37,6 +37,9 @@ const END: Duration = Duration::from_secs(10);
 /// The file of `State`, in the runtime directory.
 pub const STATE: &str = "state.json";
 
+/// The file that tells of the end.
+const EXIT: &str = "exit.json";
+
 /// The file of the run lock.
 const LOCK: &str = "lock";
 
@@ -374,7 +377,7 @@ impl Container {
     }
 
     pub fn exit_file(&self) -> PathBuf {
-        self.data.join("exit.json")
+        self.data.join(EXIT)
     }
 
     pub fn limits_file(&self) -> PathBuf {
@@ -482,14 +485,34 @@ impl Container {
             })),
             // It has ended since the first look, or its supervisor was killed, and it with that.
             _ => {
-                let exit: Option<Exit> = record::load_if_present(&self.exit_file())?;
-                let seen = exit.filter(|exit| exit.started >= state.started);
+                let seen = self.exit_since(state.started)?;
                 if seen.is_none() {
                     end_orphan(&state);
                 }
                 Ok(Status::Exited(seen.unwrap_or_else(|| lost(state.started))))
             }
         }
+    }
+}
+
+impl Container {
+    /// Records the end. A full disk does not take it from us: the runtime directory, which is another
+    /// one mostly, has it until the machine goes down.
+    pub fn save_exit(&self, exit: &Exit) -> anyhow::Result<()> {
+        record::save(&self.exit_file(), exit, Durability::Durable).or_else(|err| {
+            record::save(&self.run.join(EXIT), exit, Durability::Volatile).map_err(|_| err)
+        })
+    }
+
+    /// The end of the run that was started then, if it was recorded.
+    fn exit_since(&self, started: Timestamp) -> anyhow::Result<Option<Exit>> {
+        for file in [self.exit_file(), self.run.join(EXIT)] {
+            let exit: Option<Exit> = record::load_if_present(&file)?;
+            if let Some(exit) = exit.filter(|exit| exit.started >= started) {
+                return Ok(Some(exit));
+            }
+        }
+        Ok(None)
     }
 }
 

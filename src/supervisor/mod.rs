@@ -819,7 +819,7 @@ fn record_end(
         }
         return Ok(());
     }
-    record::save(&container.exit_file(), exit, Durability::Durable)
+    container.save_exit(exit)
 }
 
 /// Deletes the files of a container whose name is free already. What fails here is collected by

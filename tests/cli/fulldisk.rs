@@ -121,3 +121,64 @@ fn a_container_that_fills_the_disk_with_its_log() {
     rbox.args(["rm", "c"]).stdout("c\n").run();
     drop(disk);
 }
+
+/// With rotation, too, it neither waits nor loses its exit status, and its log tells what is lost.
+#[test]
+fn a_log_that_rotates_on_a_full_disk() {
+    let rbox = Rbox::new();
+    let Some(disk) = SmallDisk::mount(&rbox, "10m") else {
+        return;
+    };
+    rbox.load("busybox");
+    let script = "trap go=1 USR1; trap end=1 USR2; echo ready
+        while [ -z $go ]; do sleep 0.05; done; seq 1 100000; echo full >&2
+        while [ -z $end ]; do sleep 0.05; done; echo room; exit 7";
+    rbox.args(["run", "-d", "--name", "c", "--log-opt", "max-size=100k"])
+        .args(["--log-opt", "max-file=10", "--log-opt", "compress=true"])
+        .args(["busybox", "sh", "-c", script])
+        .stdout("[ID]\n")
+        .run();
+    let filler = rbox.dir().join("data/filler");
+    let fill = || {
+        let dd = Command::new("dd")
+            .args(["if=/dev/zero", "bs=4k", "status=none"])
+            .arg(format!("of={}", filler.display()))
+            .output();
+        assert!(!dd.unwrap().status.success());
+    };
+    let wait_for = |text: &str| loop {
+        let log = rbox.args(["logs", "c"]).stdout_any().stderr_any().run();
+        if log.stdout.contains(text) {
+            break log.stderr;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    let signal = |name: &str| {
+        rbox.args(["kill", "-s", name, "c"]).stdout("c\n").run();
+    };
+    wait_for("ready");
+    fill();
+    signal("USR1");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    std::fs::remove_file(&filler).unwrap();
+    signal("USR2");
+    rbox.args(["wait", "c"]).stdout("7\n").run();
+    let told = wait_for("room");
+    assert!(
+        told.contains(" records of this log were lost: No space left on device"),
+        "{told}"
+    );
+    // And to the end.
+    rbox.args(["start", "c"]).stdout("c\n").run();
+    wait_for("room\nready");
+    fill();
+    signal("USR1");
+    signal("USR2");
+    rbox.args(["wait", "c"]).stdout("7\n").run();
+    rbox.args(["ps", "-a", "--format", "{{.State}} {{.ExitCode}}"])
+        .stdout("exited 7\n")
+        .run();
+    std::fs::remove_file(&filler).unwrap();
+    rbox.remove(&["c"]);
+    drop(disk);
+}
