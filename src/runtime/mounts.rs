@@ -89,7 +89,8 @@ pub fn prepare(mount: &Mount, owned: bool, style: Style<'_>) -> anyhow::Result<M
     if !owned || options.needs_ids(mount) {
         return Ok(Made::Later);
     }
-    make_file_system(mount, &options, style).map(Made::Mount)
+    let made = make_file_system(mount, &options, style);
+    made.map(Made::Mount).with_context(|| cannot(mount))
 }
 
 fn cannot(mount: &Mount) -> String {
@@ -184,8 +185,11 @@ fn remount(
     options: &Options<'_>,
     deep: bool,
 ) -> anyhow::Result<()> {
-    let there = path::open_in_root(root, mount.destination(), OFlags::PATH)?;
-    change(there.as_fd(), options, deep).context("it is no mount that can be changed")?;
+    let there = match path::open_in_root(root, mount.destination(), OFlags::PATH) {
+        Err(err) if err.errno == Errno::NOENT => bail!("nothing is mounted there"),
+        there => there?,
+    };
+    change(there.as_fd(), options, deep).context("nothing is mounted there that can be changed")?;
     if let Some((propagation, recursive)) = options.propagation {
         let propagation = Change {
             propagation: Some(propagation),
@@ -222,7 +226,7 @@ fn make_file_system(
             Ok(tree)
         }),
     };
-    made.with_context(|| cannot(mount))
+    Ok(made?)
 }
 
 /// Where the host has its tree of control groups of version 2.

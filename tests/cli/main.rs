@@ -33,6 +33,7 @@ mod oci_attacks;
 mod oci_crash;
 mod oci_exec;
 mod oci_hooks;
+mod oci_spec;
 mod process;
 mod ps;
 mod registry;
