@@ -120,7 +120,7 @@ fn a_million_lines_come_through_rotation_each_once_and_in_order() {
     }
     let files = files(&rbox, "c");
     assert!(files.len() > 20, "{files:?}");
-    assert!(files.iter().any(|name| name.ends_with(".gz")), "{files:?}");
+    assert!(files.iter().any(|name| name.contains(".gz")), "{files:?}");
     rbox.remove(&["c"]);
 }
 

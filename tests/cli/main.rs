@@ -44,4 +44,3 @@ mod security;
 mod terminal;
 mod userns;
 mod volumes;
-

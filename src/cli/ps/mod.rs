@@ -6,7 +6,6 @@ mod sort;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use anyhow::Context;
 use serde_json::Value;
 
 use crate::cli::filter::Filters;
@@ -20,7 +19,6 @@ use crate::engine::Engine;
 use crate::engine::sizes;
 use crate::error;
 use crate::error::Kind;
-use crate::error::WithHint;
 use crate::error::fail;
 
 /// List containers

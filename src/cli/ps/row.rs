@@ -49,9 +49,10 @@ impl Looks {
 
     pub fn id(&self, row: &Row) -> String {
         let config = &row.container.config;
-        match self.whole {
-            true => config.id.clone(),
-            false => config.short_id().to_owned(),
+        if self.whole {
+            config.id.clone()
+        } else {
+            config.short_id().to_owned()
         }
     }
 
@@ -62,9 +63,10 @@ impl Looks {
         let times = Times::of(status);
         let command = config.process.args().join(" ");
         let created = time::ago(config.created, self.now);
-        let date = match self.dates {
-            true => time::go_string(config.created, &self.zone),
-            false => String::new(),
+        let date = if self.dates {
+            time::go_string(config.created, &self.zone)
+        } else {
+            String::new()
         };
         let mounts = destinations(container);
         let volumes = config.files.mounts.iter();

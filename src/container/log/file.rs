@@ -118,7 +118,7 @@ impl LogFile {
     pub fn flush(&mut self) {
         let out = std::mem::take(&mut self.out);
         if let Err((whole, err)) = self.write(&out) {
-            let count = out[whole..].iter().filter(|byte| **byte == b'\n').count();
+            let count = out[whole..].split(|byte| *byte == b'\n').count() - 1;
             let earlier = self.lost.as_ref().map_or(0, |(count, _)| *count);
             self.lost = Some((earlier + count, err));
         }

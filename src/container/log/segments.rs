@@ -50,17 +50,15 @@ pub fn list(log: &Path) -> std::io::Result<Vec<Segment>> {
         let Ok(number) = digits.parse() else {
             continue;
         };
-        let index = match found.iter().position(|segment| segment.number == number) {
-            Some(index) => index,
-            None => {
-                found.push(Segment {
-                    number,
-                    plain: false,
-                    packed: false,
-                });
-                found.len() - 1
-            }
-        };
+        let known = found.iter().position(|segment| segment.number == number);
+        let index = known.unwrap_or(found.len());
+        if known.is_none() {
+            found.push(Segment {
+                number,
+                plain: false,
+                packed: false,
+            });
+        }
         found[index].plain |= !is_packed;
         found[index].packed |= is_packed;
     }

@@ -134,12 +134,12 @@ fn what_a_crash_has_cut_off_is_no_record_and_takes_none_along() {
     }
 }
 
-fn rotation(size: u64, files: u32, compress: bool) -> Option<Rotation> {
-    Some(Rotation {
+fn rotation(size: u64, files: u32, compress: bool) -> Rotation {
+    Rotation {
         size,
         files,
         compress,
-    })
+    }
 }
 
 /// Waits for the process that compresses, until nothing is left to do.
@@ -154,7 +154,11 @@ fn settle(writer: &mut Writer) {
 fn as_many_files_stay_as_are_wanted() {
     for files in [1, 2, 5] {
         let place = place("log-files");
-        let mut writer = writer(&place.log, Driver::K8sFile, rotation(1000, files, false));
+        let mut writer = writer(
+            &place.log,
+            Driver::K8sFile,
+            Some(rotation(1000, files, false)),
+        );
         for number in 0..1000 {
             writer.write(Stream::Stdout, format!("{number}\n").as_bytes());
         }
@@ -176,7 +180,7 @@ fn the_last_lines_are_found_in_files_of_all_kinds() {
     let place = place("log-tail");
     // In a process of one thread, as the supervisor is.
     in_child(|| {
-        let mut writer = writer(&place.log, Driver::K8sFile, rotation(1000, 100, true));
+        let mut writer = writer(&place.log, Driver::K8sFile, Some(rotation(1000, 100, true)));
         for number in 0..300 {
             writer.write(Stream::Stdout, format!("{number}\n").as_bytes());
         }
@@ -244,7 +248,7 @@ fn a_follower_reads_each_line_once_while_files_are_put_aside_and_compressed() {
         let log = &place.log;
         writer(log, driver, None);
         let child = spawn(|| {
-            let mut writer = writer(log, driver, rotation(50_000, 1000, compress));
+            let mut writer = writer(log, driver, Some(rotation(50_000, 1000, compress)));
             for number in 0..LINES {
                 writer.write(Stream::Stdout, format!("{number}\n").as_bytes());
                 if let Some(helper) = writer.helper()
@@ -283,7 +287,7 @@ fn a_writer_that_is_killed_while_it_rotates_loses_nothing() {
     for round in 0..40_u64 {
         let (read, write) = rustix::pipe::pipe().unwrap();
         let child = spawn(|| {
-            let mut writer = writer(log, Driver::K8sFile, rotation(1000, 100_000, true));
+            let mut writer = writer(log, Driver::K8sFile, Some(rotation(1000, 100_000, true)));
             for number in next.. {
                 writer.write(Stream::Stdout, format!("{number}\n").as_bytes());
                 rustix::io::write(&write, b".").unwrap();
