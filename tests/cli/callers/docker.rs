@@ -9,7 +9,7 @@ use crate::support::call::Running;
 use crate::support::images;
 use crate::support::tmux::Tmux;
 
-/// dockerd without networks, on a containerd of its own, with `busybox`.
+/// dockerd without networks, on a containerd of its own, with `busybox`; and the client of the same package.
 struct Docker<'a> {
     rbox: &'a Rbox,
     daemon: Option<Running<'a>>,
@@ -59,7 +59,7 @@ impl<'a> Docker<'a> {
     }
 
     fn call<const N: usize>(&self, args: [&str; N]) -> Call<'a> {
-        let mut call = self.rbox.program("docker").args(args);
+        let mut call = self.rbox.program("/usr/bin/docker").args(args);
         for (name, value) in self.environment() {
             call = call.env(name, value);
         }
@@ -215,7 +215,7 @@ fn docker_has_a_terminal() {
         .map(|(name, value)| format!("{name}={value}"));
     tmux.line(&format!("export {host} {config}; clear"));
     tmux.wait_line("host>");
-    tmux.line("docker run -it --name cc --network none busybox sh; echo status $?");
+    tmux.line("/usr/bin/docker run -it --name cc --network none busybox sh; echo status $?");
     tmux.wait_line("/ #");
     tmux.line("tty; stty size");
     tmux.wait_line("/dev/pts/0");
@@ -225,12 +225,12 @@ fn docker_has_a_terminal() {
     tmux.wait_line("resized");
     tmux.line("exit 7");
     tmux.wait_line("status 7");
-    tmux.line("docker start cc; docker exec -it cc sh -c 'tty; stty size; cat'");
+    tmux.line("/usr/bin/docker start cc; /usr/bin/docker exec -it cc sh -c 'tty; stty size; cat'");
     tmux.wait_line("/dev/pts/1");
     tmux.line("typed");
     tmux.wait("typed\ntyped");
     tmux.keys(&["C-c"]);
     tmux.wait("^Chost>");
-    tmux.line("clear; docker rm -f cc");
+    tmux.line("clear; /usr/bin/docker rm -f cc");
     tmux.wait("cc\nhost>");
 }
