@@ -135,6 +135,7 @@ impl Group {
         if missing.is_empty() {
             return Ok(());
         }
+        self.check_empty()?;
         let all = missing.iter().fold(String::new(), |mut all, name| {
             let _ = write!(all, "+{name} ");
             all
@@ -146,6 +147,16 @@ impl Group {
         missing.iter().try_for_each(|name| self.enable(name))
     }
 
+    /// Linux: some controllers can be enabled where processes are, but that makes the group threaded, and those in
+    /// it invalid for other processes (cgroups(7), "thread mode"). The root, which has no type, is free of that.
+    fn check_empty(&self) -> Result<()> {
+        let has_type = self.open_file("cgroup.type").is_ok();
+        if has_type && !self.members("cgroup.procs").unwrap_or_default().is_empty() {
+            bail!("{}", self.occupants());
+        }
+        Ok(())
+    }
+
     /// Gives the groups in this one a controller.
     pub fn enable(&self, controller: &str) -> Result<()> {
         let context = || {
@@ -154,6 +165,7 @@ impl Group {
                 self.path
             )
         };
+        self.check_empty().with_context(context)?;
         match self.write("cgroup.subtree_control", &format!("+{controller}")) {
             Err(Errno::BUSY) => Err(anyhow::anyhow!("{}", self.occupants())).with_context(context),
             written => written.with_context(context),

@@ -130,8 +130,13 @@ fn directory(plan: &Plan) -> anyhow::Result<Option<Group>> {
             supervisor,
         }) => split(container, supervisor)?,
     };
-    limit(&group, plan)?;
-    Ok(Some(group))
+    match limit(&group, plan) {
+        Ok(()) => Ok(Some(group)),
+        Err(err) => {
+            group.remove().ok();
+            Err(err)
+        }
+    }
 }
 
 fn split(container: &Path, supervisor: &Path) -> anyhow::Result<Group> {
