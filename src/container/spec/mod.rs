@@ -49,7 +49,7 @@ pub fn of(config: &Config, host: &Host) -> anyhow::Result<Spec> {
     if !config.process.namespaces.time_offsets.is_empty() {
         linux = linux.time_offsets(namespaces::time_offsets(config));
     }
-    let limits = resources::resources(&config.resources, &host.limits, &host.block_devices)?;
+    let limits = resources(&config.resources, &host.limits, &host.block_devices)?;
     let linux = process::limit(linux.resources(limits), config)?;
     let root = RootBuilder::default()
         .path("rootfs")
