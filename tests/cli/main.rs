@@ -4,6 +4,7 @@ mod support;
 
 mod attacks;
 mod callers;
+mod cgroup;
 mod choosing;
 mod complete;
 mod crash;

@@ -99,13 +99,22 @@ pub fn start_scope(scope: &Scope) -> Result<PathBuf> {
 
 /// StartTransientUnit; the job.
 fn start(systemd: &mut Connection, scope: &Scope) -> Result<String> {
-    match call_start(systemd, scope, &scope.properties) {
-        Err(err) if !scope.properties.is_empty() && is_about_properties(&err) => {
-            let known = |property: &&Property| property.is_old();
-            let old: Vec<Property> = scope.properties.iter().filter(known).cloned().collect();
-            call_start(systemd, scope, &old)
+    with_known(&scope.properties, |properties| {
+        call_start(systemd, scope, properties)
+    })
+}
+
+/// Makes a call with fewer properties, until systemd knows them all.
+fn with_known<T>(
+    properties: &[Property],
+    mut call: impl FnMut(&[Property]) -> Result<T>,
+) -> Result<T> {
+    let mut properties = properties.to_vec();
+    loop {
+        match (call(&properties), properties::older(&properties)) {
+            (Err(err), Some(older)) if is_about_properties(&err) => properties = older,
+            (done, _) => return done,
         }
-        job => job,
     }
 }
 
@@ -136,21 +145,15 @@ pub fn set_properties(bus: Bus, unit: &str, properties: &[Property]) -> Result<(
     if properties.is_empty() {
         return Ok(());
     }
-    let set = |properties: &[Property]| {
-        let mut call = Connection::manager("SetUnitProperties");
-        // Until the unit ends, or the next boot.
-        call.body.push_param2(unit, true)?;
-        properties::push(&mut call, properties)?;
-        Connection::open(bus)?.call(&call)
-    };
-    let done = match set(properties) {
-        Err(err) if is_about_properties(&err) => {
-            let known = |property: &&Property| property.is_old();
-            let old: Vec<Property> = properties.iter().filter(known).cloned().collect();
-            set(&old)
-        }
-        done => done,
-    };
+    let done = Connection::open(bus).and_then(|mut systemd| {
+        with_known(properties, |properties| {
+            let mut call = Connection::manager("SetUnitProperties");
+            // Until the unit ends, or the next boot.
+            call.body.push_param2(unit, true)?;
+            properties::push(&mut call, properties)?;
+            systemd.call(&call)
+        })
+    });
     done.with_context(|| format!("cannot set properties of unit \"{unit}\""))?;
     Ok(())
 }

@@ -35,11 +35,24 @@ impl Property {
         }
     }
 
-    /// Whether each systemd that knows version 2 knows it: AllowedCPUs is of 244, a weight of 0 of 252.
-    pub(super) fn is_old(&self) -> bool {
-        !self.name.starts_with("Allowed")
-            && !(self.name == "CPUWeight" && self.value == Value::Number(0))
+    /// The version of systemd that made it known, or this value of it.
+    fn since(&self) -> u32 {
+        match (self.name.as_str(), &self.value) {
+            ("AllowedCPUs" | "AllowedMemoryNodes", _) => 244,
+            ("CPUWeight", Value::Number(0)) => 252,
+            ("OOMPolicy", _) => 253,
+            _ => 0,
+        }
     }
+}
+
+/// Without the newest of them; none where all are old.
+pub(super) fn older(properties: &[Property]) -> Option<Vec<Property>> {
+    let newest = properties.iter().map(Property::since).max()?;
+    let kept = properties
+        .iter()
+        .filter(|property| property.since() < newest);
+    (newest > 0).then(|| kept.cloned().collect())
 }
 
 /// What systemd knows of the settings, so that its own writing (daemon-reload) does not undo them; those that it
@@ -79,6 +92,12 @@ pub fn properties(settings: &Settings) -> Vec<Property> {
         let set = settings.value(file).and_then(parse_set);
         add(name, set.map(|numbers| Value::Bytes(mask(&numbers))));
     }
+    let policy = match settings.value("memory.oom.group") {
+        Some("0") => Some("continue"),
+        Some("1") => Some("kill"),
+        _ => None,
+    };
+    add("OOMPolicy", policy.map(|policy| Value::Text(policy.into())));
     add("IOWeight", settings.value("io.weight").and_then(number));
     list
 }
@@ -188,10 +207,31 @@ mod tests {
                 number("CPUQuotaPeriodUSec", 50_000)
             ]
         );
+        let group = of(json!({"unified": {"memory.oom.group": "1"}}));
+        assert_eq!(
+            group,
+            [("OOMPolicy".to_owned(), Value::Text("kill".into()))]
+        );
         assert_eq!(
             of(json!({"blockIO": {"weight": 1000}})),
             [number("IOWeight", 10_000)]
         );
+    }
+
+    #[test]
+    fn an_older_systemd_gets_what_it_knows() {
+        let number = |name: &str, number| Property::new(name, Value::Number(number));
+        let all = [
+            number("MemoryMax", 1),
+            number("CPUWeight", 0),
+            Property::new("OOMPolicy", Value::Text("kill".into())),
+        ];
+        let less = older(&all).unwrap();
+        assert_eq!(less, all[..2]);
+        let least = older(&less).unwrap();
+        assert_eq!(least, all[..1]);
+        assert_eq!(older(&least), None);
+        assert_eq!(older(&[number("CPUWeight", 5)]), None);
     }
 
     #[test]
