@@ -22,8 +22,9 @@ use crate::error::fail;
 use crate::text::table::Table;
 
 /// Names of fields that are maps in Docker's and Podman's types.
-const MAP_FIELDS: [&str; 16] = [
+const MAP_FIELDS: [&str; 17] = [
     "Annotations",
+    "Attributes",
     "BuildArgs",
     "Data",
     "DriverOpts",
