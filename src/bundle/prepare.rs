@@ -46,6 +46,7 @@ impl Prepared {
         if spec.process().is_none() {
             return Err(fail(Kind::Usage, "process: expected one"));
         }
+        check_mounts(spec)?;
         let (userns, ids) = user_namespace(spec)?;
         let seccomp = profile(spec);
         Ok(Prepared {
@@ -84,6 +85,20 @@ pub fn namespace_of(spec: &Spec, kind: LinuxNamespaceType) -> Option<Option<&Pat
     let mut all = linux.namespaces().iter().flatten();
     let found = all.find(|namespace| namespace.typ() == kind)?;
     Some(found.path().as_deref())
+}
+
+/// Everything of a container is mounted in a namespace that no other process has.
+fn check_mounts(spec: &Spec) -> anyhow::Result<()> {
+    let found = match namespace_of(spec, LinuxNamespaceType::Mount) {
+        Some(None) => return Ok(()),
+        None => "none",
+        Some(Some(_)) => "one with a path",
+    };
+    let text = format!(
+        "linux.namespaces: expected a new namespace of type \"mount\", found {found}: \
+         its mounts would be those of others"
+    );
+    Err(fail(Kind::Unsupported, text))
 }
 
 fn user_namespace(spec: &Spec) -> anyhow::Result<(Userns, IdMaps)> {

@@ -34,6 +34,7 @@ mod oci_attacks;
 mod oci_crash;
 mod oci_exec;
 mod oci_hooks;
+mod oci_namespaces;
 mod oci_spec;
 mod process;
 mod ps;

@@ -27,6 +27,14 @@ pub struct Bundle<'a> {
 impl<'a> Bundle<'a> {
     /// `/bin` has busybox, `/init` is the program of the tests. With a user namespace where the test is no root's.
     pub fn new(rbox: &'a Rbox) -> Self {
+        let mut bundle = Self::without_user_namespace(rbox);
+        if rbox.account().uid != 0 {
+            bundle.map_ids();
+        }
+        bundle
+    }
+
+    pub fn without_user_namespace(rbox: &'a Rbox) -> Self {
         let dir = rbox.work("bundle");
         let rootfs = dir.join("rootfs");
         for path in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
@@ -52,15 +60,11 @@ impl<'a> Bundle<'a> {
         // Who may write to them is not what keeps a container from it.
         rbox.own(&busybox);
         rbox.own(&rootfs.join("init"));
-        let mut bundle = Self {
+        Self {
             rbox,
             dir,
             config: config(),
-        };
-        if rbox.account().uid != 0 {
-            bundle.map_ids();
         }
-        bundle
     }
 
     fn map_ids(&mut self) {
