@@ -9,6 +9,7 @@
 //! | command (`rbox run …`) | one command | parses, reads and writes records, starts a supervisor, stays with its streams |
 //! | supervisor (`rbox: NAME`) | as long as its container | makes the container; streams, log, control socket, exit; a fork of the command |
 //! | init, joiner | milliseconds | a fork of the supervisor (`run`) or the command (`exec`) that becomes the container's process |
+//! | init of `rbox oci create` | until `start` | a fork of the command, and from then on of whoever reaps; waits at its gate (runtime/gate.rs) |
 //! | trampoline (`rbox-exec`) | microseconds | executes the container's command, from a read-only clone of this binary |
 //! | helper (`rbox unpack …`) | one layer or one tree | unpacks and removes files of other ids, confined |
 //!
@@ -47,6 +48,7 @@
 //!   lock                                shared: references are being made; exclusive: collection
 //! RUN = $XDG_RUNTIME_DIR/rbox  (root: /run/rbox)
 //!   containers/<id>/                    gone after a reboot, which is the truth
+//!   oci/<id>/                           of `rbox oci`, unless it is told another place; see bundle/mod.rs
 //! ```
 //!
 //! A record is one JSON file: temp, fsync, rename, fsync of the directory. What must vanish with a

@@ -21,7 +21,6 @@ use crate::bundle::prepare::namespace_of;
 use crate::bundle::root;
 use crate::bundle::root::Root;
 use crate::bundle::state;
-use crate::bundle::state::CONFIG;
 use crate::bundle::state::Container;
 use crate::bundle::state::Process;
 use crate::bundle::state::State;
@@ -55,14 +54,23 @@ pub struct Options<'a> {
     pub pid_file: Option<&'a Path>,
     /// Who gets a pidfd of the process.
     pub pidfd_socket: Option<&'a Path>,
-    /// Control groups are systemd's to make.
-    pub systemd: bool,
+    /// In the bundle.
+    pub config: &'a Path,
+    pub groups: Groups,
     /// They are tried for: without them the container runs all the same.
     pub rootless: bool,
     /// Descriptors from 3 on, after those of socket activation.
     pub preserved: u32,
     pub no_pivot: bool,
     pub no_new_keyring: bool,
+}
+
+/// Who makes control groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Groups {
+    Cgroupfs,
+    Systemd,
+    None,
 }
 
 /// The standard streams of the container's process.
@@ -123,8 +131,9 @@ pub fn create(
     let console = options.streams.console_path();
     let console = console.map(std::path::absolute).transpose()?;
     let bundle = enter(options.bundle)?;
-    let (mut spec, text) =
-        runtime_spec::read(&bundle.join(CONFIG), &mut |text| warn(anyhow!(text)))?;
+    let (mut spec, text) = runtime_spec::read(&bundle.join(options.config), &mut |text| {
+        warn(anyhow!(text))
+    })?;
     let preserved = preserved(&mut spec, options.preserved)?;
     if let Streams::Passed(_) = options.streams {
         console::check(has_terminal(&spec), console.as_deref())?;
@@ -193,11 +202,14 @@ fn refuse_others(plan: &Plan) -> anyhow::Result<()> {
 }
 
 fn cgroup_plan(options: &Options<'_>, spec: &Spec) -> anyhow::Result<Plan> {
+    if options.groups == Groups::None {
+        return Ok(Plan::Without { why: None });
+    }
     let linux = spec.linux().as_ref();
     place::plan(&Wish {
         id: options.id,
         path: linux.and_then(|linux| linux.cgroups_path().as_deref()),
-        systemd: options.systemd,
+        systemd: options.groups == Groups::Systemd,
         resources: linux.and_then(|linux| linux.resources().as_ref()),
     })
 }
@@ -287,7 +299,7 @@ fn new_state(
 
 /// Writes all of it before anybody sees it under its name.
 fn name(root: &Root, state: State, config: &[u8]) -> anyhow::Result<(Container, Gate)> {
-    let mut unnamed = root.make_unnamed()?;
+    let mut unnamed = root.make_unnamed(state.creator)?;
     state.write_in(unnamed.fd.as_fd())?;
     state::write_config(unnamed.fd.as_fd(), config)?;
     let gate = Gate::make(unnamed.fd.as_fd())?;

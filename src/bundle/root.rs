@@ -98,8 +98,7 @@ impl Root {
     }
 
     /// Makes a directory that has no name yet.
-    pub fn make_unnamed(&self) -> anyhow::Result<Unnamed> {
-        let us = Process::current()?;
+    pub fn make_unnamed(&self, us: Process) -> anyhow::Result<Unnamed> {
         let name = format!("{UNNAMED}{}-{}", us.pid, us.start);
         let path = self.path.join(name);
         let make = |path: &Path| rustix::fs::mkdir(path, Mode::RWXU);

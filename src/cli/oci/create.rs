@@ -31,6 +31,16 @@ pub struct BundleFlags {
     )]
     pub bundle: PathBuf,
 
+    /// The name of the configuration in the bundle
+    #[arg(
+        short = 'f',
+        long,
+        value_name = "FILE",
+        default_value = "config.json",
+        hide_default_value = true
+    )]
+    pub config: PathBuf,
+
     /// Send the container's terminal to who listens on this socket
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
@@ -69,7 +79,8 @@ impl BundleFlags {
             streams,
             pid_file: self.pid_file.as_deref(),
             pidfd_socket: self.pidfd_socket.as_deref(),
-            systemd: context.systemd,
+            config: &self.config,
+            groups: context.groups,
             rootless: context.rootless,
             preserved: self.preserve_fds,
             no_pivot: self.no_pivot,

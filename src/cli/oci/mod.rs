@@ -35,6 +35,7 @@ use clap::Subcommand;
 
 use crate::bundle::Container;
 use crate::bundle::Root;
+use crate::bundle::create::Groups;
 use crate::cli::flags;
 use crate::cli::oci::log::Log;
 use crate::cli::output;
@@ -72,6 +73,11 @@ pub struct Args {
 
 #[derive(Debug, clap::Args)]
 pub struct Globals {
+    /// Who makes control groups, as crun calls it: cgroupfs, systemd (as --systemd-cgroup), or disabled for none
+    #[arg(long, value_name = "MANAGER", default_value = "cgroupfs", hide_default_value = true,
+        value_parser = ["cgroupfs", "systemd", "disabled"])]
+    cgroup_manager: String,
+
     /// Log debug messages too
     #[arg(long)]
     debug: bool,
@@ -132,7 +138,7 @@ struct Program {
 pub struct Context {
     root: Root,
     log: Log,
-    systemd: bool,
+    groups: Groups,
     rootless: bool,
 }
 
@@ -200,7 +206,12 @@ pub fn main(args: Vec<OsString>) -> u8 {
     let context = Context {
         root: Root::new(globals.root.unwrap_or_else(Root::default_path)),
         log,
-        systemd: globals.systemd_cgroup,
+        groups: match globals.cgroup_manager.as_str() {
+            "disabled" => Groups::None,
+            "systemd" => Groups::Systemd,
+            _ if globals.systemd_cgroup => Groups::Systemd,
+            _ => Groups::Cgroupfs,
+        },
         rootless: globals.rootless == "true",
     };
     context.log.debug(|| {
