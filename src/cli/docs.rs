@@ -88,6 +88,10 @@ fn look_at(
         let Some(short) = argument.get_short() else {
             continue;
         };
+        // The letters of an OCI runtime are those of runc and crun.
+        if path.split(' ').nth(1) == Some(crate::cli::oci::COMMAND) {
+            continue;
+        }
         let (first, place) = shorts
             .entry(short)
             .or_insert_with(|| (name.to_owned(), path.to_owned()));

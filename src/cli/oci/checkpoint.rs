@@ -8,6 +8,7 @@ use crate::error::fail;
 /// Not supported: rbox saves no processes
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Whatever they take elsewhere
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<OsString>,
 }

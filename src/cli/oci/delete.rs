@@ -12,6 +12,7 @@ pub struct Args {
     #[arg(short, long)]
     force: bool,
 
+    /// The container
     #[arg(value_name = "ID")]
     id: String,
 }

@@ -35,6 +35,7 @@ pub struct Args {
     #[arg(long)]
     stats: bool,
 
+    /// The container
     #[arg(value_name = "ID")]
     id: String,
 }

@@ -11,6 +11,7 @@ pub struct Args {
     #[arg(short, long)]
     all: bool,
 
+    /// The container
     #[arg(value_name = "ID")]
     id: String,
 

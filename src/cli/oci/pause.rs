@@ -6,6 +6,7 @@ use crate::cli::oci::Context;
 /// Freeze all processes of a container
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// The container
     #[arg(value_name = "ID")]
     id: String,
 }

@@ -22,6 +22,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
     format: String,
 
+    /// The container
     #[arg(value_name = "ID")]
     id: String,
 

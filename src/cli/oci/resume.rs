@@ -6,6 +6,7 @@ use crate::cli::oci::Context;
 /// Let the processes of a paused container go on
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// The container
     #[arg(value_name = "ID")]
     id: String,
 }

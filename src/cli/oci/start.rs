@@ -6,6 +6,7 @@ use crate::cli::oci::Context;
 /// Start the process of a created container
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// The container
     #[arg(value_name = "ID")]
     id: String,
 }

@@ -14,6 +14,7 @@ use crate::cli::output;
 /// Print the state of a container as JSON
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// The container
     #[arg(value_name = "ID")]
     id: String,
 }

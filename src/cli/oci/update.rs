@@ -18,6 +18,7 @@ use crate::text::size;
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Args {
+    /// The container
     #[arg(value_name = "ID")]
     id: String,
 
