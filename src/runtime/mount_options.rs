@@ -214,8 +214,11 @@ impl<'a> Options<'a> {
             ("rbind", "") => self.recursive = true,
             // What is so without being said; what the kernel does not know any more (mandatory locks) or leaves to each
             // file system (access lists, versions of inodes), and has no parameter for; and see `idmapped`.
-            ("defaults" | "async" | "mand" | "nomand" | "nolazytime" | "silent" | "loud", "")
-            | ("acl" | "noacl" | "iversion" | "noiversion", "")
+            (
+                "defaults" | "async" | "mand" | "nomand" | "nolazytime" | "silent" | "loud" | "acl"
+                | "noacl" | "iversion" | "noiversion",
+                "",
+            )
             | ("idmap" | "ridmap", _) => {}
             // Linux: of the file system, which a bind mount shares and does not change.
             ("sync" | "dirsync" | "lazytime", "") => self.behaviour.push(option),

@@ -218,9 +218,28 @@ pub fn pivot_into(root: BorrowedFd<'_>) -> Result<()> {
 /// `root`, which is a mount, is moved over it. The old root stays below, out of reach for who has no CAP_SYS_CHROOT.
 pub fn move_into(root: BorrowedFd<'_>) -> Result<()> {
     rustix::process::fchdir(root).call(|| format!("fchdir({})", root.as_raw_fd()))?;
+    leave_kernels(root);
     rustix::mount::mount_move(c".", c"/").call(|| "mount(\".\", \"/\", MS_MOVE)".into())?;
     rustix::process::chroot(c".").call(|| "chroot(\".\")".into())?;
     rustix::process::chdir(c"/").call(|| "chdir(\"/\")".into())
+}
+
+/// Takes away the procfs and sysfs of the old root: while they are there, fully visible, somebody in a user namespace of
+/// the container's could mount others, without the covers of those that the container has (mount_too_revealing()).
+fn leave_kernels(root: BorrowedFd<'_>) {
+    let own = std::fs::read_link(format!("/proc/self/fd/{}", root.as_raw_fd()));
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo");
+    let (Ok(own), Ok(mounts)) = (own, mounts) else {
+        return;
+    };
+    for line in mounts.lines().rev() {
+        let (mount, kind) = line.split_once(" - ").unwrap_or((line, ""));
+        let place = mount.split(' ').nth(4).map_or(Path::new(""), Path::new);
+        if (kind.starts_with("proc ") || kind.starts_with("sysfs ")) && !place.starts_with(&own) {
+            // Linux: EINVAL for one that came from a namespace of other privilege, which nobody there can use either.
+            rustix::mount::unmount(place, UnmountFlags::DETACH).ok();
+        }
+    }
 }
 
 /// What a mount option such as `nosuid` or `rro` does to attributes.

@@ -828,7 +828,7 @@ fn junk() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever a document becomes when one, two or three of its places are replaced: no panic, and a mistake is one
     /// line that names a place.
