@@ -41,7 +41,8 @@ pub struct Group {
 impl Group {
     /// Makes the group in the directory `path`, below where the tree is mounted, and those above it that are
     /// missing; one that exists is taken as it is. On the way each controller is enabled that this user may
-    /// enable: what is missing in the end is an error only of who wants to set it (`apply`).
+    /// enable: what is missing in the end is an error only of who wants to set it (`apply`). A group that gives
+    /// controllers to groups in it cannot have processes of its own.
     pub fn create(path: &Path) -> Result<Group> {
         let context = || format!("cannot make control group {path:?}");
         let (mut group, rest) = Group::mount_of(path).with_context(context)?;
@@ -74,19 +75,6 @@ impl Group {
             .ok()
             .and_then(|text| Hierarchy::detect().directory(&text));
         path.map_or(Ok(None), |path| Group::open(&path))
-    }
-
-    /// The group that this process is in.
-    pub fn own() -> Result<Option<Group>> {
-        Group::of_process(rustix::process::getpid())
-    }
-
-    /// The group of this name in this one, made where it is missing. From then on this one, which gives its
-    /// controllers to that, cannot have processes of its own.
-    pub fn child(&self, name: &str) -> Result<Group> {
-        let _ = self.enable_all();
-        self.make_child(OsStr::new(name))
-            .with_context(|| format!("cannot make control group {:?}", self.path.join(name)))
     }
 
     pub fn path(&self) -> &Path {

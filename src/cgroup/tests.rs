@@ -53,6 +53,11 @@ impl Drop for Place {
     }
 }
 
+/// A group in a group.
+pub(super) fn inside(group: &Group, name: &str) -> Group {
+    Group::create(&group.path().join(name)).unwrap()
+}
+
 pub(super) fn pid(child: &Child) -> Pid {
     Pid::from_raw(child.id().try_into().unwrap()).unwrap()
 }
@@ -72,7 +77,7 @@ fn groups_are_made_entered_and_removed() {
     assert_eq!(group.path(), path);
     // One that exists is taken.
     Group::create(&path).unwrap();
-    let (inner, other) = (group.child("inner").unwrap(), group.child("other").unwrap());
+    let (inner, other) = (inside(&group, "inner"), inside(&group, "other"));
     let mut one = Place::sleeper(&other);
     let mut two = Place::sleeper(&inner);
     let mut both = vec![pid(&one), pid(&two)];
@@ -91,7 +96,7 @@ fn groups_are_made_entered_and_removed() {
     assert!(Group::open(&path).unwrap().is_none());
     // Gone is fine, for those who held it too.
     assert!(inner.stats().is_err());
-    assert_eq!(inner.counts(), Counts::default());
+    assert_eq!(inner.counts(), stats::Counts::default());
     assert!(!inner.is_frozen().unwrap());
     inner.kill().unwrap();
     inner.remove().unwrap();
@@ -104,7 +109,7 @@ fn frozen_processes_stand_still_and_can_be_killed() {
         .args(["-c", "while :; do :; done"])
         .spawn();
     let mut child = child.unwrap();
-    let inner = place.0.child("inner").unwrap();
+    let inner = inside(&place.0, "inner");
     inner.add(pid(&child)).unwrap();
     assert!(!place.0.is_frozen().unwrap());
     place.0.freeze().unwrap();
@@ -159,7 +164,7 @@ fn only_the_tree_has_groups() {
 #[test]
 fn settings_are_written_and_refusals_explained() {
     let Some(place) = Place::make() else { return };
-    let group = place.0.child("inner").unwrap();
+    let group = inside(&place.0, "inner");
     let apply = |resources: serde_json::Value| {
         let resources = serde_json::from_value(resources).unwrap();
         group.apply(&settings(&resources).unwrap())
@@ -199,7 +204,7 @@ fn a_controller_is_enabled_on_the_way_unless_processes_are_in_it() {
     }
     let limit = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]});
     let limit = settings(&serde_json::from_value(limit).unwrap()).unwrap();
-    let inner = place.0.child("a").unwrap().child("b").unwrap();
+    let inner = inside(&place.0, "a/b");
     inner.apply(&limit).unwrap();
     let pages = &inner.stats().unwrap().huge_pages["2MB"];
     assert_eq!(
@@ -208,9 +213,9 @@ fn a_controller_is_enabled_on_the_way_unless_processes_are_in_it() {
     );
     assert_eq!(inner.number("hugetlb.2MB.rsvd.max"), Some(4_194_304));
 
-    let full = place.0.child("full").unwrap();
+    let full = inside(&place.0, "full");
     let sleepers: Vec<Child> = (0..4).map(|_| Place::sleeper(&full)).collect();
-    let below = full.child("below").unwrap();
+    let below = inside(&full, "below");
     let err = error::message(&below.apply(&limit).unwrap_err());
     let pids: Vec<String> = sleepers[..3]
         .iter()

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::compile::*;
 use super::*;
 use crate::cgroup::tests::Place;
+use crate::cgroup::tests::inside;
 use crate::error;
 use crate::sys::bpf::Instruction;
 
@@ -223,7 +224,7 @@ fn the_kernel_takes_the_programs_and_replaces_them() {
         .write(true)
         .open("/dev/kmsg")
         .expect("a kernel log for this test");
-    let group = place.0.child("inner").unwrap();
+    let group = inside(&place.0, "inner");
     let restrict = |rules| restrict(&group, &list(rules)).unwrap();
     let programs = || DeviceProgram::attached(group.as_fd(), NAME).unwrap().len();
     let all =

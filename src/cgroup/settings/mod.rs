@@ -8,8 +8,6 @@ mod tests;
 
 pub(super) use cpu::parse_set;
 
-use std::collections::BTreeSet;
-
 use anyhow::Result;
 use oci_spec::runtime::LinuxResources;
 
@@ -64,17 +62,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether nothing limits anything.
-    pub fn is_empty(&self) -> bool {
-        self.list.iter().all(|setting| setting.optional)
-    }
-
-    /// The controllers that are needed.
-    pub fn controllers(&self) -> BTreeSet<&str> {
-        let needed = self.list.iter().filter(|setting| !setting.optional);
-        needed.map(Setting::controller).collect()
-    }
-
     /// The value of a file, the last if there are several.
     pub(super) fn value(&self, file: &str) -> Option<&str> {
         self.list.iter().rev().find_map(|setting| {
@@ -198,8 +185,8 @@ fn add_unified(list: &mut Vec<Setting>, resources: &LinuxResources) -> Result<()
     Ok(())
 }
 
-/// A file of version 2 by its own name (`unified` of a config.json, `--cgroup-conf`).
-pub fn unified(file: &str, value: &str) -> Result<Vec<Setting>> {
+/// A file of version 2 by its own name.
+fn unified(file: &str, value: &str) -> Result<Vec<Setting>> {
     let (controller, rest) = file.split_once('.').unwrap_or_default();
     let is_name = !controller.is_empty() && !rest.is_empty() && !file.contains(['/', '\0']);
     if !is_name {
