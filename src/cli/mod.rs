@@ -2,14 +2,18 @@
 
 mod attach;
 mod choose;
+mod commit;
 pub mod complete;
 pub mod container;
+mod cp;
 mod create;
+mod diff;
 pub mod docs;
 mod doctor;
 mod events;
 mod exec;
 mod exists;
+mod export;
 mod filter;
 mod flags;
 pub mod format;
@@ -79,12 +83,16 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Attach(attach::Args),
+    Commit(commit::Args),
     Container(container::Args),
+    Cp(cp::Args),
     Create(create::Args),
+    Diff(diff::Args),
     Doctor(doctor::Doctor),
     Events(events::Args),
     Exec(exec::Args),
     Exists(exists::Args),
+    Export(export::Args),
     #[command(hide = true)]
     GenerateDocs(docs::GenerateDocs),
     #[command(name = image::hello::COMMAND, hide = true)]
@@ -154,8 +162,11 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
     }
     match verb {
         Verb::Attach(args) => attach::run(engine, args),
+        Verb::Commit(args) => commit::run(engine, &args),
         Verb::Container(args) => container::run(&args),
+        Verb::Cp(args) => cp::run(engine, &args),
         Verb::Create(args) => create::run(engine, args),
+        Verb::Diff(args) => diff::run(engine, &args),
         Verb::Doctor(_)
         | Verb::GenerateDocs(_)
         | Verb::Hello(_)
@@ -164,6 +175,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Events(args) => events::run(engine, args),
         Verb::Exec(args) => exec::run(engine, args),
         Verb::Exists(args) => exists::run(engine, &args),
+        Verb::Export(args) => export::run(engine, &args),
         Verb::Images(args) => images::run(engine, args),
         Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
         Verb::Inspect(args) => inspect::run(engine, args),

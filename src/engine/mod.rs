@@ -6,12 +6,16 @@
 
 mod calls;
 pub mod cdi;
+pub mod changes;
+pub mod commit;
 pub mod connect;
+pub mod copy;
 pub mod create;
 pub mod devices;
 pub mod doctor;
 mod etc;
 pub mod exec;
+pub mod export;
 pub mod groups;
 pub mod ids;
 pub mod images;
@@ -30,6 +34,7 @@ pub mod stop;
 pub mod sweep;
 pub mod update;
 pub mod users;
+mod visit;
 pub mod volumes;
 
 use std::cell::OnceCell;

@@ -251,7 +251,8 @@ fn add_hooks(spec: &mut Spec, container: &Container) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::Result<Rootfs> {
+/// Where the root file system of a container comes from; its directories are made where they are not there.
+pub fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::Result<Rootfs> {
     let default = &engine.ids()?.maps;
     if container.config.ids != ids::tag(default, ids) {
         return Err(fail(

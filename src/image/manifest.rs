@@ -1,5 +1,5 @@
 //! Manifests and indexes, OCI's and Docker's (version 2, schema 2): what rbox needs of them. Their
-//! bytes are kept as they came; nothing is ever written back from these types.
+//! bytes are kept as they came; nothing that came is ever written back from these types.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const DOCKER_SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1";
 
@@ -150,6 +152,15 @@ pub fn choose<'a>(index: &'a [Descriptor], wanted: &Platform) -> Result<&'a Desc
 
 /// A manifest for an image that came without one: its layers are named by their diff-ids.
 pub fn synthesise(config: &Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>> {
+    write(&Manifest {
+        media_type: OCI_MANIFEST.to_owned(),
+        config: config.clone(),
+        layers: layers.to_vec(),
+    })
+}
+
+/// The bytes of a manifest that is made here.
+pub fn write(manifest: &Manifest) -> Result<Vec<u8>> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Written<'a> {
@@ -160,9 +171,9 @@ pub fn synthesise(config: &Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>>
     }
     let written = Written {
         schema_version: 2,
-        media_type: OCI_MANIFEST,
-        config,
-        layers,
+        media_type: &manifest.media_type,
+        config: &manifest.config,
+        layers: &manifest.layers,
     };
     serde_json::to_vec(&written).context("cannot write a manifest")
 }

@@ -14,6 +14,8 @@
 //! The store lock is held shared while anything is made, and exclusively while layers that
 //! nothing refers to are removed.
 
+pub mod change;
+pub mod commit;
 pub mod config;
 pub mod hello;
 pub mod ingest;

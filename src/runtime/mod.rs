@@ -70,6 +70,7 @@ mod sysctl;
 mod timens;
 pub mod trampoline;
 pub mod user;
+pub mod visit;
 
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;

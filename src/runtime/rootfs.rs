@@ -49,7 +49,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    fn open(overlay: &Overlay) -> sys::Result<Opened> {
+    pub fn open(overlay: &Overlay) -> sys::Result<Opened> {
         let lower = overlay.lower.iter();
         let lower = lower.map(|layer| open_dir(&overlay.base.join(layer)));
         Ok(Opened {
@@ -169,7 +169,7 @@ impl Prepared<'_> {
 }
 
 /// Mounts the layers on `merged` and returns the root of it.
-fn mount_overlay(overlay: &Overlay, opened: &Opened) -> anyhow::Result<OwnedFd> {
+pub fn mount_overlay(overlay: &Overlay, opened: &Opened) -> anyhow::Result<OwnedFd> {
     let detached = overlay_detached(overlay, opened);
     let root = match detached {
         // Linux: before 6.5 there is no lowerdir+ (EINVAL), and before 5.12 overlay cannot be
@@ -223,14 +223,14 @@ fn overlay_classic(overlay: &Overlay, opened: &Opened) -> sys::Result<OwnedFd> {
     open_dir(&overlay.merged)
 }
 
-fn open_dir(path: &Path) -> sys::Result<OwnedFd> {
+pub fn open_dir(path: &Path) -> sys::Result<OwnedFd> {
     use crate::sys::Call;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).call(|| format!("open({path:?})"))
 }
 
 /// Makes a directory a mount of its own, which pivot_root(2) asks for.
-fn mount_directory(directory: &OwnedFd) -> anyhow::Result<OwnedFd> {
+pub fn mount_directory(directory: &OwnedFd) -> anyhow::Result<OwnedFd> {
     let mount = || {
         let tree = mount::clone_tree(directory.as_fd(), c"", true)?;
         mount::attach(tree.as_fd(), directory.as_fd())?;

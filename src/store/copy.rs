@@ -382,7 +382,8 @@ fn range_by_hand(from: BorrowedFd<'_>, to: BorrowedFd<'_>, mut at: u64, end: u64
     Ok(())
 }
 
-fn attribute_names(file: BorrowedFd<'_>) -> Result<Vec<CString>> {
+/// The names of all extended attributes of a file.
+pub fn attribute_names(file: BorrowedFd<'_>) -> Result<Vec<CString>> {
     let mut names = vec![0u8; 64 << 10];
     let length = match rustix::fs::flistxattr(file, &mut names) {
         Err(Errno::NOTSUP) => 0,
@@ -393,6 +394,19 @@ fn attribute_names(file: BorrowedFd<'_>) -> Result<Vec<CString>> {
         .filter_map(|name| CStr::from_bytes_with_nul(name).ok())
         .map(CStr::to_owned)
         .collect())
+}
+
+/// Whether a directory hides what the layers below have in it. Linux: "x" says that it has whiteouts
+/// which are files (6.7).
+pub fn is_opaque(dir: BorrowedFd<'_>) -> bool {
+    let mut value = [0u8; 8];
+    let length = rustix::fs::fgetxattr(dir, OPAQUE, &mut value);
+    length.is_ok_and(|length| &value[..length] == b"y")
+}
+
+/// Whether an empty file hides the one of its name in the layers below.
+pub fn is_whiteout(file: BorrowedFd<'_>) -> bool {
+    is_marked(file, WHITEOUT)
 }
 
 fn is_marked(file: BorrowedFd<'_>, mark: &CStr) -> bool {

@@ -4,6 +4,7 @@
 //! A name beginning with `.tmp-` is something unfinished. It is in use exactly while its flock
 //! is held; anything else by such a name was left by a process that died, and is swept.
 
+pub mod archive;
 pub mod atomic;
 pub mod blobs;
 pub mod copy;

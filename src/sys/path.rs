@@ -220,6 +220,43 @@ pub fn read_in_root(root: BorrowedFd<'_>, path: &Path, limit: u64) -> Result<Opt
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
+/// Opens a file again that was opened with O_PATH and looked at: the same file, whatever has its name
+/// by now. With O_PATH alone nothing happens to a device or FIFO.
+pub struct Reopen(OwnedFd);
+
+impl Reopen {
+    /// Must: be called where /proc is still the host's; what is at that place in a container could lead
+    /// anywhere.
+    pub fn new() -> Result<Reopen> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let proc = rustix::fs::open("/proc", flags, Mode::empty()).call(|| "open(/proc)".into())?;
+        let kind = rustix::fs::fstatfs(&proc).call(|| "fstatfs(/proc)".into())?;
+        if kind.f_type != rustix::fs::PROC_SUPER_MAGIC {
+            return Err(SyscallError {
+                call: "fstatfs(/proc)".into(),
+                errno: Errno::NODEV,
+            });
+        }
+        Ok(Reopen(proc))
+    }
+
+    pub fn open(&self, file: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+        rustix::fs::openat(&self.0, link(file), flags | OFlags::CLOEXEC, Mode::empty())
+            .call(|| format!("open({}, {flags:?})", file.as_raw_fd()))
+    }
+
+    /// chmod(2) of a file that must not be opened.
+    pub fn change_mode(&self, file: BorrowedFd<'_>, mode: Mode) -> Result<()> {
+        rustix::fs::chmodat(&self.0, link(file), mode, rustix::fs::AtFlags::empty())
+            .call(|| format!("chmod({}, {mode:?})", file.as_raw_fd()))
+    }
+}
+
+/// Linux: the link of a process's own descriptor is followed to the very file (proc(5), /proc/PID/fd).
+fn link(file: BorrowedFd<'_>) -> String {
+    format!("self/fd/{}", file.as_raw_fd())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

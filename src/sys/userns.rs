@@ -156,6 +156,7 @@ pub fn setgroups_is_denied() -> bool {
     }
 }
 
-fn pipe() -> anyhow::Result<(OwnedFd, OwnedFd)> {
+/// A pipe whose ends are closed on exec: where it is read, and where it is written.
+pub fn pipe() -> anyhow::Result<(OwnedFd, OwnedFd)> {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context("cannot make a pipe")
 }

@@ -38,7 +38,6 @@ use crate::store::remove;
 mod confine;
 pub mod extract;
 mod filter;
-mod name;
 mod shift;
 pub mod stream;
 #[cfg(test)]

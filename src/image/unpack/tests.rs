@@ -11,10 +11,10 @@ use rustix::fs::OFlags;
 use tar::EntryType;
 
 use crate::image::unpack::extract::Limits;
-use crate::image::unpack::extract::OWNER_XATTR;
 use crate::image::unpack::extract::Owners;
 use crate::image::unpack::extract::Unpacked;
 use crate::image::unpack::extract::extract;
+use crate::store::archive::OWNER_XATTR;
 use crate::store::temp::TempDir;
 use crate::store::temp::tests::scratch;
 

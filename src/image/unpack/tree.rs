@@ -20,8 +20,8 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::error::WithHint;
-use crate::image::unpack::name::Name;
-use crate::image::unpack::name::quoted;
+use crate::store::archive::name::Name;
+use crate::store::archive::name::quoted;
 use crate::store::remove;
 use crate::sys::path::open_in_root;
 
