@@ -47,16 +47,13 @@ pub fn plan(container: &Container, spec: &Spec) -> anyhow::Result<Plan> {
     let asked = &container.config.resources;
     let now = container.limits()?;
     let needed = now.first_flag().or(resources::asked(asked));
-    let hierarchy = Hierarchy::detect();
-    if let (Some(flag), true) = (needed, hierarchy.version != Version::V2) {
-        resources::check_host(flag)?;
-    }
-    let place = match asked.cgroups {
-        Cgroups::Disabled => None,
-        Cgroups::Split => split(&hierarchy, container)?,
-        Cgroups::Enabled | Cgroups::NoConmon => place(&hierarchy, container)?,
+    let needed_place = asked_place(asked);
+    let place = if needed.or(needed_place).is_none() && is_none_ours() {
+        None
+    } else {
+        find_place(container, needed)?
     };
-    let needed = needed.or(asked_place(asked));
+    let needed = needed.or(needed_place);
     if let (None, Some(flag)) = (&place, needed) {
         return Err(nowhere(flag));
     }
@@ -68,6 +65,25 @@ pub fn plan(container: &Container, spec: &Spec) -> anyhow::Result<Plan> {
         supervisor: asked.cgroups != Cgroups::NoConmon,
         devices: devices(&container.config, spec)?,
     })
+}
+
+/// Where there is no group to be had. Quick: each start of a container asks.
+fn is_none_ours() -> bool {
+    // Linux: CGROUP2_SUPER_MAGIC (linux/magic.h). Elsewhere only root has groups of version 2.
+    let is_v2 = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.f_type == 0x6367_7270);
+    !is_v2 && !rustix::process::geteuid().is_root()
+}
+
+fn find_place(container: &Container, needed: Option<&str>) -> anyhow::Result<Option<Place>> {
+    let hierarchy = Hierarchy::detect();
+    if let (Some(flag), true) = (needed, hierarchy.version != Version::V2) {
+        resources::check_host(flag)?;
+    }
+    match container.config.resources.cgroups {
+        Cgroups::Disabled => Ok(None),
+        Cgroups::Split => split(&hierarchy, container).map(Some),
+        Cgroups::Enabled | Cgroups::NoConmon => place(&hierarchy, container),
+    }
 }
 
 /// What these limits are for the kernel. What nobody asked for is left out where it cannot be had.
@@ -209,16 +225,16 @@ fn place(hierarchy: &Hierarchy, container: &Container) -> anyhow::Result<Option<
 }
 
 /// Below the group that we are in, which has to be delegated to us.
-fn split(hierarchy: &Hierarchy, container: &Container) -> anyhow::Result<Option<Place>> {
+fn split(hierarchy: &Hierarchy, container: &Container) -> anyhow::Result<Place> {
     let own = hierarchy.own().filter(|own| is_ours(own));
     let own = own.ok_or_else(|| {
         let text = "--cgroups=\"split\": the control group of this command is not yours to divide";
         fail(Kind::Unsupported, text).hint("run it in a unit with Delegate=yes")
     })?;
-    Ok(Some(Place::Split {
+    Ok(Place::Split {
         container: own.join(name(container)),
         supervisor: own.join("supervisor"),
-    }))
+    })
 }
 
 fn is_slice(path: &Path) -> bool {
