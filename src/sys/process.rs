@@ -485,7 +485,7 @@ mod tests {
     #[test]
     fn an_exit_status_is_the_code_or_128_plus_the_signal() {
         let run = |script: &str| {
-            let mut child = std::process::Command::new("/bin/sh")
+            let mut child = Command::new("/bin/sh")
                 .args(["-c", script])
                 .spawn()
                 .unwrap();
