@@ -140,12 +140,13 @@ fn undelegated(controller: &str) -> anyhow::Error {
         Kind::Unsupported,
         format!("the controller \"{controller}\" is not delegated to this user"),
     );
-    match systemd_runs() {
-        true => err.hint(format!(
-            "delegate it with `{}`, and log in again",
+    if systemd_runs() {
+        err.hint(format!(
+            "delegate it with `{}`",
             delegation(Some(controller))
-        )),
-        false => err,
+        ))
+    } else {
+        err
     }
 }
 
@@ -153,17 +154,19 @@ fn undelegated(controller: &str) -> anyhow::Error {
 pub(super) fn absent(controller: &str) -> anyhow::Error {
     let table = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
     let in_v1 = is_in_v1(&table, controller);
-    let why = match in_v1 {
-        true => "belongs to version 1 of control groups on this machine",
-        false => "is not there: this kernel does not have it, or who made the group above keeps it",
+    let why = if in_v1 {
+        "belongs to version 1 of control groups on this machine"
+    } else {
+        "is not there: this kernel does not have it, or who made the group above keeps it"
     };
     let err = fail(
         Kind::Unsupported,
         format!("the controller \"{controller}\" {why}"),
     );
-    match in_v1 && systemd_runs() {
-        true => err.hint(format!("switch this machine to version 2 with `{UNIFY}`")),
-        false => err,
+    if in_v1 && systemd_runs() {
+        err.hint(format!("switch this machine to version 2 with `{UNIFY}`"))
+    } else {
+        err
     }
 }
 

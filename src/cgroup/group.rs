@@ -176,9 +176,10 @@ impl Group {
         if more > 0 {
             names.push(format!("{more} more"));
         }
-        match names.is_empty() {
-            true => Errno::BUSY.to_string(),
-            false => format!("processes are in it: {}", names.join(", ")),
+        if names.is_empty() {
+            Errno::BUSY.to_string()
+        } else {
+            format!("processes are in it: {}", names.join(", "))
         }
     }
 

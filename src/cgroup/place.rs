@@ -148,12 +148,13 @@ fn without(limits: &Limits, why: String) -> Result<Plan> {
 fn directory(wish: &Wish<'_>, limits: Limits, mount: &Path, own: Option<PathBuf>) -> Result<Plan> {
     let asked = wish.path.filter(|path| !path.as_os_str().is_empty());
     let path = asked.unwrap_or(Path::new(wish.id));
-    let base = match path.is_absolute() {
-        true => mount.to_owned(),
-        false => match own {
-            Some(own) => own,
-            None => return without(&limits, "our own control group is out of sight".into()),
-        },
+    let base = if path.is_absolute() {
+        Some(mount.to_owned())
+    } else {
+        own
+    };
+    let Some(base) = base else {
+        return without(&limits, "our own control group is out of sight".into());
     };
     let below = cleaned(path);
     if below.as_os_str().is_empty() {
@@ -165,16 +166,14 @@ fn directory(wish: &Wish<'_>, limits: Limits, mount: &Path, own: Option<PathBuf>
     let path = base.join(below);
     let mut above = path.ancestors();
     let existing = above.find(|path| path.is_dir()).unwrap_or(mount);
-    match is_writable(existing) {
-        true => Ok(Plan::Directory { path, limits }),
-        false => {
-            let place = existing.display();
-            without(
-                &limits,
-                format!("control group {place} is not ours to write to"),
-            )
-        }
+    if is_writable(existing) {
+        return Ok(Plan::Directory { path, limits });
     }
+    let place = existing.display();
+    without(
+        &limits,
+        format!("control group {place} is not ours to write to"),
+    )
 }
 
 /// The path without `.` and `..`, from whatever root.
@@ -328,10 +327,7 @@ impl Placed {
     }
 
     fn bus(&self) -> Bus {
-        match self.user {
-            true => Bus::User,
-            false => Bus::System,
-        }
+        if self.user { Bus::User } else { Bus::System }
     }
 
     /// New limits (`rbox oci update`): all of them, not only what changes.

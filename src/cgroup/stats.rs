@@ -164,7 +164,7 @@ impl Group {
     }
 
     /// `oom_kill` of `memory.events`, which `watch` opened; reading it through that makes it wait for the next change.
-    pub fn oom_kills(&self, events: &OwnedFd) -> u64 {
+    pub fn oom_kills(events: &OwnedFd) -> u64 {
         let mut buffer = [0; 512];
         let length = rustix::io::pread(events, &mut buffer, 0).unwrap_or(0);
         let text = String::from_utf8_lossy(&buffer[..length]);

@@ -65,12 +65,13 @@ pub(super) fn compile(rules: &[Rule]) -> Vec<Instruction> {
 
 fn compile_one(rule: &Rule) -> Vec<Instruction> {
     let access = rule.access.cast_signed();
-    let mut rest = match rule.allow {
-        true => vec![
+    let mut rest = if rule.allow {
+        vec![
             on(AND, WANTED, !access),
             jump(JUMP_IF_NOT_EQUAL, WANTED, 0, 2),
-        ],
-        false => vec![jump(JUMP_IF_BITS, WANTED, access, 1), jump(JUMP, 0, 0, 2)],
+        ]
+    } else {
+        vec![jump(JUMP_IF_BITS, WANTED, access, 1), jump(JUMP, 0, 0, 2)]
     };
     rest.extend(answer(rule.allow));
     for (register, value) in [(MINOR, rule.minor), (MAJOR, rule.major), (KIND, rule.kind)] {

@@ -60,7 +60,7 @@ fn interpret(program: &[Instruction], access: Access) -> bool {
         at += 1;
         let (to, from) = (usize::from(both & 15), usize::from(both >> 4));
         let word = immediate.cast_unsigned();
-        let low = |register: Option<u64>| register.expect("a set register") as u32;
+        let low = |register: Option<u64>| u32::try_from(register.expect("a set register")).unwrap();
         let jumps = match code {
             LOAD_WORD => {
                 assert_eq!(from, 1, "memory is behind r1");

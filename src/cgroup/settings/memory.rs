@@ -48,9 +48,8 @@ pub(super) fn add(list: &mut Vec<Setting>, memory: &LinuxMemory) -> Result<Optio
 fn swap(limit: Option<i64>, both: Option<i64>) -> Result<Option<i64>> {
     match (limit, both) {
         // As version 1 did: without a limit for memory there is none for swap.
-        (Some(..0), None) => Ok(Some(-1)),
+        (Some(..0), None) | (_, Some(..0)) => Ok(Some(-1)),
         (_, None) => Ok(None),
-        (_, Some(..0)) => Ok(Some(-1)),
         (Some(..0), Some(both)) => Ok(Some(both)),
         (None, Some(both)) => Err(wrong(format!(
             "memory.swap {both} is memory and swap together: expected memory.limit beside it"

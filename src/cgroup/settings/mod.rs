@@ -42,9 +42,10 @@ impl Setting {
 
     /// A number, or `max` for no limit, which is -1 in a config.json.
     fn limit(file: impl Into<String>, limit: i64) -> Setting {
-        match limit < 0 {
-            true => Setting::new(file, "max").optional(true),
-            false => Setting::new(file, limit),
+        if limit < 0 {
+            Setting::new(file, "max").optional(true)
+        } else {
+            Setting::new(file, limit)
         }
     }
 
@@ -128,7 +129,7 @@ fn wrong(message: String) -> anyhow::Error {
 fn add_huge_pages(list: &mut Vec<Setting>, resources: &LinuxResources) -> Result<()> {
     for limit in resources.hugepage_limits().iter().flatten() {
         let size = limit.page_size();
-        let digits = size.trim_end_matches("B").trim_end_matches(['K', 'M', 'G']);
+        let digits = size.trim_end_matches('B').trim_end_matches(['K', 'M', 'G']);
         let unit = &size[digits.len()..];
         let number: Option<u64> = digits.parse().ok();
         if number.is_none() || !["KB", "MB", "GB"].contains(&unit) {

@@ -4,6 +4,7 @@
 mod bus;
 mod properties;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -82,19 +83,15 @@ pub fn start_scope(scope: &Scope) -> Result<PathBuf> {
     let first = scope.pids.first().context("a scope needs a process")?;
     let group =
         Group::of_process(*first)?.context("the control group of the unit is out of sight")?;
-    match group
-        .path()
-        .file_name()
-        .is_some_and(|name| *name == *scope.unit)
-    {
-        true => Ok(group.path().to_owned()),
-        false => bail!(
-            "systemd did not move process {} to unit \"{}\": it is in {:?}",
-            first.as_raw_nonzero(),
-            scope.unit,
-            group.path()
-        ),
+    if group.path().file_name() == Some(scope.unit.as_ref()) {
+        return Ok(group.path().to_owned());
     }
+    bail!(
+        "systemd did not move process {} to unit \"{}\": it is in {:?}",
+        first.as_raw_nonzero(),
+        scope.unit,
+        group.path()
+    )
 }
 
 /// StartTransientUnit; the job.
@@ -227,7 +224,9 @@ pub fn escape(name: &str) -> String {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b':' | b'-' | b'_' | b'.' | b'\\' => {
                 escaped.push(byte.into());
             }
-            _ => escaped.push_str(&format!("\\x{byte:02x}")),
+            _ => {
+                let _ = write!(escaped, "\\x{byte:02x}");
+            }
         }
     }
     escaped

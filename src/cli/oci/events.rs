@@ -55,9 +55,10 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         let text = "it has no control group of version 2, which is what counts";
         fail(Kind::Unsupported, text)
     })?;
-    match args.stats {
-        true => print_stats(&container, &group)?,
-        false => follow(&container, &group, &init, args.interval)?,
+    if args.stats {
+        print_stats(&container, &group)?;
+    } else {
+        follow(&container, &group, &init, args.interval)?;
     }
     Ok(0)
 }
@@ -78,7 +79,7 @@ fn follow(
         let [ended, changed] =
             poll::ready([Some((init.as_fd(), PollFlags::IN)), memory], Some(left))?;
         if changed || ended {
-            let now = changes.as_ref().map_or(0, |fd| group.oom_kills(fd));
+            let now = changes.as_ref().map_or(0, Group::oom_kills);
             for _ in kills..now {
                 print_event("oom", container, None)?;
             }
