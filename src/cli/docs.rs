@@ -114,23 +114,35 @@ fn look_at(
 /// Docker's and Podman's own inconsistencies, which are kept for compatibility. All but the
 /// first meaning of the letter that is met are listed.
 #[cfg(test)]
-const SHORTS_OF_TWO_MEANINGS: [(char, &str); 25] = [
+const SHORTS_OF_TWO_MEANINGS: [(char, &str); 39] = [
     ('a', "all"),
+    ('a', "archive"),
     ('a', "attach"),
+    ('a', "author"),
+    ('c', "change"),
+    ('c', "cpu-shares"),
     ('d', "detach"),
     ('d', "driver"),
     ('f', "filter"),
     ('f', "follow"),
     ('f', "force"),
     ('f', "format"),
+    ('i', "ignore"),
     ('i', "input"),
     ('i', "interactive"),
     ('i', "interval"),
     ('l', "label"),
     ('l', "latest"),
+    ('m', "memory"),
+    ('m', "message"),
     ('n', "last"),
     ('n', "names"),
     ('n', "tail"),
+    ('o', "opt"),
+    ('o', "output"),
+    ('p', "pause"),
+    ('p', "pod"),
+    ('p', "publish"),
     ('s', "signal"),
     ('s', "size"),
     ('t', "time"),
@@ -140,6 +152,8 @@ const SHORTS_OF_TWO_MEANINGS: [(char, &str); 25] = [
     ('v', "version"),
     ('v', "volume"),
     ('v', "volumes"),
+    ('w', "watch"),
+    ('w', "workdir"),
 ];
 
 #[cfg(test)]

@@ -219,7 +219,16 @@ mod tests {
         }
         assert_eq!(
             unknown,
-            ["generate-docs DIR", "port PORT[/PROTOCOL]", "tag NAME"]
+            [
+                "commit NAME",
+                "container VERB",
+                "cp SOURCE",
+                "cp TARGET",
+                "generate-docs DIR",
+                "port PORT[/PROTOCOL]",
+                "rename NAME",
+                "tag NAME"
+            ]
         );
     }
 

@@ -350,8 +350,14 @@ mod tests {
             ("exec -it -e A=b w", "exec CONTAINER |w"),
             ("exec web ", "foreign"),
             ("rm -f a b ", "rm CONTAINER |"),
-            ("rm a -", "[-f --force -v --volumes -h --help]"),
-            ("rm a --", "[--force --volumes --help]"),
+            (
+                "rm a -",
+                "[-a --all --cidfile --depend --filter -f --force -i --ignore -l --latest -t --time -v --volumes -h --help]",
+            ),
+            (
+                "rm a --",
+                "[--all --cidfile --depend --filter --force --ignore --latest --time --volumes --help]",
+            ),
             ("rm -- --", "rm CONTAINER |--"),
             ("logs web ", "[]"),
             ("logs --tail 3 w", "logs CONTAINER |w"),

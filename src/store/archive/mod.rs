@@ -2,8 +2,8 @@
 //! changing, `place` puts an archive where somebody wants it, and neither leaves what it was given;
 //! `changes` tells what a layer changes.
 //!
-//! The form is that of POSIX (ustar) with PAX records for what does not fit: long names, fractions of a
-//! second, extended attributes. Large numbers are in base 256, as GNU tar began it and everybody reads it.
+//! The form is that of POSIX (ustar) with PAX records for fractions of a second and extended attributes. Long
+//! names and large numbers are as GNU tar began it and everybody reads it.
 
 pub mod changes;
 pub mod meta;
@@ -81,6 +81,21 @@ impl<W: Write> Writer<W> {
             self.owed, 0,
             "the bytes of the entry before are not all there"
         );
+        // A ustar field that is full has no NUL at its end, which some readers expect.
+        for (kind, text) in [
+            (EntryType::GNULongName, entry.name),
+            (EntryType::GNULongLink, entry.link),
+        ] {
+            if text.len() >= 100 {
+                self.header(&Entry {
+                    name: b"././@LongLink",
+                    kind,
+                    size: text.len() as u64 + 1,
+                    ..Entry::default()
+                })?;
+                self.data(&[text, b"\0"].concat())?;
+            }
+        }
         let records = records(entry);
         if !records.is_empty() {
             let size = records.len() as u64;
@@ -154,20 +169,14 @@ fn copy_start(field: &mut [u8], bytes: &[u8]) {
 /// The PAX records that an entry needs.
 fn records(entry: &Entry<'_>) -> Vec<u8> {
     let mut records = Vec::new();
-    // A ustar field that is full has no NUL at its end, which some readers expect.
-    if entry.name.len() >= 100 {
-        record(&mut records, b"path", entry.name);
-    }
-    if entry.link.len() >= 100 {
-        record(&mut records, b"linkpath", entry.link);
-    }
     let Timespec { tv_sec, tv_nsec } = entry.modified;
     if tv_sec < 0 || tv_nsec != 0 {
         record(&mut records, b"mtime", &pax_time(tv_sec, tv_nsec));
     }
     for (name, value) in entry.xattrs {
-        // A name with this sign could not be told from its value.
-        if !name.contains(&b'=') {
+        // A name with this sign could not be told from its value, and our own reader, the tar crate, takes a
+        // line end for the end of a record.
+        if !name.contains(&b'=') && !name.contains(&b'\n') && !value.contains(&b'\n') {
             record(
                 &mut records,
                 &[b"SCHILY.xattr.", name.as_slice()].concat(),
@@ -206,9 +215,10 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let long = [b"d/".as_slice(), &[b'x'; 300]].concat();
+        let long = [b"d/\n/".as_slice(), &[b'x'; 300]].concat();
         let xattrs = vec![
-            (b"user.a".to_vec(), b"1\n2=3".to_vec()),
+            (b"user.a".to_vec(), b"1=\0".to_vec()),
+            (b"user.c".to_vec(), b"lost\n".to_vec()),
             (b"user.b=c".to_vec(), b"lost".to_vec()),
         ];
         let mut bytes = Vec::new();
