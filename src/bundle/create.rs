@@ -16,6 +16,7 @@ use rustix::process::Pid;
 
 use crate::bundle::console;
 use crate::bundle::end;
+use crate::bundle::prepare::Asked;
 use crate::bundle::prepare::Prepared;
 use crate::bundle::prepare::namespace_of;
 use crate::bundle::root;
@@ -132,7 +133,7 @@ pub fn create(
     let console = console.map(std::path::absolute).transpose()?;
     let bundle = enter(options.bundle)?;
     let (mut spec, text) = runtime_spec::read(&bundle.join(options.config), &mut |text| {
-        warn(anyhow!(text))
+        warn(anyhow!(text));
     })?;
     let preserved = preserved(&mut spec, options.preserved)?;
     if let Streams::Passed(_) = options.streams {
@@ -292,7 +293,7 @@ fn new_state(
         resctrl: resctrl::of(spec).is_some(),
         shares_keyring: options.no_new_keyring,
         agent: prepared.agent.clone(),
-        own_pids: namespace_of(spec, LinuxNamespaceType::Pid) == Some(None),
+        own_pids: namespace_of(spec, LinuxNamespaceType::Pid) == Asked::New,
         cgroup: plan.placed(None),
     })
 }

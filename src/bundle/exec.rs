@@ -17,6 +17,7 @@ use crate::bundle::create::Streams;
 use crate::bundle::create::missing_command;
 use crate::bundle::create::open_preserved;
 use crate::bundle::prepare;
+use crate::bundle::prepare::Asked;
 use crate::bundle::state::Container;
 use crate::bundle::state::Status;
 use crate::cgroup::Group;
@@ -181,7 +182,7 @@ impl Joining<'_> {
             gid: 0,
             keeps_groups: false,
         };
-        if prepare::namespace_of(self.spec, LinuxNamespaceType::User).is_none() {
+        if prepare::namespace_of(self.spec, LinuxNamespaceType::User) == Asked::Callers {
             return Ok((false, host));
         }
         let proc = Path::new("/proc").join(init.pid.to_string());

@@ -79,20 +79,30 @@ pub fn rootfs(spec: &Spec, bundle: &Path) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("cannot use root file system {}", path.display()))
 }
 
-/// The namespace of a kind that the specification names: `None` if it names none, else its path if it has one.
-pub fn namespace_of(spec: &Spec, kind: LinuxNamespaceType) -> Option<Option<&Path>> {
-    let linux = spec.linux().as_ref()?;
-    let mut all = linux.namespaces().iter().flatten();
-    let found = all.find(|namespace| namespace.typ() == kind)?;
-    Some(found.path().as_deref())
+/// The namespace of one kind that a specification asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked<'a> {
+    Callers,
+    New,
+    At(&'a Path),
+}
+
+pub fn namespace_of(spec: &Spec, kind: LinuxNamespaceType) -> Asked<'_> {
+    let linux = spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+    let mut all = namespaces.into_iter().flatten();
+    match all.find(|namespace| namespace.typ() == kind) {
+        None => Asked::Callers,
+        Some(found) => found.path().as_deref().map_or(Asked::New, Asked::At),
+    }
 }
 
 /// Everything of a container is mounted in a namespace that no other process has.
 fn check_mounts(spec: &Spec) -> anyhow::Result<()> {
     let found = match namespace_of(spec, LinuxNamespaceType::Mount) {
-        Some(None) => return Ok(()),
-        None => "none",
-        Some(Some(_)) => "one with a path",
+        Asked::New => return Ok(()),
+        Asked::Callers => "none",
+        Asked::At(_) => "one with a path",
     };
     let text = format!(
         "linux.namespaces: expected a new namespace of type \"mount\", found {found}: \
@@ -103,9 +113,9 @@ fn check_mounts(spec: &Spec) -> anyhow::Result<()> {
 
 fn user_namespace(spec: &Spec) -> anyhow::Result<(Userns, IdMaps)> {
     match namespace_of(spec, LinuxNamespaceType::User) {
-        None => host_ids(),
-        Some(None) => Ok((Userns::New, mapped(spec)?)),
-        Some(Some(path)) => {
+        Asked::Callers => host_ids(),
+        Asked::New => Ok((Userns::New, mapped(spec)?)),
+        Asked::At(path) => {
             let cannot = || format!("cannot join user namespace {}", path.display());
             let fd = namespace::open(path).with_context(cannot)?;
             if namespace::same(fd.as_fd(), namespace::own("user")?.as_fd())? {

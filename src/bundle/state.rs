@@ -213,9 +213,10 @@ impl Container {
 
     pub fn status(&self) -> anyhow::Result<Status> {
         let Some(init) = self.state.init else {
-            return Ok(match self.state.creator.is_alive() {
-                true => Status::Creating,
-                false => Status::Stopped,
+            return Ok(if self.state.creator.is_alive() {
+                Status::Creating
+            } else {
+                Status::Stopped
             });
         };
         if !init.is_alive() {

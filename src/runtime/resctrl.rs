@@ -46,7 +46,7 @@ fn class(root: &Path, rdt: &LinuxIntelRdt, id: &str) -> (PathBuf, bool) {
 fn schemata(rdt: &LinuxIntelRdt) -> String {
     let lines = rdt.l3_cache_schema().iter().chain(rdt.mem_bw_schema());
     let lines = lines.chain(rdt.schemata().iter().flatten());
-    lines.map(|line| format!("{line}\n")).collect()
+    lines.flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
 fn join(root: &Path, rdt: &LinuxIntelRdt, id: &str, init: Pid) -> anyhow::Result<()> {

@@ -389,13 +389,15 @@ fn map_and_wait(
                 hooked.run(Stage::CreateRuntime, Some(init.pid))?;
                 socket::send(socket.as_fd(), b"h", None)?;
             }
-            // The trampoline, which other processes of the container can get hold of, has only errors to tell.
-            Received::Descriptor(..) | Received::Listener(_) | Received::Created => {}
             Received::Waiting if bundle.gate.is_some() && !ready => {
                 set_schedule(bundle, init)?;
                 return Ok((userns, arrived));
             }
-            Received::Waiting => {}
+            // The trampoline, which other processes of the container can get hold of, has only errors to tell.
+            Received::Descriptor(..)
+            | Received::Listener(_)
+            | Received::Created
+            | Received::Waiting => {}
             Received::Ready => ready = true,
             Received::End if ready => return Ok((userns, arrived)),
             Received::End => bail!("its init died before the command was executed"),

@@ -24,11 +24,9 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     context.root.sweep()?;
     let all = context.root.list(&mut |err| context.warn(&err))?;
     if args.quiet {
-        let ids: String = all
-            .iter()
-            .map(|one| format!("{}\n", one.state.id))
-            .collect();
-        output::print(&ids)?;
+        for one in &all {
+            output::print_line(&one.state.id)?;
+        }
         return Ok(0);
     }
     let printed = all.iter().map(|one| {

@@ -75,8 +75,9 @@ fn only(table: &str, pids: &[i32]) -> anyhow::Result<String> {
         cell.and_then(|cell| cell.parse().ok())
             .is_some_and(|pid| pids.contains(&pid))
     };
-    let lines = std::iter::once(heading).chain(lines.filter(is_one));
-    Ok(lines.map(|line| format!("{line}\n")).collect())
+    let mut kept = vec![heading];
+    kept.extend(lines.filter(is_one));
+    Ok(kept.join("\n") + "\n")
 }
 
 #[cfg(test)]

@@ -248,7 +248,11 @@ pub fn resources(resources: &LinuxResources) -> Checked {
         }
     }
     let pages = resources.hugepage_limits().as_deref().unwrap_or_default();
-    match twice(pages.iter().map(|limit| limit.page_size())) {
+    match twice(
+        pages
+            .iter()
+            .map(oci_spec::runtime::LinuxHugepageLimit::page_size),
+    ) {
         Some(index) => wrong(
             format!("hugepageLimits[{index}].pageSize"),
             format!("{} is there twice", pages[index].page_size()),
