@@ -148,7 +148,10 @@ fn look(
 /// 100 is one CPU.
 fn percent_of_cpu(before: Option<&Sample>, now: &Sample) -> f64 {
     let (used, time) = match before.filter(|before| before.cpu <= now.cpu) {
-        Some(before) => (now.cpu - before.cpu, now.up.saturating_sub(before.up)),
+        Some(before) => (
+            now.cpu.saturating_sub(before.cpu),
+            now.up.saturating_sub(before.up),
+        ),
         None => (now.cpu, now.up),
     };
     share(used.as_secs_f64(), time.as_secs_f64())

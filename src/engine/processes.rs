@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::process::Pid;
+
 use crate::container::config::namespaces::Namespace;
 use crate::container::record::Container;
 use crate::container::record::State;
@@ -15,7 +17,7 @@ pub fn of(container: &Container, state: &State) -> Vec<i32> {
     let mut pids: Vec<i32> = match groups::of(container, state) {
         Ok(Some(group)) => {
             let found = group.processes().unwrap_or_default();
-            found.into_iter().map(|pid| pid.as_raw_pid()).collect()
+            found.into_iter().map(Pid::as_raw_pid).collect()
         }
         _ => in_namespaces(container, state),
     };

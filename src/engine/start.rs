@@ -328,8 +328,8 @@ fn fork_supervisor(
             served: Served {
                 addresses: prepared.addresses,
                 handler: prepared.handler.take(),
+                group: &prepared.group,
             },
-            group: &prepared.group,
             starter,
             foreground: options.foreground,
         }),

@@ -98,8 +98,7 @@ pub struct Order<'a> {
     pub container: &'a Container,
     pub bundle: Bundle<'a>,
     pub lock: RunLock,
-    pub served: Served,
-    pub group: &'a Plan,
+    pub served: Served<'a>,
     /// To the command that starts the container.
     pub starter: OwnedFd,
     /// Whether that command stays to hear the streams.
@@ -107,11 +106,12 @@ pub struct Order<'a> {
 }
 
 /// What a container gets from its supervisor while it runs.
-pub struct Served {
+pub struct Served<'a> {
     /// Of a network in user mode.
     pub addresses: Option<Addresses>,
     /// Answers the calls that the filters leave to us.
     pub handler: Option<Box<dyn Handler>>,
+    pub group: &'a Plan,
 }
 
 /// Runs in a forked process; never returns.
@@ -136,7 +136,6 @@ fn supervise(order: Order<'_>) -> anyhow::Result<()> {
         &starter,
         started,
         order.served,
-        order.group,
     ) {
         Ok(supervisor) => supervisor,
         Err(err) => {
@@ -203,12 +202,12 @@ fn start<'a>(
     lock: &RunLock,
     starter: &Client,
     started: Timestamp,
-    served: Served,
-    group: &Plan,
+    served: Served<'_>,
 ) -> anyhow::Result<Supervisor<'a>> {
     let Served {
         addresses,
         mut handler,
+        group,
     } = served;
     let given = bundle.given();
     let passed = passed_streams(container)?;

@@ -39,7 +39,7 @@ fn run<'a>(bundle: &Bundle<'a>) -> Call<'a> {
 
 /// What the command prints.
 fn printed(bundle: &Bundle<'_>) -> String {
-    run(&bundle).stdout_any().run().stdout
+    run(bundle).stdout_any().run().stdout
 }
 
 /// What is mounted where: options of the mount, optional fields and type, by place; the topmost where there are several.

@@ -96,9 +96,8 @@ fn parent(text: &str) -> Result<PathBuf, String> {
     if text.split('/').any(odd) {
         return Err(EXPECTED.into());
     }
-    if text.ends_with(".slice") && !text.contains('/') {
+    if let (Some(name), false) = (text.strip_suffix(".slice"), text.contains('/')) {
         // systemd.slice(5): the dashes name the slices above it.
-        let name = text.trim_end_matches(".slice");
         if name != "-" && (name.starts_with('-') || name.ends_with('-') || name.contains("--")) {
             return Err(EXPECTED.into());
         }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::*;
 
 /// Everything that there is for Linux, once.
+#[expect(clippy::too_many_lines, reason = "one document")]
 fn full() -> Value {
     json!({
         "ociVersion": "1.3.0",
@@ -711,6 +712,19 @@ fn a_minimal_document_is_good_and_not_enough_to_run() {
     );
     value["process"] = json!({"cwd": "/", "args": ["sh"]});
     assert_eq!(whole(value), Ok(()));
+}
+
+#[test]
+fn no_limit_of_processes_was_a_zero_once() {
+    let limit = |version: &str| {
+        let resources = json!({ "pids": { "limit": 0 } });
+        let value = json!({ "ociVersion": version, "linux": { "resources": resources } });
+        let spec = parse_value(&value).unwrap();
+        let resources = spec.linux().as_ref().unwrap().resources().clone();
+        resources.unwrap().pids().as_ref().unwrap().limit()
+    };
+    let versions = ["1.0.2-dev", "1.2.1", "1.3.0"];
+    assert_eq!(versions.map(limit), [-1, -1, 0]);
 }
 
 #[test]

@@ -37,10 +37,24 @@ pub fn spec(spec: &mut Value, warn: Warn<'_>) -> Result<(), Mistake> {
             *mode = json!(mode.as_u64().unwrap_or(0) & 0o7777);
         }
     }
+    let version = spec["ociVersion"].as_str().unwrap_or_default();
+    let zero_is_none = !is_at_least(version, 3);
     if let Some(found) = spec.pointer_mut("/linux/resources") {
         resources(found);
+        // Since 1.3 of the specification a limit of 0 is one; callers that write an older version mean none (podman 4).
+        if zero_is_none && found.pointer("/pids/limit") == Some(&json!(0)) {
+            found["pids"]["limit"] = json!(-1);
+        }
     }
     Ok(())
+}
+
+/// Whether a version is 1.`minor` or newer.
+fn is_at_least(version: &str, minor: u32) -> bool {
+    let mut numbers = version.split(['.', '-']).map(str::parse::<u32>);
+    let major = numbers.next().and_then(Result::ok).unwrap_or(0);
+    let found = numbers.next().and_then(Result::ok).unwrap_or(0);
+    (major, found) >= (1, minor)
 }
 
 /// `oci_spec` takes 0 for a number that is missing.
