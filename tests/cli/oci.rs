@@ -269,8 +269,12 @@ fn the_version_is_in_the_form_of_the_name() {
             env!("CARGO_PKG_VERSION")
         ))
         .run();
-    for (name, version) in [("runc", "1.4.0"), ("crun", "1.24")] {
-        let link = rbox.work(name);
+    for (link, name, version) in [
+        ("runc", "runc", "1.4.0"),
+        ("crun", "crun", "1.24"),
+        ("rbox-runc", "runc", "1.4.0"),
+    ] {
+        let link = rbox.work(link);
         std::os::unix::fs::symlink(rbox.program_path(), &link).unwrap();
         rbox.program(&link)
             .arg("--version")

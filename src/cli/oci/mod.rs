@@ -59,9 +59,9 @@ const CRUN: &str = "1.24";
     subcommand_required = true,
     arg_required_else_help = true,
     disable_version_flag = true,
-    after_help = "Podman, containerd and Docker use it under the name of runc or crun, as a link to rbox:
-  ln -s /usr/local/bin/rbox /usr/local/lib/rbox/runc
-  podman --runtime /usr/local/lib/rbox/runc run --rm alpine true"
+    after_help = "Podman, containerd and Docker use it under the name of runc or crun, or one of these after `rbox-`, as a link to rbox:
+  ln -s rbox /usr/local/bin/rbox-runc
+  podman --runtime /usr/local/bin/rbox-runc run --rm alpine true"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -172,7 +172,9 @@ pub fn is_called(args: &[OsString]) -> bool {
 
 fn called(args: &[OsString]) -> Option<Called> {
     let name = args.first().map(Path::new).and_then(Path::file_name);
-    match name.and_then(OsStr::to_str) {
+    let name = name.and_then(OsStr::to_str);
+    // A link in a directory of PATH need not hide another runtime.
+    match name.map(|name| name.strip_prefix("rbox-").unwrap_or(name)) {
         Some("runc") => Some(Called::Runc),
         Some("crun") => Some(Called::Crun),
         _ if args.get(1).is_some_and(|word| word == COMMAND) => Some(Called::Rbox),
