@@ -19,8 +19,10 @@ use anyhow::ensure;
 use oci_spec::runtime::Process;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::process::Pid;
 
+use crate::error::WithHint;
 use crate::runtime::Program;
 use crate::runtime::Stdio;
 use crate::runtime::lsm;
@@ -35,6 +37,7 @@ use crate::runtime::schedule;
 use crate::runtime::schedule::Moment;
 use crate::runtime::spawn::inherit;
 use crate::runtime::trampoline;
+use crate::sys::SyscallError;
 use crate::sys::idmap::Root;
 use crate::sys::process;
 use crate::sys::process::Child;
@@ -82,7 +85,7 @@ pub fn exec(
     lsm::check(join.program.process, None)?;
     // Linux: a child has the CPUs of its parent, and what its group does not allow of them is left out later.
     let before = schedule::take_cpus(join.program.process, Moment::Initial)?;
-    let joiner = match process::clone_into(0, join.cgroup)? {
+    let joiner = match process::clone_into(0, join.cgroup).map_err(no_process)? {
         Side::Child => {
             drop(ours);
             let (socket, err) = run(join, stdio, theirs);
@@ -152,6 +155,16 @@ fn end(command: &Child) {
     process::wait(command.pidfd.as_fd()).ok();
 }
 
+/// Linux: EAGAIN is a limit of processes, of the control group or of the user (fork(2)).
+fn no_process(err: SyscallError) -> anyhow::Error {
+    let at_limit = err.errno == Errno::AGAIN;
+    let err = anyhow::Error::new(err).context("cannot make another process");
+    if at_limit {
+        return err.hint("it has as many as it may: `rbox update --pids-limit N CONTAINER`, and `ulimit -u` for your own");
+    }
+    err
+}
+
 /// In the joiner, and after the second clone in the command.
 fn run(join: &Join<'_>, stdio: Option<Stdio>, socket: OwnedFd) -> (OwnedFd, anyhow::Error) {
     match set_up(join, stdio, &socket) {
@@ -183,7 +196,7 @@ fn set_up(join: &Join<'_>, stdio: Option<Stdio>, socket: &OwnedFd) -> anyhow::Re
     let stdio = stdio.map(Stdio::guarded).transpose()?;
     process::setns(join.pidfd, join.namespaces).context("cannot join the container")?;
     // Linux: a pid namespace that is joined counts for children only (setns(2)).
-    match process::clone(libc::CLONE_PARENT)? {
+    match process::clone(libc::CLONE_PARENT).map_err(no_process)? {
         Side::Parent(command) => {
             let pid = command.pid.as_raw_pid();
             report::send_descriptor(socket.as_fd(), command.pidfd.as_fd(), pid)?;

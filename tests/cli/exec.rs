@@ -129,3 +129,24 @@ fn many_execs_at_once() {
     }
     rbox.remove(&["c"]);
 }
+
+#[test]
+fn a_limit_of_processes_is_told() {
+    let rbox = Rbox::with_busybox();
+    rbox.args(["run", "-d", "--name", "c", "busybox", "sleep", "1000"])
+        .stdout("[ID]\n")
+        .run();
+    // Its own process is one already.
+    rbox.program("/usr/bin/prlimit")
+        .arg("--nproc=1:1")
+        .arg(rbox.program_path())
+        .args(["exec", "c", "true"])
+        .stderr(
+            "Error: cannot execute in container \"c\": cannot make another process: clone3(0x1000): Resource temporarily \
+             unavailable (os error 11)\nHint: it has as many as it may: `rbox update --pids-limit N CONTAINER`, and \
+             `ulimit -u` for your own\n",
+        )
+        .status(125)
+        .run();
+    rbox.remove(&["c"]);
+}
