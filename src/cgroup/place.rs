@@ -144,10 +144,12 @@ fn without(limits: &Limits, why: String) -> Result<Plan> {
 }
 
 /// As runc has it: a path from the root of the tree, or else one below our own group; without any, a group that is
-/// called as the container.
+/// called as the container and the process that makes it.
 fn directory(wish: &Wish<'_>, limits: Limits, mount: &Path, own: Option<PathBuf>) -> Result<Plan> {
     let asked = wish.path.filter(|path| !path.as_os_str().is_empty());
-    let path = asked.unwrap_or(Path::new(wish.id));
+    // Another `--root` may have a container of this id.
+    let unnamed = PathBuf::from(format!("{}-{}", wish.id, std::process::id()));
+    let path = asked.unwrap_or(&unnamed);
     let base = if path.is_absolute() {
         Some(mount.to_owned())
     } else {

@@ -104,7 +104,7 @@ fn containerd_runs() {
     let Some(rbox) = Rbox::as_root() else { return };
     let containerd = Containerd::with_busybox(&rbox);
     containerd
-        .run(["--rm", "busybox:latest", "c"])
+        .run(["--rm", "busybox:latest", "runs"])
         .args(["sh", "-c", "echo out; echo error >&2; exit 3"])
         .stdout("out\n")
         .stderr("error\n")
@@ -117,7 +117,7 @@ fn containerd_runs() {
     let script = "cat /work/given; touch /work/new /new; echo $?; grep -E 'NoNewPrivs|Seccomp:' /proc/self/status; hostname; ulimit -n";
     containerd
         .run(["--rm", "--read-only", "--seccomp", &mount])
-        .args(["busybox:latest", "c", "sh", "-c", script])
+        .args(["busybox:latest", "runs", "sh", "-c", script])
         .stdout(
             "given\n1\nNoNewPrivs:\t1\nSeccomp:\t2\nHOSTNAME\n1024\n"
                 .replace("HOSTNAME", &host_name()),
@@ -151,10 +151,18 @@ fn containerd_controls() {
         line.split_whitespace().nth(2).unwrap_or("").to_owned()
     };
     containerd
-        .run(["-d", "busybox:latest", "c", "sleep", "1000"])
+        .run(["-d", "busybox:latest", "controls", "sleep", "1000"])
         .run();
     assert_eq!(state(), "RUNNING");
-    let exec = ["task", "exec", "--exec-id", "e", "--user", "alice", "c"];
+    let exec = [
+        "task",
+        "exec",
+        "--exec-id",
+        "e",
+        "--user",
+        "alice",
+        "controls",
+    ];
     containerd
         .call(exec)
         .args(["sh", "-c", "id -un; echo error >&2; exit 5"])
@@ -162,23 +170,26 @@ fn containerd_controls() {
         .stderr("error\n")
         .status(5)
         .run();
-    containerd.call(["task", "pause", "c"]).run();
+    containerd.call(["task", "pause", "controls"]).run();
     assert_eq!(state(), "PAUSED");
-    containerd.call(["task", "resume", "c"]).run();
+    containerd.call(["task", "resume", "controls"]).run();
     assert_eq!(state(), "RUNNING");
     super::eventually("a list of one process", &rbox, || {
-        let list = containerd.call(["task", "ps", "c"]).stdout_any().run();
+        let list = containerd
+            .call(["task", "ps", "controls"])
+            .stdout_any()
+            .run();
         list.stdout.lines().count() == 2
     });
     containerd
-        .call(["task", "kill", "-a", "-s", "KILL", "c"])
+        .call(["task", "kill", "-a", "-s", "KILL", "controls"])
         .run();
     super::eventually("the end", &rbox, || state() == "STOPPED");
     containerd
-        .call(["task", "rm", "c"])
-        .stderr_has("task c exit with non-zero exit code 137")
+        .call(["task", "rm", "controls"])
+        .stderr_has("task controls exit with non-zero exit code 137")
         .run();
-    containerd.call(["container", "rm", "c"]).run();
+    containerd.call(["container", "rm", "controls"]).run();
     assert!(
         rbox.work("state/default")
             .read_dir()
@@ -203,7 +214,7 @@ fn containerd_maps_users() {
     containerd.import();
     containerd
         .run(["--rm", "--uidmap=0:700000:65536", "--gidmap=0:800000:65536"])
-        .args(["busybox:latest", "c", "sh", "-c"])
+        .args(["busybox:latest", "maps", "sh", "-c"])
         .arg("cat /proc/self/uid_map /proc/self/gid_map; stat -c '%u %g' / /bin/busybox")
         .stdout("         0     700000      65536\n         0     800000      65536\n0 0\n0 0\n")
         .run();
@@ -215,7 +226,7 @@ fn containerd_tells_what_is_wrong() {
     let containerd = Containerd::with_busybox(&rbox);
     for (command, said, _) in super::WRONG {
         containerd
-            .run(["--rm", "busybox:latest", "c", command])
+            .run(["--rm", "busybox:latest", "wrong", command])
             .stderr(format!(
                 "ctr: failed to create shim task: OCI runtime create failed: {said}: unknown\n"
             ))
@@ -234,7 +245,7 @@ fn containerd_has_a_terminal() {
     let flags = containerd.runtime().join(" ");
     tmux.line(&format!("alias ctr='{ctr}' run='{ctr} run {flags}'; clear"));
     tmux.wait_line("host>");
-    tmux.line("run --rm -t busybox:latest c sh; echo status $?");
+    tmux.line("run --rm -t busybox:latest tty sh; echo status $?");
     tmux.wait_line("/ #");
     tmux.line("tty; stty size");
     tmux.wait_line("/dev/pts/0");
