@@ -74,7 +74,7 @@ fn what_cannot_be_promised_of_a_device_is_refused() {
         (["--device", "/etc/passwd"], "Error: cannot create container: /etc/passwd is not a device\n".into()),
         (["--device", "/dev/none"], "Error: cannot create container: cannot use device /dev/none: No such file or directory (os error 2)\n".into()),
         (["--device", "/etc/cron.d"], "Error: cannot create container: there is no device in /etc/cron.d\n".into()),
-        (["--device-cgroup-rule", "c 1:3 mr"], "Error: --device-cgroup-rule=\"c 1:3 mr\" is not possible: a container has a user namespace of its own, in which no device can be made, whatever a device cgroup allows\nHint: show the device with `--device`\n".into()),
+        (["--device-cgroup-rule", "c 1:3 mr"], "Error: cannot create container: --device-cgroup-rule=\"c 1:3 mr\" is not possible: a container has a user namespace of its own, in which no device can be made, whatever a device cgroup allows\nHint: show the device with `--device`\n".into()),
         (["--gpus", "a b"], format!("Error: --gpus=\"a b\": expected all, or the name of a GPU in a CDI file\n{hint}")),
     ] {
         rbox.args(["run", "--rm"]).args(flags).args(["busybox", "true"]).stderr(expected).status(125).run();

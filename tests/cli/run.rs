@@ -441,6 +441,8 @@ fn h_is_the_hostname_and_help_has_no_letter() {
                 "Files and devices:",
                 "Users and ids:",
                 "Security:",
+                "Log:",
+                "Resource limits:",
                 "Examples:"
             ],
             "{help}"

@@ -188,7 +188,8 @@ fn docker_tells_what_is_wrong() {
     for (command, said, status) in super::WRONG {
         docker
             .run(["busybox", command])
-            .stderr(format!("docker: Error response from daemon: failed to create shim task: OCI runtime create failed: {said}: unknown.\n"))
+            // Its client may say after that that it waits no more.
+            .stderr_has(format!("docker: Error response from daemon: failed to create shim task: OCI runtime create failed: {said}: unknown.\n"))
             .status(status)
             .run();
     }
