@@ -434,13 +434,13 @@ const WEIGHT: Shape = Object(&[
 
 const THROTTLE: Shape = Object(&[must("major", I64), must("minor", I64), may("rate", U64)]);
 
-/// Semantic versioning 2.0.0, of the major version that there is.
+/// Semantic versioning 2.0.0, of the major version that there is, or of one before it, as the example of the schemas has.
 fn is_version(text: &str) -> bool {
     let core = text.split(['-', '+']).next().unwrap_or_default();
     let numbers: Vec<Option<u32>> = core.split('.').map(|part| part.parse().ok()).collect();
     let extra = &text[core.len()..];
     let fits = |c: char| c.is_ascii_alphanumeric() || "-+.".contains(c);
-    matches!(numbers[..], [Some(1), Some(_), Some(_)])
+    matches!(numbers[..], [Some(0 | 1), Some(_), Some(_)])
         && extra.chars().all(fits)
         && extra.len() != 1
 }
