@@ -4,21 +4,94 @@ use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
 
 use crate::container::events;
+use crate::container::log::Stream;
 use crate::container::record::Container;
 use crate::container::record::Limited;
+use crate::container::record::RunLock;
 use crate::container::uses;
 use crate::store::dirs::Dirs;
+use crate::store::journal;
 use crate::store::remove;
+use crate::supervisor::Supervisor;
+use crate::supervisor::protocol::Reply;
 use crate::sys::idmap::Root;
 use crate::sys::process;
 use crate::sys::process::Exit;
 use crate::sys::userns;
 use crate::volume;
+
+/// How long connections of a container that has ended may take to say what its programs have said already.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+impl Supervisor<'_> {
+    /// Records the end, tells it, and lets go of everything.
+    pub fn finish(mut self, lock: &RunLock, exit: Exit) -> anyhow::Result<()> {
+        if let Some(handler) = &mut self.handler
+            && let Err(err) = handler.end()
+        {
+            let line = format!("rbox: {}\n", crate::error::message(&err));
+            self.log.write(Stream::Stderr, line.as_bytes());
+        }
+        let mut network = self.network.take();
+        if let Some(network) = &mut network {
+            // Who hears of the end may want the ports.
+            network.stop_listening();
+        }
+        self.log.close();
+        self.tell_kills();
+        let mut record = record_of(self.started, &exit, None);
+        if let Some(group) = &self.group {
+            record.limited = group.counts();
+        }
+        journal::add(self.dirs, &events::died(self.container, &record));
+        let recorded = record_end(self.dirs, self.container, &record, true);
+        let volumes = if self.container.config.remove {
+            // What is not taken away now is left for `volume prune`.
+            retire_volumes(self.dirs, self.container).unwrap_or_default()
+        } else {
+            // Who starts the container again makes the same group.
+            if let Some(group) = self.group.take() {
+                group.remove();
+            }
+            lock.release()?;
+            vec![]
+        };
+        for client in &mut self.clients {
+            client.tell(&Reply::Exit(exit));
+        }
+        drop(self.listener);
+        while !self.clients.is_empty() {
+            self.clients
+                .retain_mut(|client| client.flush() && client.has_queue());
+            let mut fds: Vec<PollFd<'_>> = self
+                .clients
+                .iter()
+                .map(|client| PollFd::new(&client.socket, PollFlags::OUT))
+                .collect();
+            if !fds.is_empty() {
+                process::retry(|| rustix::event::poll(&mut fds, None))?;
+            }
+        }
+        if let Some(network) = network {
+            network.drain(LAST_WORDS)?;
+        }
+        if let Some(group) = self.group.take() {
+            group.remove();
+        }
+        if self.container.config.remove {
+            remove_files(self.container, &volumes, self.running.userns.as_ref());
+        }
+        recorded
+    }
+}
 
 pub fn record_of(
     started: Timestamp,
