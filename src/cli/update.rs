@@ -4,9 +4,9 @@ use crate::cli::choose;
 use crate::cli::choose::Wanted;
 use crate::cli::flags::LimitFlags;
 use crate::cli::output;
-use crate::container::config::resources::Limits;
 use crate::engine::Engine;
 use crate::engine::update;
+use crate::engine::update::Changes;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -40,8 +40,10 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         let text = format!("--restart=\"{policy}\": containers have no restart policy");
         return Err(fail(Kind::Unsupported, text));
     }
-    let limits = args.limits.into_limits()?;
-    if limits == Limits::default() {
+    let changes = Changes {
+        limits: args.limits.into_limits()?,
+    };
+    if changes == Changes::default() {
         return Err(fail(Kind::Usage, "nothing is to be changed")
             .hint("`rbox update --help` lists the limits"));
     }
@@ -52,7 +54,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     };
     let chosen = choose::choose(engine, wanted, |_| true)?;
     output::each(&chosen, |one| {
-        update::update(engine, &one.container(engine)?, limits.clone())?;
+        update::update(engine, &mut one.container(engine)?, changes.clone())?;
         output::print_line(one.label())
     })
 }

@@ -1,8 +1,7 @@
 //! A container as it is on disk: what the user asked for, its name, its status, its log.
 //!
 //! ```text
-//! DATA/containers/<id>/  config.json  what the user asked for, written once
-//!                        limits.json  what `update` has made of its limits, if it has
+//! DATA/containers/<id>/  config.json  what the user asked for, replaced by `update`
 //!                        exit.json    how it ended last
 //!                        upper/ work/ merged/   its writable layer, made at the first start
 //!                        ctr.log…     what it wrote (log/mod.rs)

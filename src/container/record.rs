@@ -16,7 +16,6 @@ use serde::Serialize;
 
 use crate::config::addresses::Addresses;
 use crate::container::config::Config;
-use crate::container::config::resources::Limits;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -264,6 +263,27 @@ impl Container {
         atomic::sync_dir(&dirs.names())
     }
 
+    /// Changes what the user asked for. The closure sees the record as it is now, and nobody else changes
+    /// it meanwhile; where the closure fails, nothing is changed.
+    pub fn change<T>(
+        &mut self,
+        change: impl FnOnce(&mut Config) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let data = match std::fs::File::open(&self.data) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+                return Err(missing(&self.name));
+            }
+            result => result.with_context(|| format!("cannot open {}", self.data.display()))?,
+        };
+        process::retry(|| rustix::fs::flock(&data, FlockOperation::LockExclusive))
+            .with_context(|| format!("cannot lock {}", self.data.display()))?;
+        let mut config: Config = record::load(&self.config_file())?;
+        let result = change(&mut config)?;
+        record::save(&self.config_file(), &config, Durability::Durable)?;
+        self.config = config;
+        Ok(result)
+    }
+
     /// Whether it has been removed since it was looked up.
     pub fn is_gone(&self, dirs: &Dirs) -> anyhow::Result<bool> {
         let found = Container::by_name(dirs, &self.name)?;
@@ -378,16 +398,6 @@ impl Container {
 
     pub fn exit_file(&self) -> PathBuf {
         self.data.join(EXIT)
-    }
-
-    pub fn limits_file(&self) -> PathBuf {
-        self.data.join("limits.json")
-    }
-
-    /// What it was created with, or what `update` has made of that.
-    pub fn limits(&self) -> anyhow::Result<Limits> {
-        let updated = record::load_if_present(&self.limits_file())?;
-        Ok(updated.unwrap_or_else(|| self.config.resources.limits.clone()))
     }
 
     /// The log, of the drivers that write files.
@@ -618,6 +628,41 @@ mod tests {
         first.free_name(&dirs).unwrap();
         drop(lock);
         assert!(second.still_exists(&dirs).unwrap());
+    }
+
+    #[test]
+    fn changes_are_made_one_after_the_other_or_not_at_all() {
+        let base = scratch("change");
+        let dirs = Dirs::at(base.path()).unwrap();
+        let web = container(&dirs, "web");
+        web.create(&dirs, Durability::Volatile).unwrap();
+        let writers: Vec<_> = (0..4)
+            .map(|number| {
+                let mut web = web.clone();
+                std::thread::spawn(move || {
+                    for round in 0..8 {
+                        web.change(|config| {
+                            config.labels.insert(format!("{number}.{round}"), "".into());
+                            Ok(())
+                        })
+                        .unwrap();
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        let mut web = Container::by_name(&dirs, "web").unwrap().unwrap();
+        assert_eq!(web.config.labels.len(), 32);
+        let refused = web.change(|config| {
+            config.labels.clear();
+            Err::<(), _>(anyhow::anyhow!("no"))
+        });
+        assert_eq!(refused.unwrap_err().to_string(), "no");
+        let now = Container::by_name(&dirs, "web").unwrap().unwrap();
+        assert_eq!(now.config.labels.len(), 32);
+        assert_eq!(web.config.labels.len(), 32);
     }
 
     #[test]

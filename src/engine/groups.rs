@@ -45,7 +45,7 @@ pub fn plan(container: &Container, spec: &Spec) -> anyhow::Result<Plan> {
     let limits = linux.and_then(|linux| linux.resources().clone());
     let limits = limits.unwrap_or_default();
     let asked = &container.config.resources;
-    let now = container.limits()?;
+    let now = &asked.limits;
     let needed = now.first_flag().or(resources::asked(asked));
     let needed_place = asked_place(asked);
     let place = if needed.or(needed_place).is_none() && is_none_ours() {
@@ -57,7 +57,7 @@ pub fn plan(container: &Container, spec: &Spec) -> anyhow::Result<Plan> {
     if let (None, Some(flag)) = (&place, needed) {
         return Err(nowhere(flag));
     }
-    let settings = settings(&limits, &now)?;
+    let settings = settings(&limits, now)?;
     Ok(Plan {
         place,
         settings,
@@ -294,7 +294,7 @@ pub fn to_enter(container: &Container, state: &State) -> anyhow::Result<Option<G
     match own_scope() {
         Ok(()) => Ok(Some(group)),
         // Where nothing is limited, only `stats` does not see the process.
-        Err(_) if container.limits()?.first_flag().is_none() => Ok(None),
+        Err(_) if container.config.resources.limits.first_flag().is_none() => Ok(None),
         Err(err) => Err(err).context("cannot enter the control group of the container"),
     }
 }

@@ -170,15 +170,13 @@ impl Prepared {
             cdi::add_places(&mut places, edits)?;
         }
         let filled = std::mem::take(&mut places.filled);
-        let limits = container.limits()?;
         let host = Host {
             tty_group: idmap::outside(&ids.gids, 5).is_some(),
             unified_cgroup: is_cgroup2(Path::new("/sys/fs/cgroup")),
             files,
             places,
             size: options.size,
-            block_devices: create::resources::block_devices(&limits)?,
-            limits,
+            block_devices: create::resources::block_devices(&config.resources.limits)?,
             joined: shared.paths.clone(),
             mqueue: config.process.namespaces.ipc == Namespace::Host
                 && Path::new("/dev/mqueue").exists(),

@@ -5,37 +5,67 @@ use anyhow::Context;
 use crate::cgroup::Group;
 use crate::cgroup::Setting;
 use crate::cgroup::Settings;
+use crate::container::config::Config;
 use crate::container::config::resources::Cgroups;
 use crate::container::config::resources::Limits;
+use crate::container::config::resources::Resources;
 use crate::container::events;
 use crate::container::record::Container;
 use crate::container::record::Status;
 use crate::container::spec;
 use crate::engine::Engine;
+use crate::engine::connect::Connection;
 use crate::engine::create::resources;
 use crate::engine::groups;
 use crate::error::Kind;
 use crate::error::fail;
-use crate::store::atomic::Durability;
-use crate::store::record;
+use crate::supervisor::protocol::Request;
 
-/// Changes limits. Those that the kernel refuses leave all as it was.
-pub fn update(engine: &Engine, container: &Container, changes: Limits) -> anyhow::Result<()> {
-    let cannot = || format!("cannot update container \"{}\"", container.name);
-    let old = container.limits().with_context(cannot)?;
-    let new = old.changed(lifted(changes));
-    resources::check(&new).with_context(cannot)?;
-    if let Some(flag) = new.first_flag() {
-        if container.config.resources.cgroups == Cgroups::Disabled {
-            let text = format!("flag {flag} needs a control group, and it has --cgroups=disabled");
-            return Err(fail(Kind::Unsupported, text)).with_context(cannot);
+/// What is to be another than it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub limits: Limits,
+}
+
+/// Makes the changes. Those that the kernel refuses leave all as it was.
+pub fn update(engine: &Engine, container: &mut Container, changes: Changes) -> anyhow::Result<()> {
+    let cannot = format!("cannot update container \"{}\"", container.name);
+    let was = container.clone();
+    let mut applied = None;
+    let changed = container.change(|config| {
+        let Changes { limits } = changes;
+        if limits != Limits::default() {
+            config.resources.limits = config.resources.limits.changed(lifted(limits));
+            applied = set_limits(&was, config)?;
         }
-        resources::check_host(flag).with_context(cannot)?;
+        Ok(())
+    });
+    if let (Err(_), Some((group, before))) = (&changed, applied) {
+        // The record could not be written.
+        group.apply(&before).ok();
     }
-    apply(container, &new).with_context(cannot)?;
-    record::save(&container.limits_file(), &new, Durability::Durable).with_context(cannot)?;
+    changed.context(cannot)?;
+    if let Some(connection) = Connection::open(container)? {
+        // One that has ended by now reads the record when it is started.
+        connection.send(&Request::Updated).ok();
+        connection.finish();
+    }
     events::add(&engine.dirs, container, "update");
     Ok(())
+}
+
+/// Looks at the limits, and sets them for the processes of a container that runs. Returned is what was set
+/// before.
+fn set_limits(container: &Container, config: &Config) -> anyhow::Result<Option<(Group, Settings)>> {
+    resources::check(&config.resources.limits)?;
+    if let Some(flag) = config.resources.limits.first_flag() {
+        if config.resources.cgroups == Cgroups::Disabled {
+            let text = format!("flag {flag} needs a control group, and it has --cgroups=disabled");
+            return Err(fail(Kind::Unsupported, text));
+        }
+        resources::check_host(flag)?;
+    }
+    apply(container, &config.resources)
 }
 
 /// 0 lifts a limit.
@@ -52,22 +82,23 @@ fn lifted(mut limits: Limits) -> Limits {
 }
 
 /// Where it runs, in its group.
-fn apply(container: &Container, new: &Limits) -> anyhow::Result<()> {
+fn apply(container: &Container, new: &Resources) -> anyhow::Result<Option<(Group, Settings)>> {
     let Status::Running(state) = container.status()? else {
-        return Ok(());
+        return Ok(None);
     };
     let Some(group) = groups::of(container, &state)? else {
-        return match new.first_flag() {
+        return match new.limits.first_flag() {
             Some(_) => Err(fail(Kind::Unsupported, "it runs without a control group")),
-            None => Ok(()),
+            None => Ok(None),
         };
     };
-    let settings = settings(container, new)?;
+    let settings = settings(new)?;
     let before = before(&group, &settings);
     group.apply(&settings).inspect_err(|_| {
         // Those in front of it were taken.
         group.apply(&before).ok();
-    })
+    })?;
+    Ok(Some((group, before)))
 }
 
 /// What the files say now, to be written again.
@@ -102,8 +133,8 @@ fn before(group: &Group, settings: &Settings) -> Settings {
     }
 }
 
-fn settings(container: &Container, limits: &Limits) -> anyhow::Result<Settings> {
-    let devices = resources::block_devices(limits)?;
-    let resources = spec::resources(&container.config.resources, limits, &devices)?;
-    groups::settings(&resources, limits)
+fn settings(resources: &Resources) -> anyhow::Result<Settings> {
+    let devices = resources::block_devices(&resources.limits)?;
+    let settings = spec::resources(resources, &devices)?;
+    groups::settings(&settings, &resources.limits)
 }

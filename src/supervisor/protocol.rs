@@ -11,7 +11,7 @@
 //!         <---------------------  taken        the container's input has room for more
 //! stdin closed, resize, signal,
 //! output closed ----------------------------->
-//! listener  ---------------------------------->
+//! listener, updated  ------------------------->
 //!         <---------------------  stdout, stderr
 //!         <---------------------  exit          and the end of the connection
 //! ```
@@ -54,6 +54,8 @@ pub enum Request<'a> {
     OutputClosed(Stream),
     /// A descriptor is beside it: where the filter of a command that joins the container asks for answers.
     Listener,
+    /// The record of the container is another one than it was.
+    Updated,
 }
 
 /// From the supervisor.
@@ -87,6 +89,7 @@ impl Request<'_> {
             Request::OutputClosed(Stream::Stdout) => b"1".to_vec(),
             Request::OutputClosed(Stream::Stderr) => b"2".to_vec(),
             Request::Listener => b"l".to_vec(),
+            Request::Updated => b"u".to_vec(),
         }
     }
 
@@ -108,6 +111,7 @@ impl Request<'_> {
             b'1' => Request::OutputClosed(Stream::Stdout),
             b'2' => Request::OutputClosed(Stream::Stderr),
             b'l' => Request::Listener,
+            b'u' => Request::Updated,
             b'k' => Request::Signal(i32::from_le_bytes(payload.try_into().ok()?)),
             _ => return None,
         })
@@ -185,6 +189,7 @@ mod tests {
             Request::Signal(15),
             Request::OutputClosed(Stream::Stderr),
             Request::Listener,
+            Request::Updated,
         ] {
             let packet = request.encode();
             assert_eq!(Request::decode(&packet), Some(request));

@@ -73,6 +73,8 @@ impl Supervisor<'_> {
                     self.calls.push(listener);
                 }
             }
+            // What it uses of the record stays as it was at the start.
+            Some(Request::Updated) => {}
             Some(Request::OutputClosed(_) | Request::Listener) | None => {}
         }
     }

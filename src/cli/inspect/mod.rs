@@ -192,7 +192,7 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
         "HostConfig": host_config(container),
         "NetworkSettings": network_settings(container, &status),
     });
-    extend(&mut found["HostConfig"], resources::limits(container)?);
+    extend(&mut found["HostConfig"], resources::limits(container));
     extend(&mut found["State"], resources::state(container, &status)?);
     Ok(found)
 }

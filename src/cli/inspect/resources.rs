@@ -16,9 +16,9 @@ use crate::container::record::Status;
 use crate::engine::groups;
 
 /// For `HostConfig`, in the names of Docker and Podman.
-pub fn limits(container: &Container) -> anyhow::Result<Value> {
+pub fn limits(container: &Container) -> Value {
     let resources = &container.config.resources;
-    let limits = container.limits()?;
+    let limits = &resources.limits;
     let number = |limit: Option<i64>| limit.unwrap_or(0).max(0);
     let rules: Vec<String> = resources
         .device_rules
@@ -29,7 +29,7 @@ pub fn limits(container: &Container) -> anyhow::Result<Value> {
         Cgroups::Disabled => "",
         _ => groups::manager(),
     };
-    Ok(json!({
+    json!({
         "Memory": number(limits.memory),
         "MemoryReservation": number(limits.reservation),
         "MemorySwap": limits.memory_and_swap().unwrap_or(0),
@@ -43,7 +43,7 @@ pub fn limits(container: &Container) -> anyhow::Result<Value> {
         "CpuRealtimeRuntime": 0,
         "CpusetCpus": limits.cpus.clone().unwrap_or_default(),
         "CpusetMems": limits.mems.clone().unwrap_or_default(),
-        "PidsLimit": pids(&limits, resources.cgroups),
+        "PidsLimit": pids(limits, resources.cgroups),
         "BlkioWeight": limits.weight.unwrap_or(0),
         "BlkioWeightDevice": rates(&limits.device_weights, "Weight"),
         "BlkioDeviceReadBps": rates(&limits.read_bps, "Rate"),
@@ -57,7 +57,7 @@ pub fn limits(container: &Container) -> anyhow::Result<Value> {
         "CgroupConf": resources.conf,
         "CgroupnsMode": container.config.process.namespaces.cgroup.name(),
         "DeviceCgroupRules": rules,
-    }))
+    })
 }
 
 /// The usual limit holds where there are groups of version 2.

@@ -1,5 +1,5 @@
-//! What the user asked for, joined with what the image says: written once, when the container is
-//! created, and never changed.
+//! What the user asked for, joined with what the image says: written when the container is created,
+//! and changed by `update` alone.
 
 pub mod etc;
 pub mod files;

@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::store::record::Record;
-
 /// Processes of a container that nothing was said about, as Podman has it.
 pub const DEFAULT_PIDS: i64 = 2048;
 
@@ -54,7 +52,7 @@ impl Cgroups {
     }
 }
 
-/// What `update` may change. Negative numbers lift a limit.
+/// Negative numbers lift a limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
@@ -79,12 +77,6 @@ pub struct Limits {
     pub write_bps: Vec<Rate>,
     pub read_iops: Vec<Rate>,
     pub write_iops: Vec<Rate>,
-}
-
-/// `limits.json` of a container: what `update` has made of them.
-impl Record for Limits {
-    const NOUN: &'static str = "container limits";
-    const VERSION: u32 = 1;
 }
 
 /// A block device of the host, and how much of it: a weight, bytes or operations a second.

@@ -17,7 +17,6 @@ use oci_spec::runtime::SpecBuilder;
 
 use crate::container::config::Config;
 use crate::container::config::namespaces::Namespace;
-use crate::container::config::resources::Limits;
 
 pub use resources::Numbers;
 pub use resources::resources;
@@ -38,8 +37,7 @@ pub struct Host {
     pub joined: Vec<(LinuxNamespaceType, PathBuf)>,
     /// The host shows its message queues.
     pub mqueue: bool,
-    /// The limits of now, and the block devices that they name.
-    pub limits: Limits,
+    /// Those that its limits name.
     pub block_devices: Vec<Numbers>,
 }
 
@@ -49,7 +47,7 @@ pub fn of(config: &Config, host: &Host) -> anyhow::Result<Spec> {
     if !config.process.namespaces.time_offsets.is_empty() {
         linux = linux.time_offsets(namespaces::time_offsets(config));
     }
-    let limits = resources(&config.resources, &host.limits, &host.block_devices)?;
+    let limits = resources(&config.resources, &host.block_devices)?;
     let linux = process::limit(linux.resources(limits), config)?;
     let root = RootBuilder::default()
         .path("rootfs")

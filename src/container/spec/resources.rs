@@ -26,11 +26,8 @@ use crate::container::config::resources::Resources;
 pub type Numbers = (std::path::PathBuf, (u32, u32));
 
 /// `limits` are those of `resources`, or what became of them.
-pub fn resources(
-    resources: &Resources,
-    limits: &Limits,
-    devices: &[Numbers],
-) -> anyhow::Result<LinuxResources> {
+pub fn resources(resources: &Resources, devices: &[Numbers]) -> anyhow::Result<LinuxResources> {
+    let limits = &resources.limits;
     let pids = LinuxPidsBuilder::default().limit(limits.pids.unwrap_or(DEFAULT_PIDS));
     let mut all = LinuxResourcesBuilder::default().pids(pids.build()?);
     if let Some(memory) = memory(limits)? {
