@@ -12,6 +12,7 @@ use oci_spec::runtime::Spec;
 
 use crate::config::addresses::Addresses;
 use crate::config::hooks;
+use crate::container::config::Restart;
 use crate::container::config::namespaces::Namespace;
 use crate::container::config::process::Network;
 use crate::container::mounts::Source;
@@ -272,7 +273,8 @@ pub fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::R
         upper,
         work,
         merged,
-        volatile: container.config.remove,
+        // Linux: what was mounted so is not mounted again (overlayfs, "Volatile mount").
+        volatile: container.config.remove && container.config.restart == Restart::No,
     };
     Ok(if engine.dirs.no_overlay().exists() {
         Rootfs::Copy(overlay)

@@ -20,6 +20,7 @@ use clap::Args;
 
 use crate::cli::pull::Policy;
 use crate::cli::pull::RegistryFlags;
+use crate::container::config::Restart;
 use crate::engine::create::Request;
 use crate::error::Kind;
 use crate::error::WithHint;
@@ -57,6 +58,11 @@ pub struct ContainerFlags {
     /// When to pull the image
     #[arg(long, value_name = "POLICY", default_value = "missing", value_enum)]
     pub pull: Policy,
+
+    /// Start the container again when it has ended: no, on-failure[:TIMES], always or unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no", hide_default_value = true,
+        value_parser = Restart::parse)]
+    restart: Restart,
 
     /// Remove the container when its command ends
     #[arg(long)]
@@ -109,6 +115,7 @@ impl ContainerFlags {
             labels: labels(self.label_file, self.label)?,
             annotations: annotations(self.annotation)?,
             remove: self.rm,
+            restart: checked_restart(self.restart, self.rm)?,
             identity: self.identity.into_wish(),
             process: self.process.into_wish(words.collect())?,
             security: self.security.into_wish()?,
@@ -116,6 +123,18 @@ impl ContainerFlags {
             resources: self.resources.into_resources()?,
         })
     }
+}
+
+/// As podman: what is removed when it has ended well may be started again until then.
+fn checked_restart(restart: Restart, remove: bool) -> anyhow::Result<Restart> {
+    if remove && matches!(restart, Restart::Always | Restart::UnlessStopped) {
+        let text = format!(
+            "--restart=\"{}\": expected no or on-failure[:TIMES] with --rm",
+            restart.name()
+        );
+        return Err(fail(Kind::Usage, text));
+    }
+    Ok(restart)
 }
 
 /// As podman: an empty value is none.

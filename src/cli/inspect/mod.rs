@@ -210,6 +210,10 @@ fn host_config(container: &Container) -> Value {
     let resolver = &config.process.etc.resolver;
     json!({
         "AutoRemove": config.remove,
+        "RestartPolicy": {
+            "Name": config.restart.name(),
+            "MaximumRetryCount": config.restart.most(),
+        },
         "NetworkMode": config.process.network.name(),
         "PortBindings": port::bindings(&config.process.publish),
         "UsernsMode": config.identity.userns.name(),

@@ -8,6 +8,7 @@ pub mod log;
 pub mod namespaces;
 pub mod process;
 pub mod resources;
+pub mod restart;
 pub mod security;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub use identity::Identity;
 pub use log::Log;
 pub use process::Process;
 pub use resources::Resources;
+pub use restart::Restart;
 pub use security::Security;
 
 /// `config.json` of a container. What a record of an older rbox does not have is as if it had not been
@@ -48,6 +50,8 @@ pub struct Config {
     pub annotations: BTreeMap<String, String>,
     /// `--rm`: the container goes when its command ends.
     pub remove: bool,
+    #[serde(default)]
+    pub restart: Restart,
     pub identity: Identity,
     pub process: Process,
     pub files: Files,

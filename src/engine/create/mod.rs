@@ -18,6 +18,7 @@ use crate::container::config::Config;
 use crate::container::config::Identity;
 use crate::container::config::Process;
 use crate::container::config::Resources;
+use crate::container::config::Restart;
 use crate::container::events;
 use crate::container::name;
 use crate::container::record::Container;
@@ -42,6 +43,7 @@ pub struct Request {
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     pub remove: bool,
+    pub restart: Restart,
     pub identity: identity::Wish,
     pub process: process::Wish,
     pub files: files::Wish,
@@ -132,6 +134,7 @@ fn config(engine: &Engine, image: Option<&Image>, request: Request) -> anyhow::R
         labels,
         annotations: request.annotations,
         remove: request.remove,
+        restart: request.restart,
         identity,
         files,
         security: security::decide(request.security, &process)?,
