@@ -2,7 +2,9 @@
 
 use crate::cli::choose;
 use crate::cli::choose::Wanted;
+use crate::cli::flags::ChangedVariables;
 use crate::cli::flags::LimitFlags;
+use crate::cli::flags::UlimitFlags;
 use crate::cli::output;
 use crate::engine::Engine;
 use crate::engine::update;
@@ -11,16 +13,24 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 
-/// Change the limits of containers, also while they run
+/// Change the limits of containers, also while they run, and what they are started with
 #[derive(Debug, clap::Args)]
-#[command(after_help = "A limit of 0 or -1 is lifted.
+#[command(
+    after_help = "A limit of 0 or -1 is lifted. Variables and --ulimit hold from the next start on.
 
 Examples:
   rbox update --memory 1g --cpus 2 web
-  rbox update --pids-limit -1 --latest")]
+  rbox update --pids-limit -1 --latest"
+)]
 pub struct Args {
     #[command(flatten)]
     limits: LimitFlags,
+
+    #[command(flatten)]
+    ulimits: UlimitFlags,
+
+    #[command(flatten)]
+    environment: ChangedVariables,
 
     /// The container that was created last
     #[arg(short, long, conflicts_with = "containers")]
@@ -42,10 +52,12 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     }
     let changes = Changes {
         limits: args.limits.into_limits()?,
+        environment: args.environment.into_changes()?,
+        ulimits: args.ulimits.into_ulimits()?,
     };
     if changes == Changes::default() {
         return Err(fail(Kind::Usage, "nothing is to be changed")
-            .hint("`rbox update --help` lists the limits"));
+            .hint("`rbox update --help` lists what can be"));
     }
     let wanted = Wanted {
         names: &args.containers,

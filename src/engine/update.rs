@@ -1,11 +1,15 @@
-//! `update`: other limits, at once and for later starts.
+//! `update`: other limits, at once and for later starts; what a process begins with, for later starts.
 
 use anyhow::Context;
 
 use crate::cgroup::Group;
 use crate::cgroup::Setting;
 use crate::cgroup::Settings;
+use crate::container::config;
 use crate::container::config::Config;
+use crate::container::config::Process;
+use crate::container::config::process::Ulimit;
+use crate::container::config::process::Unset;
 use crate::container::config::resources::Cgroups;
 use crate::container::config::resources::Limits;
 use crate::container::config::resources::Resources;
@@ -15,6 +19,8 @@ use crate::container::record::Status;
 use crate::container::spec;
 use crate::engine::Engine;
 use crate::engine::connect::Connection;
+use crate::engine::create::process;
+use crate::engine::create::process::Environment;
 use crate::engine::create::resources;
 use crate::engine::groups;
 use crate::error::Kind;
@@ -25,6 +31,10 @@ use crate::supervisor::protocol::Request;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     pub limits: Limits,
+    /// Later than what it has.
+    pub environment: Environment,
+    /// None at all are the host's.
+    pub ulimits: Option<Vec<Ulimit>>,
 }
 
 /// Makes the changes. Those that the kernel refuses leave all as it was.
@@ -33,7 +43,15 @@ pub fn update(engine: &Engine, container: &mut Container, changes: Changes) -> a
     let was = container.clone();
     let mut applied = None;
     let changed = container.change(|config| {
-        let Changes { limits } = changes;
+        let Changes {
+            limits,
+            environment,
+            ulimits,
+        } = changes;
+        set_variables(&environment, &mut config.process);
+        if let Some(ulimits) = ulimits {
+            set_ulimits(ulimits, &mut config.process.limits)?;
+        }
         if limits != Limits::default() {
             config.resources.limits = config.resources.limits.changed(lifted(limits));
             applied = set_limits(&was, config)?;
@@ -52,6 +70,27 @@ pub fn update(engine: &Engine, container: &mut Container, changes: Changes) -> a
     }
     events::add(&engine.dirs, container, "update");
     Ok(())
+}
+
+fn set_variables(changes: &Environment, process: &mut Process) {
+    process.env = changes.join(&process.env);
+    if let Unset::Names(names) = &mut process.unset_env {
+        names.extend(changes.unset.iter().cloned());
+    }
+}
+
+/// Those of other names stay.
+fn set_ulimits(new: Vec<Ulimit>, limits: &mut config::process::Limits) -> anyhow::Result<()> {
+    limits.ulimits = if new.is_empty() {
+        vec![]
+    } else {
+        let named = |old: &Ulimit| new.iter().any(|new| new.name == old.name);
+        let mut all = limits.ulimits.clone();
+        all.retain(|old| !named(old));
+        all.extend(new);
+        all
+    };
+    process::check_limits(limits)
 }
 
 /// Looks at the limits, and sets them for the processes of a container that runs. Returned is what was set

@@ -244,7 +244,7 @@ fn update_wants_something_to_change() {
         .stdout("[ID]\n")
         .run();
     rbox.args(["update", "c"])
-        .stderr("Error: nothing is to be changed\nHint: `rbox update --help` lists the limits\n")
+        .stderr("Error: nothing is to be changed\nHint: `rbox update --help` lists what can be\n")
         .status(125)
         .run();
     rbox.args(["update", "--restart", "always", "c"])

@@ -46,5 +46,6 @@ mod run;
 mod seccomp;
 mod security;
 mod terminal;
+mod update;
 mod userns;
 mod volumes;

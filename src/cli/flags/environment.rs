@@ -13,7 +13,7 @@ use crate::text::variables;
 /// Variables that programs take for the proxy to use; each counts in capitals too.
 const PROXY: [&str; 4] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
 
-/// What `run`, `create` and `exec` share.
+/// What `run`, `create`, `update` and `exec` share.
 #[derive(Clone, Debug, Args)]
 pub struct OwnVariables {
     /// Set an environment variable; without a value, that of the host; NAME* takes all that begin so
@@ -73,6 +73,29 @@ pub struct EnvironmentFlags {
     unsetenv_all: bool,
 }
 
+/// What `update` has.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Environment, from the next start on")]
+pub struct ChangedVariables {
+    #[command(flatten)]
+    own: OwnVariables,
+
+    /// Leave out an environment variable that it had until now
+    #[arg(long, value_name = "NAME")]
+    unsetenv: Vec<String>,
+}
+
+impl ChangedVariables {
+    pub fn into_changes(self) -> anyhow::Result<Environment> {
+        check_names(&self.unsetenv)?;
+        Ok(Environment {
+            own: self.own.read()?,
+            unset: self.unsetenv,
+            ..Environment::default()
+        })
+    }
+}
+
 impl EnvironmentFlags {
     pub fn into_wish(self) -> anyhow::Result<Environment> {
         let mut base = Vec::new();
@@ -92,11 +115,7 @@ impl EnvironmentFlags {
                 _ => return Err(wrong("--env-merge", &word, "expected NAME=VALUE")),
             }
         }
-        for name in &self.unsetenv {
-            if name.is_empty() || name.contains('=') {
-                return Err(wrong("--unsetenv", name, "expected the name of a variable"));
-            }
-        }
+        check_names(&self.unsetenv)?;
         Ok(Environment {
             base,
             merged,
@@ -105,6 +124,15 @@ impl EnvironmentFlags {
             unset_all: self.unsetenv_all,
         })
     }
+}
+
+fn check_names(unset: &[String]) -> anyhow::Result<()> {
+    for name in unset {
+        if name.is_empty() || name.contains('=') {
+            return Err(wrong("--unsetenv", name, "expected the name of a variable"));
+        }
+    }
+    Ok(())
 }
 
 fn wrong(flag: &str, value: &str, why: &str) -> anyhow::Error {

@@ -12,6 +12,7 @@ mod preserve;
 mod process;
 mod resources;
 mod security;
+mod ulimits;
 
 use std::collections::BTreeMap;
 
@@ -26,11 +27,13 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 
+pub use environment::ChangedVariables;
 pub use environment::OwnVariables;
 pub use identity::checked_user;
 pub use limits::LimitFlags;
 pub use preserve::PreserveFlags;
 pub use process::workdir;
+pub use ulimits::UlimitFlags;
 
 #[derive(Clone, Debug, Args)]
 pub struct ContainerFlags {

@@ -10,10 +10,10 @@ use crate::cli::flags::etc::EtcFlags;
 use crate::cli::flags::namespaces::NETWORKS;
 use crate::cli::flags::namespaces::NamespaceFlags;
 use crate::cli::flags::namespaces::absolute;
+use crate::cli::flags::ulimits::UlimitFlags;
 use crate::container::config::process::Limits;
 use crate::container::config::process::Personality;
 use crate::container::config::process::PidFiles;
-use crate::container::config::process::Ulimit;
 use crate::engine::create::process::Wish;
 use crate::error::Kind;
 use crate::error::WithHint;
@@ -21,7 +21,6 @@ use crate::error::fail;
 use crate::text::publish;
 use crate::text::publish::Publish;
 use crate::text::signal;
-use crate::text::ulimit;
 
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Command and process")]
@@ -94,9 +93,8 @@ pub struct ProcessFlags {
     #[arg(short, long)]
     tty: bool,
 
-    /// Set a resource limit, as nofile=1024:2048; -1 is none; host leaves all as they are
-    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = one_ulimit, value_delimiter = ',')]
-    ulimit: Vec<OneUlimit>,
+    #[command(flatten)]
+    ulimits: UlimitFlags,
 
     /// Set the working directory, which is made where there is none
     #[arg(short, long, value_name = "DIR", value_parser = workdir)]
@@ -141,7 +139,7 @@ impl ProcessFlags {
             stop_timeout: self.stop_timeout,
             timeout: self.timeout.filter(|seconds| *seconds > 0),
             limits: Limits {
-                ulimits: ulimits(self.ulimit)?,
+                ulimits: self.ulimits.into_ulimits()?.unwrap_or_default(),
                 oom_score_adj: self.oom_score_adj,
                 personality: self.personality,
                 rdt_class: self.rdt_class,
@@ -161,44 +159,6 @@ struct Published(Vec<Publish>);
 
 fn published(text: &str) -> Result<Published, String> {
     publish::parse(text).map(Published)
-}
-
-#[derive(Clone, Debug)]
-enum OneUlimit {
-    Host,
-    Limit(Ulimit),
-}
-
-fn one_ulimit(text: &str) -> Result<OneUlimit, String> {
-    if text == "host" {
-        return Ok(OneUlimit::Host);
-    }
-    let limit = ulimit::parse(text)?;
-    Ok(OneUlimit::Limit(Ulimit {
-        name: format!("RLIMIT_{}", limit.name.to_ascii_uppercase()),
-        soft: limit.soft,
-        hard: limit.hard,
-    }))
-}
-
-/// The last of each name counts.
-fn ulimits(given: Vec<OneUlimit>) -> anyhow::Result<Vec<Ulimit>> {
-    let several = given.len() > 1;
-    let mut limits: Vec<Ulimit> = Vec::new();
-    for one in given {
-        match one {
-            OneUlimit::Host if several => {
-                let text = "--ulimit=\"host\": expected no other limit beside it";
-                return Err(fail(Kind::Usage, text));
-            }
-            OneUlimit::Host => {}
-            OneUlimit::Limit(limit) => {
-                limits.retain(|known| known.name != limit.name);
-                limits.push(limit);
-            }
-        }
-    }
-    Ok(limits)
 }
 
 fn oom_score_adj(text: &str) -> Result<i32, String> {

@@ -50,7 +50,7 @@ pub struct Wish {
 }
 
 /// Variables as `NAME=VALUE`, except where a name stands apart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
     /// Of the host; the image's win over them.
     pub base: Vec<String>,
@@ -141,7 +141,7 @@ fn no_command(base: Base<'_>) -> anyhow::Error {
 impl Environment {
     /// With the image's variables, of which an entry without `=` is dropped: nothing is looked up on the
     /// host for it (CVE-2020-14370).
-    fn join(&self, image: &[String]) -> Vec<String> {
+    pub fn join(&self, image: &[String]) -> Vec<String> {
         let image = || image.iter().filter(|variable| variable.contains('='));
         let merged = self.merged.iter().map(|(name, value)| {
             let of_image = |wanted: &str| {
@@ -346,7 +346,7 @@ fn check_etc(wish: &Etc, network: &Network) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check_limits(wish: &Limits) -> anyhow::Result<()> {
+pub fn check_limits(wish: &Limits) -> anyhow::Result<()> {
     for limit in &wish.ulimits {
         let host = limits::hard(&limit.name)?;
         if limit.hard > host && !limits::may_have(&limit.name, limit.hard) {
