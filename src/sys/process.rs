@@ -293,12 +293,37 @@ pub fn close_range(first: u32, last: u32) -> Result<()> {
     })
 }
 
-/// Gives memory back to the kernel that a fork copied from its parent and does not need: free pages of
-/// the heap, and those of the stack that deeper calls have left behind.
+/// Makes this process small, for a long wait: gives memory back to the kernel that a fork copied from its
+/// parent and does not need. These are free pages of the heap, those of the stack that deeper calls have left
+/// behind, and the mapped pages of the program itself; what runs next is mapped again from the page cache.
 pub fn trim_memory() {
     // SAFETY: malloc_trim only releases pages that hold nothing.
     unsafe { libc::malloc_trim(0) };
+    // glibc: larger blocks are mappings of their own from now on. Of those only what was written to counts, and
+    // all of it goes back when they are freed.
+    // SAFETY: mallopt only sets a threshold.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
     trim_stack();
+    trim_program();
+}
+
+/// Bytes of a block that is a mapping of its own in a small process.
+const LARGE: i32 = 32 * 1024;
+
+unsafe extern "C" {
+    /// The first byte of the program and the first one after its code (ld(1)): constants and code, which
+    /// nothing writes to.
+    static __executable_start: u8;
+    static etext: u8;
+}
+
+fn trim_program() {
+    let start = &raw const __executable_start as usize;
+    let end = (&raw const etext as usize) & !4095;
+    // SAFETY: the range is mapped from the file and never written to, so that a page that is needed again
+    // comes back as it was.
+    let _kept =
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
 }
 
 /// What the frames below this one may take while the kernel is asked: far more than they do.

@@ -28,6 +28,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 
+use clap::Command;
 use clap::CommandFactory;
 use clap::FromArgMatches;
 use clap::Parser;
@@ -37,6 +38,7 @@ use crate::bundle::Container;
 use crate::bundle::Root;
 use crate::bundle::create::Groups;
 use crate::cli::flags;
+use crate::cli::made;
 use crate::cli::oci::log::Log;
 use crate::cli::output;
 use crate::cli::shorts;
@@ -104,6 +106,7 @@ pub struct Globals {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Verb {
     #[command(hide = true, disable_help_flag = true)]
     Checkpoint(checkpoint::Args),
@@ -234,7 +237,7 @@ fn report(log: &Log, failed: u8, done: anyhow::Result<u8>) -> u8 {
 
 /// `None`: the help was asked for, and printed.
 fn parse(words: Vec<OsString>) -> anyhow::Result<Option<Args>> {
-    let command = with_switch_values(Program::command());
+    let command = command_for(&words);
     let words = shorts::spread(&command, words);
     let matches = match command.try_get_matches_from(words) {
         Ok(matches) => matches,
@@ -243,6 +246,21 @@ fn parse(words: Vec<OsString>) -> anyhow::Result<Option<Args>> {
     let program = Program::from_arg_matches(&matches);
     let program = program.map_err(|err| fail(Kind::Usage, err.to_string()))?;
     Ok(Some(program.args))
+}
+
+/// The command line; of commands that are not among the words the arguments are not made, which costs time.
+fn command_for(words: &[OsString]) -> Command {
+    let is_meant = |inner: &Command| words.iter().any(|word| word == inner.get_name());
+    let command = Program::command();
+    let asks_help = words.iter().any(|word| word == "--help" || word == "-h");
+    if asks_help || !command.get_subcommands().any(is_meant) {
+        return made(command);
+    }
+    with_switch_values(command.mut_subcommands(
+        |inner| {
+            if is_meant(&inner) { made(inner) } else { inner }
+        },
+    ))
 }
 
 fn help_or_error(err: &clap::Error) -> anyhow::Result<Option<Args>> {
