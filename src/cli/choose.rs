@@ -11,6 +11,8 @@ use crate::container::record::Container;
 use crate::container::record::Status;
 use crate::engine::Engine;
 use crate::error;
+use crate::error::Kind;
+use crate::error::fail;
 
 /// The ways that a command knows.
 #[derive(Clone, Copy, Default)]
@@ -100,6 +102,12 @@ pub fn choose(
         }
     }
     Ok(chosen)
+}
+
+/// The container that was created last.
+pub fn latest(engine: &Engine) -> anyhow::Result<Container> {
+    let latest = list(engine)?.pop();
+    latest.ok_or_else(|| fail(Kind::NotFound, "there is no container"))
 }
 
 /// All containers, oldest first; of a record that cannot be read a warning tells.

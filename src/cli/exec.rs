@@ -115,7 +115,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     if args.detach {
         return detached(engine, &container, &request);
     }
-    let signals = session::catch_signals()?;
+    let signals = session::catch_signals(true)?;
     let (streams, theirs) = Streams::new(args.interactive, args.tty)?;
     let joined = engine::exec::exec(engine, &container, &request, theirs)?;
     let status = Session::new(joined, streams, args.interactive)?.run(&signals)?;

@@ -1,14 +1,21 @@
 //! `rbox run`.
 
+use std::os::fd::OwnedFd;
+
 use anyhow::Context;
 
 use crate::cli::create;
+use crate::cli::flags;
+use crate::cli::flags::Attached;
 use crate::cli::flags::ContainerFlags;
+use crate::cli::flags::DetachFlags;
 use crate::cli::flags::PreserveFlags;
+use crate::cli::flags::ProxyFlags;
 use crate::cli::output;
 use crate::cli::session;
 use crate::cli::session::End;
 use crate::cli::session::Wishes;
+use crate::container::log::Stream;
 use crate::container::record::Container;
 use crate::container::record::Status;
 use crate::engine::Engine;
@@ -32,6 +39,17 @@ pub struct Args {
     #[arg(short, long)]
     detach: bool,
 
+    /// Stay with these streams alone: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM", value_parser = flags::attached, value_delimiter = ',',
+        conflicts_with = "detach")]
+    attach: Vec<Attached>,
+
+    #[command(flatten)]
+    keys: DetachFlags,
+
+    #[command(flatten)]
+    proxy: ProxyFlags,
+
     #[command(flatten)]
     preserve: PreserveFlags,
 
@@ -42,6 +60,7 @@ pub struct Args {
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let detach = args.detach;
     let preserved = args.preserve.open()?;
+    let keys = args.keys.keys()?;
     let container = create::create(engine, args.container)?;
     if detach {
         let options = Options {
@@ -53,22 +72,28 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         output::print_line(&container.config.id)?;
         return Ok(0);
     }
-    foreground(
-        engine,
-        &container,
-        container.config.process.interactive,
-        &preserved,
-    )
+    let interactive = container.config.process.interactive;
+    let mut wishes = Wishes::all(interactive, args.proxy.or(true), keys);
+    if !args.attach.is_empty() {
+        wishes.stdin &= args.attach.contains(&Attached::Stdin);
+        wishes.stdout = args.attach.contains(&Attached::Of(Stream::Stdout));
+        wishes.stderr = args.attach.contains(&Attached::Of(Stream::Stderr));
+    }
+    if !wishes.stdout && !wishes.stderr {
+        // As docker: who hears nothing of it has at least its id.
+        output::print_line(&container.config.id)?;
+    }
+    foreground(engine, &container, wishes, &preserved)
 }
 
 /// Starts a container and stays with it; the exit status is the container's.
 pub fn foreground(
     engine: &Engine,
     container: &Container,
-    stdin: bool,
+    mut wishes: Wishes,
     preserved: &[Preserved],
 ) -> anyhow::Result<u8> {
-    let signals = session::catch_signals()?;
+    let signals = session::catch_signals(wishes.proxy_signals)?;
     let options = Options {
         foreground: true,
         size: session::size(),
@@ -77,25 +102,27 @@ pub fn foreground(
     let connection = start::start(engine, container, options)?
         .context("a foreground start gives a connection")?;
     // With the driver passthrough our input is the container's own.
-    let stdin = stdin && !container.config.log.driver.passes_through();
-    attached(container, &connection, &signals, stdin)
+    wishes.stdin &= !container.config.log.driver.passes_through();
+    attached(container, &connection, &signals, wishes)
 }
 
 /// Stays with a running container until it ends.
 pub fn attached(
     container: &Container,
     connection: &Connection,
-    signals: &std::os::fd::OwnedFd,
-    stdin: bool,
+    signals: &OwnedFd,
+    wishes: Wishes,
 ) -> anyhow::Result<u8> {
-    let wishes = Wishes {
-        stdin,
-        terminal: container.config.process.terminal,
-        proxy_signals: true,
-    };
-    let status = match session::serve(connection, signals, wishes)? {
+    let terminal = container.config.process.terminal;
+    let status = match session::serve(connection, signals, terminal, wishes)? {
         End::Exited(exit) => exit.status,
         End::Detached => 0,
+        End::Signalled(number) => 128 + number,
+        End::LeftBehind => anyhow::bail!(
+            "container \"{}\" goes on without this command, which did not take its output for {} s",
+            container.name,
+            crate::supervisor::client::PATIENCE.as_secs()
+        ),
         End::Lost => match container.status()? {
             Status::Exited(exit) => exit.status,
             _ => anyhow::bail!("lost the supervisor of container \"{}\"", container.name),

@@ -1,5 +1,5 @@
 //! A command's own streams joined with those of a container: terminal in raw mode, signals passed
-//! on, window size followed, detach keys.
+//! on, window size followed, keys to leave by.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -24,84 +24,90 @@ use crate::sys::signal;
 use crate::sys::socket;
 use crate::sys::terminal;
 use crate::sys::terminal::Raw;
+use crate::text::keys::Keys;
+use crate::text::keys::Watch;
 
-/// Signals that go on to the container: all that a person or a service manager sends.
-const PROXIED: [i32; 8] = [
-    libc::SIGHUP,
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGTERM,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGCONT,
-    libc::SIGWINCH,
+/// Signals that are none of the container's: of our own children, pipes and sockets, and those by which
+/// a shell stops and continues a job, which is the command. 32 and 33 are the C library's.
+const OURS: [i32; 8] = [
+    libc::SIGCHLD,
+    libc::SIGPIPE,
+    libc::SIGURG,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    32,
+    33,
 ];
 
-/// Bytes read from standard input at once. A ctrl-p held back from the read before may go in front.
-const INPUT: usize = PAYLOAD - 1;
+/// Those that end the command, where it does not pass them on.
+const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// Bytes read from standard input at once. Keys held back from the reads before may go in front.
+const INPUT: usize = PAYLOAD / 2;
 
 /// What a session joins.
-#[derive(Clone, Copy)]
 pub struct Wishes {
     /// Our standard input goes to the container.
     pub stdin: bool,
-    /// The container has a terminal.
-    pub terminal: bool,
+    pub stdout: bool,
+    pub stderr: bool,
     pub proxy_signals: bool,
+    /// To leave by, at a terminal.
+    pub keys: Keys,
+}
+
+impl Wishes {
+    /// All streams.
+    pub fn all(stdin: bool, proxy_signals: bool, keys: Keys) -> Wishes {
+        Wishes {
+            stdin,
+            stdout: true,
+            stderr: true,
+            proxy_signals,
+            keys,
+        }
+    }
 }
 
 /// How a session ended.
 pub enum End {
     Exited(Exit),
     Detached,
+    /// By a signal to the command, which was not to be passed on.
+    Signalled(i32),
+    /// The container went on without us: we did not take what it wrote.
+    LeftBehind,
     /// The supervisor is gone without a word.
     Lost,
 }
 
-/// Blocks the signals that will be passed on; before the container is started, so that none is lost.
-pub fn catch_signals() -> anyhow::Result<OwnedFd> {
-    Ok(signal::signal_fd(&PROXIED)?)
+/// Blocks the signals that will be passed on, and those that must not end us before the terminal is as
+/// it was; before the container is started, so that none is lost.
+pub fn catch_signals(proxy: bool) -> anyhow::Result<OwnedFd> {
+    let all = (1..=signal::LAST).filter(|number| !OURS.contains(number));
+    let own = ENDING.into_iter().chain([libc::SIGWINCH]);
+    let caught: Vec<i32> = if proxy { all.collect() } else { own.collect() };
+    Ok(signal::signal_fd(&caught)?)
 }
 
-/// Rows and columns of the terminal that we were started from.
+/// Rows and columns of the terminal that we were started from, if it has a size.
 pub fn size() -> Option<(u16, u16)> {
-    terminal::size(std::io::stdin().as_fd()).or_else(|| terminal::size(std::io::stdout().as_fd()))
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    let mut sizes = [stdin.as_fd(), stdout.as_fd()].into_iter();
+    sizes.find_map(|fd| terminal::size(fd).filter(|size| *size != (0, 0)))
 }
 
-/// The detach sequence of Docker and Podman: ctrl-p, ctrl-q.
-#[derive(Default)]
-struct DetachKeys {
-    after_first: bool,
-}
-
-impl DetachKeys {
-    const FIRST: u8 = 0x10;
-    const SECOND: u8 = 0x11;
-
-    /// What of the input goes on, and whether the sequence was typed.
-    fn filter(&mut self, input: &[u8]) -> (Vec<u8>, bool) {
-        let mut passed = Vec::with_capacity(input.len() + 1);
-        for byte in input {
-            match (self.after_first, *byte) {
-                (true, Self::SECOND) => return (passed, true),
-                (true, Self::FIRST) => passed.push(Self::FIRST),
-                (true, byte) => {
-                    self.after_first = false;
-                    passed.extend([Self::FIRST, byte]);
-                }
-                (false, Self::FIRST) => self.after_first = true,
-                (false, byte) => passed.push(byte),
-            }
-        }
-        (passed, false)
-    }
-}
-
-/// Serves until the container ends, or the person detaches.
-pub fn serve(connection: &Connection, signals: &OwnedFd, wishes: Wishes) -> anyhow::Result<End> {
+/// Serves until the container ends, or the person leaves. `terminal`: the container has one.
+pub fn serve(
+    connection: &Connection,
+    signals: &OwnedFd,
+    terminal: bool,
+    wishes: Wishes,
+) -> anyhow::Result<End> {
     let stdin = std::io::stdin();
     let stdin = stdin.as_fd();
-    let raw = if wishes.terminal && wishes.stdin && std::io::stdin().is_terminal() {
+    let raw = if terminal && wishes.stdin && std::io::stdin().is_terminal() {
         Some(Raw::enter(stdin).context("cannot set the terminal to raw mode")?)
     } else {
         None
@@ -109,10 +115,13 @@ pub fn serve(connection: &Connection, signals: &OwnedFd, wishes: Wishes) -> anyh
     let mut session = Session {
         connection,
         signals,
-        wishes,
+        terminal,
         stdin_open: wishes.stdin,
         input_sent: false,
-        detach: raw.is_some().then(DetachKeys::default),
+        keys: raw
+            .is_some()
+            .then(|| Watch::for_keys(wishes.keys.clone())),
+        wishes,
         buffer: vec![0; PACKET],
     };
     session.resize();
@@ -122,11 +131,12 @@ pub fn serve(connection: &Connection, signals: &OwnedFd, wishes: Wishes) -> anyh
 struct Session<'a> {
     connection: &'a Connection,
     signals: &'a OwnedFd,
+    terminal: bool,
     wishes: Wishes,
     stdin_open: bool,
     /// The supervisor has not yet said that it took our last input.
     input_sent: bool,
-    detach: Option<DetachKeys>,
+    keys: Option<Watch>,
     buffer: Vec<u8>,
 }
 
@@ -141,8 +151,8 @@ impl Session<'_> {
                 ],
                 None,
             )?;
-            if signal {
-                self.pass_signal();
+            if signal && let Some(end) = self.take_signal() {
+                return Ok(end);
             }
             if input && self.read_input(stdin) {
                 return Ok(End::Detached);
@@ -160,16 +170,17 @@ impl Session<'_> {
             return Ok(Some(End::Lost));
         }
         match Reply::decode(&self.buffer[..length]) {
-            Some(Reply::Stdout(bytes)) => {
+            Some(Reply::Stdout(bytes)) if self.wishes.stdout => {
                 let written = write_all(std::io::stdout().as_fd(), bytes);
                 self.written(Stream::Stdout, written)?;
             }
-            Some(Reply::Stderr(bytes)) => {
+            Some(Reply::Stderr(bytes)) if self.wishes.stderr => {
                 let written = write_all(std::io::stderr().as_fd(), bytes);
                 self.written(Stream::Stderr, written)?;
             }
             Some(Reply::Taken) => self.input_sent = false,
             Some(Reply::Exit(exit)) => return Ok(Some(End::Exited(exit))),
+            Some(Reply::LeftBehind) => return Ok(Some(End::LeftBehind)),
             _ => {}
         }
         Ok(None)
@@ -187,18 +198,20 @@ impl Session<'_> {
         }
     }
 
-    fn pass_signal(&mut self) {
+    fn take_signal(&mut self) -> Option<End> {
         match signal::read_signal(self.signals.as_fd()) {
-            Ok(Some(libc::SIGWINCH)) => self.resize(),
+            Ok(Some(libc::SIGWINCH)) if self.terminal => self.resize(),
             Ok(Some(number)) if self.wishes.proxy_signals => {
                 self.connection.send(&Request::Signal(number)).ok();
             }
+            Ok(Some(number)) if ENDING.contains(&number) => return Some(End::Signalled(number)),
             _ => {}
         }
+        None
     }
 
     fn resize(&self) {
-        if let (true, Some((rows, columns))) = (self.wishes.terminal, size()) {
+        if let (true, Some((rows, columns))) = (self.terminal, size()) {
             self.connection
                 .send(&Request::Resize { rows, columns })
                 .ok();
@@ -219,7 +232,7 @@ impl Session<'_> {
             return false;
         }
         let input = &self.buffer[..length];
-        let (passed, detached) = match &mut self.detach {
+        let (passed, detached) = match &mut self.keys {
             Some(keys) => keys.filter(input),
             None => (input.to_vec(), false),
         };
@@ -246,19 +259,4 @@ pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()>
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_detach_sequence_may_come_in_pieces_and_other_keys_pass() {
-        let mut keys = DetachKeys::default();
-        assert_eq!(keys.filter(b"ab"), (b"ab".to_vec(), false));
-        assert_eq!(keys.filter(b"x\x10"), (b"x".to_vec(), false));
-        assert_eq!(keys.filter(b"y"), (b"\x10y".to_vec(), false));
-        assert_eq!(keys.filter(b"\x10\x10"), (b"\x10".to_vec(), false));
-        assert_eq!(keys.filter(b"\x11z"), (b"".to_vec(), true));
-    }
 }

@@ -1,9 +1,13 @@
 //! `rbox start`.
 
+use crate::cli::attach;
 use crate::cli::choose;
 use crate::cli::choose::Wanted;
+use crate::cli::flags::DetachFlags;
+use crate::cli::flags::ProxyFlags;
 use crate::cli::output;
 use crate::cli::run;
+use crate::cli::session::Wishes;
 use crate::engine::Engine;
 use crate::engine::start;
 use crate::engine::start::Options;
@@ -24,6 +28,12 @@ pub struct Args {
     /// Stay with the container: its output, signals, exit status
     #[arg(short, long)]
     attach: bool,
+
+    #[command(flatten)]
+    keys: DetachFlags,
+
+    #[command(flatten)]
+    proxy: ProxyFlags,
 
     /// Those that fit, such as status=exited or label=KEY=VALUE
     #[arg(short, long, value_name = "KEY=VALUE")]
@@ -61,7 +71,13 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             return Err(fail(Kind::Usage, "only one container can be attached to"));
         };
         let container = one.container(engine)?;
-        return run::foreground(engine, &container, args.interactive, &[]);
+        let keys = args.keys.keys()?;
+        let stdin = args.interactive && container.config.process.interactive;
+        if container.status()?.is_running() {
+            return attach::attach(&container, stdin, keys, args.proxy);
+        }
+        let wishes = Wishes::all(stdin, args.proxy.or(true), keys);
+        return run::foreground(engine, &container, wishes, &[]);
     }
     output::each(&chosen, |one| {
         let container = one.container(engine)?;

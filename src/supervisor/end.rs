@@ -5,11 +5,13 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context;
 use jiff::Timestamp;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
+use rustix::event::Timespec;
 
 use crate::container::events;
 use crate::container::log::Stream;
@@ -21,6 +23,7 @@ use crate::store::dirs::Dirs;
 use crate::store::journal;
 use crate::store::remove;
 use crate::supervisor::Supervisor;
+use crate::supervisor::client::Client;
 use crate::supervisor::protocol::Reply;
 use crate::sys::idmap::Root;
 use crate::sys::process;
@@ -69,15 +72,21 @@ impl Supervisor<'_> {
         }
         drop(self.listener);
         while !self.clients.is_empty() {
-            self.clients
-                .retain_mut(|client| client.flush() && client.has_queue());
+            let now = Instant::now();
+            self.clients.retain_mut(|client| {
+                client.flush()
+                    && client.has_queue()
+                    && client.farewell_ends().is_none_or(|at| at > now)
+            });
+            let next = self.clients.iter().filter_map(Client::farewell_ends).min();
+            let left = next.and_then(|at| Timespec::try_from(at - now).ok());
             let mut fds: Vec<PollFd<'_>> = self
                 .clients
                 .iter()
                 .map(|client| PollFd::new(&client.socket, PollFlags::OUT))
                 .collect();
             if !fds.is_empty() {
-                process::retry(|| rustix::event::poll(&mut fds, None))?;
+                process::retry(|| rustix::event::poll(&mut fds, left.as_ref()))?;
             }
         }
         if let Some(network) = network {

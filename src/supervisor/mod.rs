@@ -13,9 +13,9 @@
 //! kept to the end; clients hear the exit status; files of a removed container are deleted. A client
 //! that has heard the status finds records that agree with it.
 //!
-//! Clients that read slowly make the container wait, like a full pipe does; nothing is dropped.
+//! Clients that read slowly make the container wait, within limits (client.rs).
 
-mod client;
+pub mod client;
 pub mod emulation;
 mod end;
 pub mod group;

@@ -84,7 +84,8 @@ impl Supervisor<'_> {
                 self.calls.remove(index);
             }
             self.grant_input();
-            self.clients.retain(|client| !client.gone);
+            self.clients.iter_mut().for_each(Client::keep_patience);
+            self.clients.retain(|client| !client.gone && !client.is_done());
         }
     }
 
@@ -150,8 +151,9 @@ impl Supervisor<'_> {
         let left = if busy {
             Some(Duration::ZERO)
         } else {
-            self.deadline
-                .map(|at| at.saturating_duration_since(Instant::now()))
+            let patience = self.clients.iter().filter_map(Client::patience_ends);
+            let next = patience.chain(self.deadline).min();
+            next.map(|at| at.saturating_duration_since(Instant::now()))
         };
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         process::retry(|| rustix::event::poll(&mut fds, left.as_ref())).context("poll")?;

@@ -14,6 +14,7 @@
 //! listener, updated  ------------------------->
 //!         <---------------------  stdout, stderr
 //!         <---------------------  exit          and the end of the connection
+//!         <---------------------  left behind   instead: it took nothing for too long (client.rs)
 //! ```
 //!
 //! A client sends one packet of input and waits for `taken`, so that its signals never stand in
@@ -67,6 +68,7 @@ pub enum Reply<'a> {
     Stderr(&'a [u8]),
     Taken,
     Exit(Exit),
+    LeftBehind,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -126,6 +128,7 @@ impl Reply<'_> {
             Reply::Stdout(bytes) => tagged(b'o', bytes),
             Reply::Stderr(bytes) => tagged(b'e', bytes),
             Reply::Taken => b"t".to_vec(),
+            Reply::LeftBehind => b"b".to_vec(),
             Reply::Exit(exit) => {
                 let payload = ExitPayload {
                     status: exit.status,
@@ -144,6 +147,7 @@ impl Reply<'_> {
             b'o' => Reply::Stdout(payload),
             b'e' => Reply::Stderr(payload),
             b't' => Reply::Taken,
+            b'b' => Reply::LeftBehind,
             b'x' => {
                 let exit: ExitPayload = serde_json::from_slice(payload).ok()?;
                 Reply::Exit(Exit {

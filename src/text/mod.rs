@@ -4,6 +4,7 @@
 pub mod duration;
 pub mod escape;
 pub mod hosts;
+pub mod keys;
 pub mod publish;
 pub mod signal;
 pub mod size;

@@ -12,6 +12,7 @@ mod preserve;
 mod process;
 mod resources;
 mod security;
+mod session;
 mod ulimits;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,10 @@ pub use identity::checked_user;
 pub use limits::LimitFlags;
 pub use preserve::PreserveFlags;
 pub use process::workdir;
+pub use session::Attached;
+pub use session::DetachFlags;
+pub use session::ProxyFlags;
+pub use session::attached;
 pub use ulimits::UlimitFlags;
 
 #[derive(Clone, Debug, Args)]

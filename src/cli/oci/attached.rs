@@ -27,7 +27,7 @@ impl Attached {
     /// From here on signals are for the process.
     pub fn new() -> anyhow::Result<Attached> {
         Ok(Attached {
-            signals: session::catch_signals()?,
+            signals: session::catch_signals(true)?,
             streams: RefCell::new(None),
         })
     }
