@@ -24,6 +24,8 @@ pub struct Wanted<'a> {
     pub latest: bool,
     /// A file that is not there names nothing.
     pub ignore: bool,
+    /// With `all`, those too whose record cannot be read.
+    pub unreadable: bool,
 }
 
 impl Wanted<'_> {
@@ -83,14 +85,21 @@ pub fn choose(
         return Ok(named.into_iter().map(Chosen::Named).collect());
     }
     let listed = wanted.all || wanted.latest || !wanted.filters.is_empty();
-    let mut found = if listed { list(engine)? } else { vec![] };
+    let mut unreadable = Vec::new();
+    let mut found = match listed {
+        true if wanted.all && wanted.unreadable => {
+            Container::list(&engine.dirs, |one| unreadable.push(one.container))?
+        }
+        true => list(engine)?,
+        false => vec![],
+    };
     found.reverse();
     if wanted.latest {
         found.truncate(1);
     }
     let mut chosen = Vec::new();
     for container in found {
-        let status = container.status()?;
+        let status = container.status_to_show();
         let is_named = |name: &String| {
             *name == container.name || !name.is_empty() && container.config.id.starts_with(name)
         };
@@ -101,6 +110,8 @@ pub fn choose(
             chosen.push(Chosen::Found(Box::new(container)));
         }
     }
+    let unreadable = unreadable.into_iter();
+    chosen.extend(unreadable.map(|container| Chosen::Named(container.name)));
     Ok(chosen)
 }
 
@@ -112,7 +123,7 @@ pub fn latest(engine: &Engine) -> anyhow::Result<Container> {
 
 /// All containers, oldest first; of a record that cannot be read a warning tells.
 pub fn list(engine: &Engine) -> anyhow::Result<Vec<Container>> {
-    Container::list(&engine.dirs, |err| {
-        output::print_warning(&format!("{}, passed over", error::message(&err)));
+    Container::list(&engine.dirs, |one| {
+        output::print_warning(&format!("{}, passed over", error::message(&one.err)));
     })
 }

@@ -25,7 +25,7 @@ use crate::text::time;
 const KEYS: &str = "ancestor, annotation, annotation!, before, command, exited, id, label, label!, name, network, publish, since, status, until, volume";
 
 /// By the words of `podman ps`; `stopped` is what Docker calls `exited`.
-const STATUSES: [&str; 11] = [
+const STATUSES: [&str; 12] = [
     "created",
     "dead",
     "exited",
@@ -37,6 +37,7 @@ const STATUSES: [&str; 11] = [
     "stopped",
     "stopping",
     "unknown",
+    "unreadable",
 ];
 
 enum Filter {

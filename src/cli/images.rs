@@ -48,7 +48,9 @@ const WITH_DIGESTS: &str =
 const HEADERS: [(&str, &str); 1] = [("ID", "IMAGE ID")];
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
-    let mut images = image::list(&engine.dirs)?;
+    let mut damaged = Vec::new();
+    let mut images = image::list(&engine.dirs, |err| damaged.push(err))?;
+    output::print_damaged(&damaged);
     images.sort_by_key(|image| std::cmp::Reverse(created(image)));
     if let Some(wanted) = &args.name {
         for image in &mut images {

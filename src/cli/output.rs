@@ -96,6 +96,16 @@ pub fn print_warning(text: &str) {
     eprintln!("Warning: {text}");
 }
 
+/// Of each record that cannot be read, in one line; and once what to do.
+pub fn print_damaged(damaged: &[anyhow::Error]) {
+    for err in damaged {
+        print_warning(&error::message(err));
+    }
+    if let Some(hint) = damaged.iter().find_map(error::hint) {
+        print_hint(hint);
+    }
+}
+
 /// Runs a verb for each name, goes on after a failure, and reports each: the last as the error of
 /// the command, the others at once.
 pub fn each<T>(names: &[T], mut verb: impl FnMut(&T) -> anyhow::Result<()>) -> anyhow::Result<u8> {

@@ -70,6 +70,7 @@ impl Which {
             all: self.all,
             latest: self.latest,
             ignore: false,
+            ..Wanted::default()
         };
         let chosen = choose::choose(engine, wanted, fits)?;
         output::each(&chosen, |one| {

@@ -56,6 +56,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         all: args.all || args.running,
         latest: args.latest,
         ignore: false,
+        ..Wanted::default()
     };
     let mut chosen = choose::choose(engine, wanted, |status| args.all || status.is_running())?;
     // The oldest first: others may use it.

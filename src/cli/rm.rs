@@ -73,6 +73,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         all: args.all,
         latest: args.latest,
         ignore: args.ignore || args.force,
+        unreadable: true,
     };
     let chosen = choose::choose(engine, wanted, |_| true)?;
     output::each(&chosen, |one| remove_one(engine, &args, one))
@@ -80,11 +81,13 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
 
 fn remove_one(engine: &Engine, args: &Args, chosen: &Chosen) -> anyhow::Result<()> {
     let container = match chosen.container(engine) {
-        Err(_) if args.force && remove::remove_unreadable(engine, chosen.label())? => {
-            return output::print_line(chosen.label());
-        }
         Err(err) if (args.force || args.ignore) && error::kind(&err) == Some(Kind::NotFound) => {
             return Ok(());
+        }
+        Err(_) if args.force => {
+            let container = Container::find_unreadable(&engine.dirs, chosen.label())?;
+            remove::remove_unreadable(engine, &container)?;
+            return output::print_line(chosen.label());
         }
         result => result?,
     };
@@ -101,7 +104,7 @@ fn remove_one(engine: &Engine, args: &Args, chosen: &Chosen) -> anyhow::Result<(
 fn end(engine: &Engine, args: &Args, container: &Container) -> anyhow::Result<()> {
     if args.force && args.time.is_some_and(|time| time > 0) {
         stop::stop(engine, container, args.time)?;
-        if container.is_gone(&engine.dirs)? {
+        if container.is_gone(&engine.dirs) {
             // With --rm its own supervisor has removed it.
             return Ok(());
         }

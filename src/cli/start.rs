@@ -81,7 +81,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     }
     output::each(&chosen, |one| {
         let container = one.container(engine)?;
-        if !container.status()?.is_running() {
+        if !container.runs()? {
             start::start(engine, &container, Options::in_background())?;
         }
         output::print_line(one.label())

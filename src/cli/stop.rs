@@ -58,6 +58,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         all: args.all,
         latest: args.latest,
         ignore: args.ignore,
+        ..Wanted::default()
     };
     let chosen = choose::choose(engine, wanted, Status::is_running)?;
     output::each(&chosen, |one| {

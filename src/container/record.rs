@@ -24,6 +24,7 @@ use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
 use crate::store::record;
 use crate::store::record::Record;
+use crate::store::remove::remove_tree;
 use crate::sys::lock;
 use crate::sys::poll;
 use crate::sys::process;
@@ -35,6 +36,9 @@ const END: Duration = Duration::from_secs(10);
 
 /// The file of `State`, in the runtime directory.
 pub const STATE: &str = "state.json";
+
+/// The file of `Config`, in the data directory.
+const CONFIG: &str = "config.json";
 
 /// The file that tells of the end.
 const EXIT: &str = "exit.json";
@@ -121,6 +125,8 @@ pub enum Status {
     Created,
     Running(State),
     Exited(Exit),
+    /// A record of it cannot be read; why.
+    Unreadable(String),
 }
 
 impl Status {
@@ -130,6 +136,7 @@ impl Status {
             Status::Running(state) if state.paused => "paused",
             Status::Running(_) => "running",
             Status::Exited(_) => "exited",
+            Status::Unreadable(_) => "unreadable",
         }
     }
 
@@ -285,9 +292,8 @@ impl Container {
     }
 
     /// Whether it has been removed since it was looked up.
-    pub fn is_gone(&self, dirs: &Dirs) -> anyhow::Result<bool> {
-        let found = Container::by_name(dirs, &self.name)?;
-        Ok(found.is_none_or(|found| found.config.id != self.config.id))
+    pub fn is_gone(&self, dirs: &Dirs) -> bool {
+        !self.owns(&dirs.names().join(&self.name))
     }
 
     /// Writes the file that the user wants the id in; one that is there stays, and is an error. Not a
@@ -324,44 +330,42 @@ impl Container {
     /// up, the runtime directory goes again that `try_lock` has made.
     ///
     /// Must: be called with the run lock held.
-    pub fn still_exists(&self, dirs: &Dirs) -> anyhow::Result<bool> {
-        let found = Container::by_name(dirs, &self.name)?;
-        if found.is_some_and(|found| found.config.id == self.config.id) {
-            return Ok(true);
+    pub fn still_exists(&self, dirs: &Dirs) -> bool {
+        if self.is_gone(dirs) {
+            std::fs::remove_dir_all(&self.run).ok();
+            return false;
         }
-        std::fs::remove_dir_all(&self.run).ok();
-        Ok(false)
+        true
     }
 
     /// The container of this very name, if there is one.
     pub fn by_name(dirs: &Dirs, name: &str) -> anyhow::Result<Option<Container>> {
-        let link = match std::fs::read_link(dirs.names().join(name)) {
-            Ok(link) => link,
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(err) => {
-                return Err(err).with_context(|| format!("cannot look up container \"{name}\""));
-            }
-        };
-        let Some(id) = link.file_name().and_then(|id| id.to_str()) else {
-            return Ok(None);
-        };
-        let file = dirs.containers().join(id).join("config.json");
-        let config: Option<Config> = record::load_if_present(&file)?;
-        Ok(config
-            .filter(|config| config.id == id)
-            .map(|config| Container::at(dirs, name.to_owned(), config)))
+        let read = id_of(dirs, name).and_then(|id| match id {
+            Some(id) => read_config(dirs, &id),
+            None => Ok(None),
+        });
+        match read {
+            Ok(config) => Ok(config.map(|config| Container::at(dirs, name.to_owned(), config))),
+            Err(err) => Err(err.hint(format!(
+                "the record is damaged, or of another version of rbox; `rbox rm -f {name}` removes the container"
+            ))),
+        }
     }
 
-    /// All containers, oldest first. A record that cannot be read is passed over: `bad` hears of it.
-    pub fn list(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> anyhow::Result<Vec<Container>> {
+    /// All containers, oldest first. One whose record cannot be read is passed over: `bad` hears of it.
+    pub fn list(dirs: &Dirs, mut bad: impl FnMut(Unreadable)) -> anyhow::Result<Vec<Container>> {
         let names = std::fs::read_dir(dirs.names()).context("cannot list containers")?;
         let mut containers = Vec::new();
         for name in names {
             let name = name.context("cannot list containers")?.file_name();
-            match Container::by_name(dirs, &name.to_string_lossy()) {
+            let name = name.to_string_lossy();
+            match Container::by_name(dirs, &name) {
                 Ok(Some(container)) => containers.push(container),
                 Ok(None) => {}
-                Err(err) => bad(err),
+                Err(err) => bad(Unreadable {
+                    container: Container::unknown(dirs, &name),
+                    err,
+                }),
             }
         }
         containers.sort_by_key(|container| container.config.created);
@@ -370,19 +374,48 @@ impl Container {
 
     /// The container that a person means: a name, an id, or the unique beginning of an id.
     pub fn find(dirs: &Dirs, given: &str) -> anyhow::Result<Container> {
+        let name = Container::find_name(dirs, given)?;
+        Container::by_name(dirs, &name)?.ok_or_else(|| missing(given))
+    }
+
+    /// The same, of which nothing but its name and id may be known: its record cannot be read.
+    pub fn find_unreadable(dirs: &Dirs, given: &str) -> anyhow::Result<Container> {
+        let name = Container::find_name(dirs, given)?;
+        Ok(Container::unknown(dirs, &name))
+    }
+
+    /// What is left to work with where the record cannot be read.
+    fn unknown(dirs: &Dirs, name: &str) -> Container {
+        let config = Config {
+            // What is no link leads to no files.
+            id: id_of(dirs, name).ok().flatten().unwrap_or("-".into()),
+            ..Config::default()
+        };
+        Container::at(dirs, name.to_owned(), config)
+    }
+
+    /// The name of the container that a person means. No record is read: there may be many.
+    fn find_name(dirs: &Dirs, given: &str) -> anyhow::Result<String> {
         if crate::container::name::check(given).is_ok()
-            && let Some(container) = Container::by_name(dirs, given)?
+            && dirs.names().join(given).symlink_metadata().is_ok()
         {
-            return Ok(container);
+            return Ok(given.to_owned());
         }
-        let missing = || missing(given);
         if given.is_empty() || !given.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(missing());
+            return Err(missing(given));
         }
-        let mut matching = Container::list(dirs, drop)?;
-        matching.retain(|container| container.config.id.starts_with(given));
+        let mut matching = Vec::new();
+        for name in std::fs::read_dir(dirs.names()).context("cannot list containers")? {
+            let name = name.context("cannot list containers")?.file_name();
+            let name = name.to_string_lossy();
+            if let Ok(Some(id)) = id_of(dirs, &name)
+                && id.starts_with(given)
+            {
+                matching.push(name.into_owned());
+            }
+        }
         match matching.len() {
-            0 => Err(missing()),
+            0 => Err(missing(given)),
             1 => Ok(matching.remove(0)),
             count => Err(fail(
                 Kind::Usage,
@@ -393,7 +426,7 @@ impl Container {
     }
 
     pub fn config_file(&self) -> PathBuf {
-        self.data.join("config.json")
+        self.data.join(CONFIG)
     }
 
     pub fn exit_file(&self) -> PathBuf {
@@ -461,23 +494,27 @@ impl Container {
     ///
     /// Must: be called with the run lock held, which says that their supervisor is not there.
     pub fn clear_state(&self) -> anyhow::Result<Option<PathBuf>> {
-        let state: Option<State> = record::load_if_present(&self.state_file())?;
-        let Some(state) = state else {
-            return Ok(None);
+        let state: Option<State> = match record::load_if_present(&self.state_file()) {
+            Ok(None) => return Ok(None),
+            Ok(state) => state,
+            // Whatever it is, it says nothing of processes, and must not keep us from a new start.
+            Err(_) => None,
         };
-        end_orphan(&state);
-        std::fs::remove_file(self.state_file())
-            .with_context(|| format!("cannot remove {}", self.state_file().display()))?;
-        Ok(state.cgroup)
+        if let Some(state) = &state {
+            end_orphan(state);
+        }
+        remove_tree(&self.state_file())?;
+        Ok(state.and_then(|state| state.cgroup))
     }
 
     /// What the container does now. Takes no lock. One whose supervisor was killed is ended.
     pub fn status(&self) -> anyhow::Result<Status> {
         let cannot = || format!("cannot tell the status of container \"{}\"", self.name);
-        let exit: Option<Exit> = record::load_if_present(&self.exit_file())?;
-        let state: Option<State> = record::load_if_present(&self.state_file())?;
+        let exit: anyhow::Result<Option<Exit>> = record::load_if_present(&self.exit_file());
+        let state: Option<State> =
+            record::load_if_present(&self.state_file()).map_err(|err| self.with_hint(err))?;
         let Some(state) = state else {
-            return Ok(match exit {
+            return Ok(match exit.map_err(|err| self.with_hint(err))? {
                 Some(exit) => Status::Exited(exit),
                 // Its directories are made at the first start, and no end of it was recorded: the
                 // machine went down under it.
@@ -488,14 +525,15 @@ impl Container {
             });
         };
         match exit {
-            Some(exit) if exit.started >= state.started => Ok(Status::Exited(exit)),
+            Ok(Some(exit)) if exit.started >= state.started => Ok(Status::Exited(exit)),
             _ if self.is_locked().with_context(cannot)? => Ok(Status::Running(State {
                 paused: state.cgroup.as_deref().is_some_and(is_frozen),
                 ..state
             })),
             // It has ended since the first look, or its supervisor was killed, and it with that.
             _ => {
-                let seen = self.exit_since(state.started)?;
+                let seen = self.exit_since(state.started);
+                let seen = seen.map_err(|err| self.with_hint(err))?;
                 if seen.is_none() {
                     end_orphan(&state);
                 }
@@ -503,12 +541,37 @@ impl Container {
             }
         }
     }
+
+    /// The same where every container is to be shown.
+    pub fn status_to_show(&self) -> Status {
+        self.status()
+            .unwrap_or_else(|err| Status::Unreadable(crate::error::message(&err)))
+    }
+
+    /// Whether somebody holds it, also where no record says what it does.
+    pub fn runs(&self) -> anyhow::Result<bool> {
+        match self.status() {
+            Ok(status) => Ok(status.is_running()),
+            Err(_) => self.is_locked(),
+        }
+    }
+
+    fn with_hint(&self, err: anyhow::Error) -> anyhow::Error {
+        err.hint(format!(
+            "the record is damaged, or of another version of rbox; `rbox restart {0}` writes a new one, `rbox rm -f {0}` removes the container",
+            self.name
+        ))
+    }
 }
 
 impl Container {
     /// Records the end. A full disk does not take it from us: the runtime directory, which is another
     /// one mostly, has it until the machine goes down.
     pub fn save_exit(&self, exit: &Exit) -> anyhow::Result<()> {
+        // What is there and no file would be in the way of it.
+        if self.exit_file().is_dir() {
+            remove_tree(&self.exit_file()).ok();
+        }
         record::save(&self.exit_file(), exit, Durability::Durable).or_else(|err| {
             record::save(&self.run.join(EXIT), exit, Durability::Volatile).map_err(|_| err)
         })
@@ -576,6 +639,52 @@ impl RunLock {
     }
 }
 
+/// A container whose record cannot be read: only its name and id are known.
+#[derive(Debug)]
+pub struct Unreadable {
+    pub container: Container,
+    pub err: anyhow::Error,
+}
+
+/// The id that a name leads to.
+fn id_of(dirs: &Dirs, name: &str) -> anyhow::Result<Option<String>> {
+    let cannot = || format!("cannot look up container \"{name}\"");
+    match std::fs::read_link(dirs.names().join(name)) {
+        Ok(link) => Ok(link
+            .file_name()
+            .and_then(|id| id.to_str())
+            .map(str::to_owned)),
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        // Linux: it is no link (readlink(2)).
+        Err(err) if err.raw_os_error() == Some(libc::EINVAL) => {
+            Err(anyhow::anyhow!("its name leads to no files")).with_context(cannot)
+        }
+        Err(err) => Err(err).with_context(cannot),
+    }
+}
+
+/// `None` where nothing is left of the container but a name, as a power cut may do it.
+fn read_config(dirs: &Dirs, id: &str) -> anyhow::Result<Option<Config>> {
+    let dir = dirs.containers().join(id);
+    let file = dir.join(CONFIG);
+    let config: Config = match record::load(&file) {
+        Err(err) if crate::error::kind(&err) == Some(Kind::NotFound) && !dir.exists() => {
+            return Ok(None);
+        }
+        result => result.map_err(|err| {
+            // To those who ask whether there is such a container: there is.
+            anyhow::anyhow!(crate::error::message(&err))
+        })?,
+    };
+    if config.id != id {
+        anyhow::bail!(
+            "cannot read container record {}: it is of another container",
+            file.display()
+        );
+    }
+    Ok(Some(config))
+}
+
 /// The error for a name or id that no container has.
 pub fn missing(given: &str) -> anyhow::Error {
     fail(
@@ -586,11 +695,11 @@ pub fn missing(given: &str) -> anyhow::Error {
 }
 
 fn name_taken(other: &Container) -> anyhow::Error {
-    let status = other.status().map_or("unknown", |status| status.name());
     let text = format!(
-        "a container named \"{}\" exists ({}, {status})",
+        "a container named \"{}\" exists ({}, {})",
         other.name,
-        other.config.short_id()
+        other.config.short_id(),
+        other.status_to_show().name()
     );
     fail(Kind::Conflict, text).hint(format!(
         "remove it with `rbox rm -f {}`, or choose another --name",
@@ -617,17 +726,17 @@ mod tests {
         let dirs = Dirs::at(base.path()).unwrap();
         let first = container(&dirs, "web");
         first.create(&dirs, Durability::Volatile).unwrap();
-        assert!(first.still_exists(&dirs).unwrap());
+        assert!(first.still_exists(&dirs));
         first.free_name(&dirs).unwrap();
         let second = container(&dirs, "web");
         second.create(&dirs, Durability::Volatile).unwrap();
         // Somebody who looked the first one up before it was removed goes on with removing it.
         let lock = first.try_lock().unwrap().unwrap();
-        assert!(!first.still_exists(&dirs).unwrap());
+        assert!(!first.still_exists(&dirs));
         assert!(!first.run.exists());
         first.free_name(&dirs).unwrap();
         drop(lock);
-        assert!(second.still_exists(&dirs).unwrap());
+        assert!(second.still_exists(&dirs));
     }
 
     #[test]
@@ -679,6 +788,6 @@ mod tests {
             crate::error::kind(&third.unwrap_err()),
             Some(Kind::Conflict)
         );
-        assert!(!first.data.exists() && second.still_exists(&dirs).unwrap());
+        assert!(!first.data.exists() && second.still_exists(&dirs));
     }
 }

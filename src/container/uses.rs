@@ -13,7 +13,7 @@ use crate::store::dirs::Dirs;
 pub fn volumes(dirs: &Dirs) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
     let mut damaged = None;
     let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for container in Container::list(dirs, |err| damaged = Some(err))? {
+    for container in Container::list(dirs, |one| damaged = Some(one.err))? {
         for mount in &container.config.files.mounts {
             if let Source::Volume { name, .. } = &mount.source {
                 let users = used.entry(name.clone()).or_default();

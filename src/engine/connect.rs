@@ -31,7 +31,7 @@ pub struct Connection {
 impl Connection {
     /// Connects. `None`: the container does not run (any more).
     pub fn open(container: &Container) -> anyhow::Result<Option<Connection>> {
-        if !container.status()?.is_running() {
+        if !container.runs()? {
             return Ok(None);
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -112,11 +112,10 @@ pub enum Ended {
 }
 
 pub fn not_running(container: &Container) -> anyhow::Error {
-    let status = match container.status() {
+    let status = match container.status_to_show() {
         // Its supervisor has not recorded the end yet.
-        Ok(status) if status.is_running() => "ending",
-        Ok(status) => status.name(),
-        Err(_) => "unknown",
+        status if status.is_running() => "ending",
+        status => status.name(),
     };
     fail(
         Kind::WrongStatus,

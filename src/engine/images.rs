@@ -8,6 +8,7 @@ use crate::container::mounts::Source;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::remove;
+use crate::error;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -22,12 +23,17 @@ use crate::store::journal::Event;
 /// unless by force: then they go too.
 pub fn remove(engine: &Engine, name: &str, force: bool) -> anyhow::Result<Removed> {
     let cannot = || format!("cannot remove image \"{name}\"");
-    let image = image::find(&engine.dirs, name).with_context(cannot)?;
-    let id = image.id.to_string();
+    let id = match image::find(&engine.dirs, name) {
+        Err(err) if force && error::kind(&err) != Some(Kind::NotFound) => {
+            let id = image::names::find_unreadable(&engine.dirs, name)?;
+            id.ok_or(err).with_context(cannot)?
+        }
+        image => image.with_context(cannot)?.id,
+    };
     let users = Container::list(&engine.dirs, drop)?
         .into_iter()
-        .filter(|container| container.config.image_id == id);
-    let last = image::names::of(&engine.dirs, &image.id)?.len() <= 1;
+        .filter(|container| container.config.image_id == id.to_string());
+    let last = image::names::of(&engine.dirs, &id)?.len() <= 1;
     for container in users {
         if !force && !last {
             continue;
@@ -45,7 +51,7 @@ pub fn remove(engine: &Engine, name: &str, force: bool) -> anyhow::Result<Remove
     }
     let removed = image::remove::remove(&engine.dirs, name, force, &|| layers_in_use(engine))?;
     for name in &removed.untagged {
-        record(engine, "untag", &image.id, &name.to_string());
+        record(engine, "untag", &id, &name.to_string());
     }
     if let Some(id) = &removed.deleted {
         record(engine, "remove", id, name);
@@ -83,7 +89,7 @@ pub fn built_in(engine: &Engine) -> anyhow::Result<Image> {
 /// The layers that containers stand on.
 fn layers_in_use(engine: &Engine) -> anyhow::Result<HashSet<Digest>> {
     let mut damaged = None;
-    let containers = Container::list(&engine.dirs, |err| damaged = Some(err))?;
+    let containers = Container::list(&engine.dirs, |one| damaged = Some(one.err))?;
     if let Some(err) = damaged {
         // What a container whose record cannot be read uses is not known.
         return Err(err);

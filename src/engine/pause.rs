@@ -44,7 +44,7 @@ pub fn unpause(engine: &Engine, container: &Container) -> anyhow::Result<()> {
 
 /// Lets a container go on that is to end: as with Docker, a signal is not kept from it.
 pub fn let_go(engine: &Engine, container: &Container) -> anyhow::Result<()> {
-    if container.status()?.is_paused() {
+    if container.status().is_ok_and(|status| status.is_paused()) {
         unpause(engine, container)?;
     }
     Ok(())

@@ -10,7 +10,6 @@ use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::groups;
 use crate::engine::stop;
-use crate::engine::sweep;
 use crate::engine::volumes;
 use crate::error::Kind;
 use crate::error::WithHint;
@@ -43,9 +42,7 @@ pub fn remove(
                 .with_context(cannot);
         }
         stop::stop(engine, container, Some(0)).with_context(cannot)?;
-        if Container::by_name(&engine.dirs, &container.name)?
-            .is_none_or(|found| found.config.id != container.config.id)
-        {
+        if container.is_gone(&engine.dirs) {
             // With --rm its own supervisor has removed it.
             return Ok(());
         }
@@ -55,7 +52,7 @@ pub fn remove(
         // It is being started, or removed by somebody else.
         std::thread::sleep(PAUSE);
     };
-    if !container.still_exists(&engine.dirs)? {
+    if !container.still_exists(&engine.dirs) {
         // Somebody else was faster.
         return if force {
             Ok(())
@@ -79,28 +76,14 @@ pub fn remove(
     Ok(())
 }
 
-/// Removes a container whose record cannot be read, given by its name or its whole id; whether
-/// there was one.
-pub fn remove_unreadable(engine: &Engine, given: &str) -> anyhow::Result<bool> {
-    let dirs = &engine.dirs;
-    let mut found = false;
-    for link in std::fs::read_dir(dirs.names())? {
-        let link = link?;
-        let target = std::fs::read_link(link.path())?;
-        let id = target.file_name().unwrap_or_default();
-        if link.file_name() != given && id != given {
-            continue;
-        }
-        let name = link.file_name().to_string_lossy().into_owned();
-        if Container::by_name(dirs, &name).is_err()
-            && !Container::is_locked_at(&dirs.run_containers().join(id))?
-        {
-            std::fs::remove_file(link.path())?;
-            found = true;
-        }
+/// Removes a container whose record cannot be read. What volumes it had is not known: those that nobody
+/// else uses are for `volume prune`.
+pub fn remove_unreadable(engine: &Engine, container: &Container) -> anyhow::Result<()> {
+    let link = engine.dirs.names().join(&container.name);
+    if link.is_symlink() {
+        remove(engine, container, true, false)
+    } else {
+        // Not our work; it leads to no files.
+        remove_tree(&link)
     }
-    if found {
-        sweep::sweep(engine)?;
-    }
-    Ok(found)
 }

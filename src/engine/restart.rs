@@ -16,7 +16,7 @@ use crate::error::fail;
 ///
 /// Must: be called by a single-threaded process.
 pub fn restart(engine: &Engine, container: &Container, limit: Option<u32>) -> anyhow::Result<()> {
-    if container.config.remove && container.status()?.is_running() {
+    if container.config.remove && container.runs()? {
         return Err(fail(
             Kind::Unsupported,
             "it was made with --rm, and is gone when it stops",

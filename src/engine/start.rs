@@ -96,7 +96,7 @@ pub fn start(
         return Err(fail(Kind::Conflict, "it runs already, or is being removed"))
             .with_context(cannot);
     };
-    if !container.still_exists(&engine.dirs)? {
+    if !container.still_exists(&engine.dirs) {
         return Err(record::missing(&container.name)).with_context(cannot);
     }
     if let Some(group) = container.clear_state().with_context(cannot)? {

@@ -1,4 +1,5 @@
-//! What a crash or a power cut leaves of containers: directories that no name points to.
+//! What a crash or a power cut leaves of containers: directories that no name points to, and names that
+//! point to nothing.
 
 use std::collections::HashSet;
 
@@ -13,12 +14,12 @@ use crate::store::lock::Lock;
 use crate::store::record;
 use crate::store::remove::remove_tree;
 
-/// Removes directories of containers that do not exist. Does nothing, at the price of two directory
+/// Removes directories and names of containers that do not exist. Does nothing, at the price of two directory
 /// listings, where there are none, and leaves them to the next time where somebody makes a container.
 pub fn sweep(engine: &Engine) -> anyhow::Result<()> {
     let dirs = &engine.dirs;
     let count = |path: &std::path::Path| std::fs::read_dir(path).map(Iterator::count);
-    if count(&dirs.containers())? <= count(&dirs.names())? {
+    if count(&dirs.containers())? == count(&dirs.names())? {
         return Ok(());
     }
     // Who creates a container holds this lock shared from the first directory to the name.
@@ -27,8 +28,16 @@ pub fn sweep(engine: &Engine) -> anyhow::Result<()> {
     };
     let mut named = HashSet::new();
     for name in std::fs::read_dir(dirs.names())? {
-        if let Some(id) = std::fs::read_link(name?.path())?.file_name() {
+        let path = name?.path();
+        // What is no link is not our work; `ps` tells of it.
+        let Ok(target) = std::fs::read_link(&path) else {
+            continue;
+        };
+        let id = target.file_name().unwrap_or_default();
+        if dirs.containers().join(id).symlink_metadata().is_ok() {
             named.insert(id.to_owned());
+        } else {
+            std::fs::remove_file(&path)?;
         }
     }
     for entry in std::fs::read_dir(dirs.containers())? {

@@ -117,7 +117,7 @@ pub fn running_or_locked(engine: &Engine, container: &Container) -> anyhow::Resu
                 None => {}
             }
         } else if let Some(lock) = container.try_lock()? {
-            if !container.still_exists(&engine.dirs)? {
+            if !container.still_exists(&engine.dirs) {
                 return Err(record::missing(&container.name));
             }
             container.clear_state()?;

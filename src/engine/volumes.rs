@@ -208,7 +208,10 @@ pub fn remove_anonymous(engine: &Engine, config: &Config) -> anyhow::Result<()> 
     }
     let dirs = &engine.dirs;
     let _alone = volume::lock_for_removal(dirs)?;
-    let used = uses::volumes(dirs)?;
+    let Ok(used) = uses::volumes(dirs) else {
+        // What a container uses whose record cannot be read is not known: they are for `volume prune`.
+        return Ok(());
+    };
     for name in names.iter().filter(|name| !used.contains_key(*name)) {
         volume::remove(dirs, name)?;
     }

@@ -1,6 +1,7 @@
 //! Names of images: finding, listing, tagging. `images/refs/` holds one record a name.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -93,13 +94,13 @@ pub fn of(dirs: &Dirs, id: &Digest) -> Result<Vec<Reference>> {
         .collect())
 }
 
-/// All images with all their names.
-pub fn list(dirs: &Dirs) -> Result<Vec<Image>> {
+/// All images with all their names; `bad` hears of those whose record cannot be read.
+pub fn list(dirs: &Dirs, bad: impl FnMut(anyhow::Error)) -> Result<Vec<Image>> {
     let mut by_image: BTreeMap<Digest, Vec<Reference>> = BTreeMap::new();
     for name in all(dirs)? {
         by_image.entry(name.image).or_default().push(name.reference);
     }
-    let mut images = record::all(dirs)?;
+    let mut images = record::all(dirs, bad)?;
     for image in &mut images {
         image.names = by_image.remove(&image.id).unwrap_or_default();
     }
@@ -137,6 +138,22 @@ pub fn find(dirs: &Dirs, text: &str) -> Result<Image> {
 }
 
 fn by_id(dirs: &Dirs, text: &str, start: &str) -> Result<Option<Image>> {
+    let path = path_by_id(dirs, text, start)?;
+    path.map(|path| record::load_from(&path)).transpose()
+}
+
+/// The digest of an image whose record cannot be read.
+pub fn find_unreadable(dirs: &Dirs, text: &str) -> Result<Option<Digest>> {
+    if let Some(found) = by_name(dirs, text).ok().flatten() {
+        return Ok(Some(found.image));
+    }
+    let start = text.strip_prefix("sha256:").unwrap_or(text);
+    let path = path_by_id(dirs, text, start)?;
+    let hex = path.as_deref().and_then(Path::file_stem);
+    Ok(hex.and_then(|hex| format!("sha256:{}", hex.to_str()?).parse().ok()))
+}
+
+fn path_by_id(dirs: &Dirs, text: &str, start: &str) -> Result<Option<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dirs.image_ids())? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -148,7 +165,7 @@ fn by_id(dirs: &Dirs, text: &str, start: &str) -> Result<Option<Image>> {
     }
     match found.as_slice() {
         [] => Ok(None),
-        [path] => Ok(Some(store::record::load(path)?)),
+        [path] => Ok(Some(path.clone())),
         several => Err(fail(
             Kind::Conflict,
             format!("\"{text}\" is the start of {} image IDs", several.len()),

@@ -1,11 +1,14 @@
 //! The record of an image, `images/ids/<config digest>.json`.
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::error::Kind;
+use crate::error::WithHint;
 use crate::image::config::FromImage;
 use crate::image::config::ImageConfig;
 use crate::oci::digest::Digest;
@@ -46,25 +49,46 @@ pub fn path(dirs: &Dirs, id: &Digest) -> PathBuf {
 }
 
 pub fn load(dirs: &Dirs, id: &Digest) -> Result<Image> {
-    record::load(&path(dirs, id))
+    load_from(&path(dirs, id))
+}
+
+pub fn load_from(path: &Path) -> Result<Image> {
+    match record::load(path) {
+        Err(err) if crate::error::kind(&err) != Some(Kind::NotFound) => Err(with_hint(err, path)),
+        result => result,
+    }
 }
 
 pub fn save(dirs: &Dirs, image: &Image) -> Result<()> {
     record::save(&path(dirs, &image.id), image, Durability::Durable)
 }
 
-/// All images. One whose record is damaged is passed over, so that the others can still be used.
-pub fn all(dirs: &Dirs) -> Result<Vec<Image>> {
+/// All images. One whose record cannot be read is passed over, so that the others can still be used:
+/// `bad` hears of it.
+pub fn all(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> Result<Vec<Image>> {
     let mut images = Vec::new();
     for entry in std::fs::read_dir(dirs.image_ids())? {
         let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
-            && let Ok(image) = record::load(&path)
-        {
-            images.push(image);
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if hidden || path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        match load_from(&path) {
+            Ok(image) => images.push(image),
+            // It was removed since it was listed.
+            Err(err) if crate::error::kind(&err) == Some(Kind::NotFound) => {}
+            Err(err) => bad(err),
         }
     }
     Ok(images)
+}
+
+fn with_hint(err: anyhow::Error, path: &Path) -> anyhow::Error {
+    let id = path.file_stem().unwrap_or_default().to_string_lossy();
+    let short = id.get(..12).unwrap_or(&id);
+    err.hint(format!(
+        "the record is damaged, or of another version of rbox; `rbox rmi -f {short}` removes the image"
+    ))
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use anyhow::Context;
 use anyhow::Result;
 
+use crate::error;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -43,7 +44,12 @@ pub fn remove(dirs: &Dirs, text: &str, force: bool, in_use: &InUse<'_>) -> Resul
 }
 
 fn remove_records(dirs: &Dirs, text: &str, force: bool) -> Result<Removed> {
-    let image = names::find(dirs, text)?;
+    let image = match names::find(dirs, text) {
+        Err(err) if force && error::kind(&err) != Some(Kind::NotFound) => {
+            return remove_unreadable(dirs, text, err);
+        }
+        found => found?,
+    };
     let all = names::of(dirs, &image.id)?;
     let given = image.names.first();
     let untagged = match given {
@@ -75,6 +81,23 @@ fn remove_records(dirs: &Dirs, text: &str, force: bool) -> Result<Removed> {
     })
 }
 
+/// All names and the record, whatever that is, of an image that is known by its digest alone.
+fn remove_unreadable(dirs: &Dirs, text: &str, err: anyhow::Error) -> Result<Removed> {
+    let Some(id) = names::find_unreadable(dirs, text)? else {
+        return Err(err);
+    };
+    let untagged = names::of(dirs, &id)?;
+    for name in &untagged {
+        names::remove(dirs, name)?;
+    }
+    remove_tree(&record::path(dirs, &id))?;
+    atomic::sync_dir(&dirs.image_ids())?;
+    Ok(Removed {
+        untagged,
+        deleted: Some(id),
+    })
+}
+
 /// Removes layers and blobs that neither images nor containers refer to, and what killed
 /// commands left. Does nothing while another command may be making references: the next
 /// collection does it then.
@@ -85,7 +108,13 @@ pub fn collect(dirs: &Dirs, in_use: &InUse<'_>) -> Result<()> {
     ingest::sweep(dirs);
     let mut layers = in_use()?;
     let mut blobs = HashSet::new();
-    for image in record::all(dirs)? {
+    let mut unreadable = 0;
+    let images = record::all(dirs, |_| unreadable += 1)?;
+    if unreadable > 0 {
+        // What belongs to those is not known.
+        return Ok(());
+    }
+    for image in images {
         layers.extend(image.layers);
         blobs.extend([image.id, image.manifest_digest]);
     }

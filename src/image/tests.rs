@@ -163,7 +163,7 @@ fn an_image_is_loaded_found_named_and_removed() {
 
     let renamed = image::tag(&dirs, "made:1", "other").unwrap();
     assert_eq!(renamed.to_string(), "localhost/other:latest");
-    assert_eq!(image::list(&dirs).unwrap()[0].names.len(), 2);
+    assert_eq!(image::list(&dirs, drop).unwrap()[0].names.len(), 2);
     let err = image::remove::remove(&dirs, id.hex(), false, &nothing_in_use).unwrap_err();
     assert_eq!(crate::error::kind(&err), Some(Kind::Conflict));
     let removed = image::remove::remove(&dirs, "other", false, &nothing_in_use).unwrap();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -14,6 +15,9 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::store::atomic;
 use crate::store::atomic::Durability;
+
+/// Much more than the longest command line (2 MiB), which a record may hold.
+const LARGEST: u64 = 64 * 1024 * 1024;
 
 /// A type that is kept as a record.
 pub trait Record: Serialize + DeserializeOwned {
@@ -58,9 +62,26 @@ pub fn load<T: Record>(path: &Path) -> Result<T> {
         .with_context(|| format!("cannot read {} record {}", T::NOUN, path.display()))
 }
 
-/// The whole file: a record is small, and mostly one call gets all of it.
+/// The whole file: a record is small, and mostly one call gets all of it. What is no regular file was not
+/// written by us: a pipe could keep us waiting for ever, a link could lead anywhere.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = std::fs::File::open(path)?;
+    let mut options = std::fs::File::options();
+    options.read(true);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let opened = options.open(path);
+    // Linux: of a link, and of a socket (open(2)).
+    if let Err(Some(libc::ELOOP | libc::ENXIO)) = opened.as_ref().map_err(io::Error::raw_os_error) {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut file = opened?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if metadata.len() > LARGEST {
+        let text = format!("it has {} bytes, which no record has", metadata.len());
+        return Err(io::Error::other(text));
+    }
     let mut bytes = vec![0; 16 * 1024];
     let mut length = 0;
     loop {
@@ -164,13 +185,35 @@ mod tests {
             ("{\"version\":2}", "missing field `name`"),
         ] {
             std::fs::write(&path, text).unwrap();
-            let err = load_if_present::<Sample>(&path).unwrap_err();
-            let message = crate::error::message(&err);
-            assert!(
-                message.starts_with(&format!("cannot read sample record {}: ", path.display())),
-                "{message}"
-            );
-            assert!(message.contains(why), "{message}");
+            assert_named(&path, why);
         }
+    }
+
+    #[track_caller]
+    fn assert_named(path: &Path, why: &str) {
+        let err = load_if_present::<Sample>(path).unwrap_err();
+        let message = crate::error::message(&err);
+        assert!(
+            message.starts_with(&format!("cannot read sample record {}: ", path.display())),
+            "{message}"
+        );
+        assert!(message.contains(why), "{message}");
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_neither_read_nor_waited_for() {
+        let base = scratch("record-strange");
+        let path = |name: &str| base.path().join(name);
+        std::fs::create_dir(path("directory")).unwrap();
+        assert_named(&path("directory"), "it is no regular file");
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), rustix::fs::Mode::RUSR).unwrap();
+        assert_named(&path("pipe"), "it is no regular file");
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        assert_named(&path("socket"), "it is no regular file");
+        std::os::unix::fs::symlink("nowhere", path("link")).unwrap();
+        assert_named(&path("link"), "it is no regular file");
+        let large = std::fs::File::create(path("large")).unwrap();
+        large.set_len(1 << 30).unwrap();
+        assert_named(&path("large"), "it has 1073741824 bytes");
     }
 }

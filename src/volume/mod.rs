@@ -228,7 +228,15 @@ pub fn by_name(dirs: &Dirs, name: &str) -> Result<Option<Volume>> {
     if !is_name(name) {
         return Ok(None);
     }
-    record::load_if_present(&dirs.volumes().join(name).join(RECORD))
+    let dir = dirs.volumes().join(name);
+    match record::load(&dir.join(RECORD)) {
+        Ok(volume) => Ok(Some(volume)),
+        Err(err) if crate::error::kind(&err) == Some(Kind::NotFound) && !dir.exists() => Ok(None),
+        // To those who ask whether there is such a volume: there is.
+        Err(err) => Err(anyhow::anyhow!(crate::error::message(&err))).hint(format!(
+            "the record is damaged, or of another version of rbox; `rbox volume rm -f {name}` removes the volume with its files"
+        )),
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -328,7 +336,7 @@ pub fn mark_used(dirs: &Dirs, name: &str) {
 
 /// Whether there is a volume of this very name, be it readable or not.
 pub fn exists(dirs: &Dirs, name: &str) -> bool {
-    is_name(name) && dirs.volumes().join(name).join(RECORD).exists()
+    is_name(name) && dirs.volumes().join(name).symlink_metadata().is_ok()
 }
 
 #[cfg(test)]

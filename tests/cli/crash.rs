@@ -322,30 +322,3 @@ fn the_machine_rebooted() {
     rbox.remove(&["c"]);
 }
 
-/// A record that was cut off by a full disk or a bad one names itself in the error, and
-/// does not take the others with it.
-#[test]
-fn one_broken_record_does_not_hide_the_others() {
-    let rbox = Rbox::with_busybox();
-    rbox.args(["create", "--name", "good", "busybox"])
-        .stdout("[ID]\n")
-        .run();
-    let bad = rbox
-        .args(["create", "--name", "bad", "busybox"])
-        .stdout("[ID]\n")
-        .run()
-        .stdout;
-    let record = rbox
-        .data()
-        .join("containers")
-        .join(bad.trim())
-        .join("config.json");
-    std::fs::write(&record, "{\"version\": 1, ").unwrap();
-    rbox.args(["ps", "-a", "--format", "{{.Names}}"])
-        .stdout_has("good")
-        .stderr_any()
-        .status_any()
-        .run();
-    rbox.args(["rm", "-f", bad.trim()]).stdout_any().run();
-    rbox.remove(&["good"]);
-}

@@ -40,6 +40,7 @@ mod oci_namespaces;
 mod oci_spec;
 mod process;
 mod ps;
+mod records;
 mod registry;
 mod root;
 mod run;

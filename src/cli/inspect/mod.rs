@@ -115,10 +115,11 @@ fn look_up(engine: &Engine, name: &str, among: Among) -> anyhow::Result<Value> {
 fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
     let config = &container.config;
     let security = &config.security;
-    let status = container.status()?;
+    let status = container.status_to_show();
     let zero = "0001-01-01T00:00:00Z".to_owned();
     let (pid, exit_code, started, finished, error) = match &status {
         Status::Created => (0, 0, zero.clone(), zero, String::new()),
+        Status::Unreadable(why) => (0, 0, zero.clone(), zero, why.clone()),
         Status::Running(state) => (state.pid, 0, go_time(state.started), zero, String::new()),
         Status::Exited(exit) => (
             0,

@@ -79,7 +79,7 @@ fn rates(rates: &[Rate], name: &str) -> Vec<Value> {
 /// For `State`: the group, and how often limits were met in this run or the last one.
 pub fn state(container: &Container, status: &Status) -> anyhow::Result<Value> {
     let (limited, group) = match status {
-        Status::Created => (Limited::default(), None),
+        Status::Created | Status::Unreadable(_) => (Limited::default(), None),
         Status::Exited(exit) => (exit.limited, None),
         Status::Running(state) => {
             let group = groups::of(container, state)?;

@@ -15,6 +15,7 @@ use crate::cli::ps::row::Looks;
 use crate::cli::ps::row::Row;
 use crate::cli::ps::sort::Key;
 use crate::container::record::Container;
+use crate::container::record::Status;
 use crate::engine::Engine;
 use crate::engine::sizes;
 use crate::error;
@@ -205,18 +206,31 @@ fn rows(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Vec<R
         None => None,
     };
     let all = args.all || last.is_some() || filters.ask_for_status();
+    let mut unreadable = Vec::new();
+    let containers = Container::list(&engine.dirs, |one| unreadable.push(one))?;
     let mut damaged = Vec::new();
-    let containers = Container::list(&engine.dirs, |err| damaged.push(err))?;
     let mut rows = Vec::new();
-    for container in containers.into_iter().rev() {
-        let status = match container.status() {
-            Ok(status) => status,
-            Err(err) => {
+    let unknown = unreadable.into_iter().map(|one| {
+        let status = Status::Unreadable(error::message(&one.err));
+        damaged.push(one.err);
+        (one.container, status)
+    });
+    // When they were made is not known either: they come first.
+    let mut listed: Vec<(Container, Option<Status>)> = unknown
+        .map(|(container, status)| (container, Some(status)))
+        .collect();
+    let readable = containers.into_iter().rev();
+    listed.extend(readable.map(|container| (container, None)));
+    for (container, status) in listed {
+        let status = status.unwrap_or_else(|| {
+            container.status().unwrap_or_else(|err| {
+                let status = Status::Unreadable(error::message(&err));
                 damaged.push(err);
-                continue;
-            }
-        };
-        if (all || status.is_running()) && filters.fit(&container, &status) {
+                status
+            })
+        });
+        let shown = all || status.is_running() || matches!(status, Status::Unreadable(_));
+        if shown && filters.fit(&container, &status) {
             rows.push(Row {
                 container,
                 status,
@@ -227,17 +241,7 @@ fn rows(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Vec<R
             break;
         }
     }
-    tell(&damaged);
+    output::print_damaged(&damaged);
     rows.truncate(last.unwrap_or(usize::MAX));
     Ok(rows)
-}
-
-/// Of each record that cannot be read, in one line; and once what to do.
-fn tell(damaged: &[anyhow::Error]) {
-    for err in damaged {
-        output::print_warning(&format!("{}, passed over", error::message(err)));
-    }
-    if let Some(hint) = damaged.iter().find_map(error::hint) {
-        output::print_hint(hint);
-    }
 }

@@ -56,13 +56,22 @@ impl Looks {
         }
     }
 
+    /// Empty where it is not known.
+    fn created(&self, row: &Row) -> String {
+        let created = row.container.config.created;
+        if created == Timestamp::UNIX_EPOCH {
+            return String::new();
+        }
+        time::ago(created, self.now)
+    }
+
     /// By the names that Docker and Podman give them.
     pub fn fields(&self, row: &Row) -> Value {
         let (container, status) = (&row.container, &row.status);
         let config = &container.config;
         let times = Times::of(status);
         let command = config.process.args().join(" ");
-        let created = time::ago(config.created, self.now);
+        let created = self.created(row);
         let date = if self.dates {
             time::go_string(config.created, &self.zone)
         } else {
@@ -118,7 +127,7 @@ impl Looks {
         json!({
             "AutoRemove": config.remove,
             "Command": config.process.args(),
-            "CreatedAt": time::ago(config.created, self.now),
+            "CreatedAt": self.created(row),
             "CIDFile": config.process.files.container.as_deref().unwrap_or("".as_ref()),
             "Exited": times.exited,
             "ExitedAt": times.exited_at,
@@ -160,7 +169,7 @@ struct Times {
 impl Times {
     fn of(status: &Status) -> Times {
         match status {
-            Status::Created => Times::default(),
+            Status::Created | Status::Unreadable(_) => Times::default(),
             Status::Running(state) => Times {
                 started_at: state.started.as_second(),
                 pid: state.pid,
@@ -246,6 +255,7 @@ fn shortened(command: &str) -> String {
 fn describe(status: &Status, now: Timestamp) -> String {
     match status {
         Status::Created => "Created".into(),
+        Status::Unreadable(_) => "Unreadable".into(),
         Status::Running(state) => {
             let up = time::ago(state.started, now);
             let paused = if state.paused { " (Paused)" } else { "" };

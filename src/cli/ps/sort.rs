@@ -25,7 +25,7 @@ pub fn sort(rows: &mut [Row], key: Key) {
         Key::Image => rows.sort_by(|a, b| a.container.config.image.cmp(&b.container.config.image)),
         Key::Names => rows.sort_by(|a, b| a.container.name.cmp(&b.container.name)),
         Key::Runningfor => rows.sort_by_key(|row| match &row.status {
-            Status::Created => None,
+            Status::Created | Status::Unreadable(_) => None,
             Status::Running(state) => Some(state.started),
             Status::Exited(exit) => Some(exit.started),
         }),

@@ -34,7 +34,9 @@ const HEADERS: [(&str, &str); 1] = [("Name", "VOLUME NAME")];
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let filters = Filters::parse(engine, &args.filter)?;
-    let mut volumes = volume::list(&engine.dirs, |err| output::print_error(&err))?;
+    let mut damaged = Vec::new();
+    let mut volumes = volume::list(&engine.dirs, |err| damaged.push(err))?;
+    output::print_damaged(&damaged);
     volumes.retain(|volume| filters.fit(volume));
     if args.quiet && args.format.is_none() {
         for volume in &volumes {

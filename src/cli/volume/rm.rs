@@ -7,6 +7,7 @@ use crate::error;
 use crate::error::Kind;
 use crate::error::fail;
 use crate::volume;
+use crate::volume::Volume;
 
 /// Remove volumes
 ///
@@ -43,7 +44,11 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     };
     let mut status = 0;
     for name in &names {
-        let removed = volume::find(&engine.dirs, name).and_then(|found| {
+        let found = match volume::find(&engine.dirs, name) {
+            Err(_) if args.force && volume::exists(&engine.dirs, name) => Ok(Volume::named(name)),
+            found => found,
+        };
+        let removed = found.and_then(|found| {
             volumes::remove(engine, &found, args.force, args.time)?;
             output::print_line(&found.name)
         });

@@ -70,6 +70,6 @@ impl Record for Config {
 impl Config {
     /// The first digits of the id, as people see it.
     pub fn short_id(&self) -> &str {
-        &self.id[..12]
+        crate::container::name::short(&self.id)
     }
 }
