@@ -19,6 +19,7 @@ use crate::container::log::Stream;
 use crate::container::record::Container;
 use crate::container::record::Status;
 use crate::engine::Engine;
+use crate::engine::activation::Activation;
 use crate::engine::connect::Connection;
 use crate::engine::start;
 use crate::engine::start::Options;
@@ -59,7 +60,8 @@ pub struct Args {
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let detach = args.detach;
-    let preserved = args.preserve.open()?;
+    let activation = Activation::of_caller();
+    let preserved = activation.preserve(args.preserve.open()?)?;
     let keys = args.keys.keys()?;
     let container = create::create(engine, args.container)?;
     if detach {
@@ -67,6 +69,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             foreground: false,
             size: None,
             preserved: &preserved,
+            activation: &activation,
         };
         start::start(engine, &container, options)?;
         output::print_line(&container.config.id)?;
@@ -83,7 +86,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         // As docker: who hears nothing of it has at least its id.
         output::print_line(&container.config.id)?;
     }
-    foreground(engine, &container, wishes, &preserved)
+    foreground(engine, &container, wishes, &preserved, &activation)
 }
 
 /// Starts a container and stays with it; the exit status is the container's.
@@ -92,12 +95,14 @@ pub fn foreground(
     container: &Container,
     mut wishes: Wishes,
     preserved: &[Preserved],
+    activation: &Activation,
 ) -> anyhow::Result<u8> {
     let signals = session::catch_signals(wishes.proxy_signals)?;
     let options = Options {
         foreground: true,
         size: session::size(),
         preserved,
+        activation,
     };
     let connection = start::start(engine, container, options)?
         .context("a foreground start gives a connection")?;

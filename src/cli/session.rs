@@ -118,9 +118,7 @@ pub fn serve(
         terminal,
         stdin_open: wishes.stdin,
         input_sent: false,
-        keys: raw
-            .is_some()
-            .then(|| Watch::for_keys(wishes.keys.clone())),
+        keys: raw.is_some().then(|| Watch::for_keys(wishes.keys.clone())),
         wishes,
         buffer: vec![0; PACKET],
     };

@@ -3,12 +3,15 @@
 use crate::cli::attach;
 use crate::cli::choose;
 use crate::cli::choose::Wanted;
+use crate::cli::flags;
 use crate::cli::flags::DetachFlags;
 use crate::cli::flags::ProxyFlags;
 use crate::cli::output;
 use crate::cli::run;
 use crate::cli::session::Wishes;
+use crate::container::config::sdnotify::SdNotify;
 use crate::engine::Engine;
+use crate::engine::activation::Activation;
 use crate::engine::start;
 use crate::engine::start::Options;
 use crate::error::Kind;
@@ -47,6 +50,11 @@ pub struct Args {
     #[arg(short, long, conflicts_with_all = ["containers", "filter"])]
     latest: bool,
 
+    /// Who says to a service manager that the containers are ready, instead of what they were created
+    /// with: container, conmon, healthy or ignore
+    #[arg(long, value_name = "WHO", value_parser = flags::sdnotify)]
+    sdnotify: Option<SdNotify>,
+
     /// Names or ids
     #[arg(
         required_unless_present_any = ["all", "latest", "filter"],
@@ -64,6 +72,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         ..Wanted::default()
     };
     let mut chosen = choose::choose(engine, wanted, |status| !status.is_running())?;
+    let activation = Activation::of_caller().told_by(args.sdnotify);
     // The oldest first: others may use it.
     wanted.order(&mut chosen);
     if args.attach || args.interactive {
@@ -77,12 +86,19 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             return attach::attach(&container, stdin, keys, args.proxy);
         }
         let wishes = Wishes::all(stdin, args.proxy.or(true), keys);
-        return run::foreground(engine, &container, wishes, &[]);
+        let preserved = activation.preserve(vec![])?;
+        return run::foreground(engine, &container, wishes, &preserved, &activation);
     }
     output::each(&chosen, |one| {
         let container = one.container(engine)?;
         if !container.runs()? {
-            start::start(engine, &container, Options::in_background())?;
+            let preserved = activation.preserve(vec![])?;
+            let options = Options {
+                preserved: &preserved,
+                activation: &activation,
+                ..Options::in_background()
+            };
+            start::start(engine, &container, options)?;
         }
         output::print_line(one.label())
     })

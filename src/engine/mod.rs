@@ -4,6 +4,7 @@
 //! Lock order: the store's lock (shared, while references are made) before the run lock of a
 //! container (held from start to end, and while it is removed). No verb holds two run locks.
 
+pub mod activation;
 mod calls;
 pub mod cdi;
 pub mod changes;

@@ -22,6 +22,7 @@ use crate::container::record::RunLock;
 use crate::container::spec;
 use crate::container::spec::Host;
 use crate::engine::Engine;
+use crate::engine::activation::Activation;
 use crate::engine::calls;
 use crate::engine::cdi;
 use crate::engine::connect::Connection;
@@ -54,6 +55,7 @@ use crate::supervisor::Served;
 use crate::supervisor::group::Plan;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
+use crate::supervisor::sdnotify;
 use crate::sys::idmap;
 use crate::sys::idmap::IdMaps;
 use crate::sys::process;
@@ -70,6 +72,7 @@ pub struct Options<'a> {
     pub size: Option<(u16, u16)>,
     /// Descriptors of the caller for the container.
     pub preserved: &'a [Preserved],
+    pub activation: &'a Activation,
 }
 
 impl Options<'_> {
@@ -79,6 +82,7 @@ impl Options<'_> {
             foreground: false,
             size: None,
             preserved: &[],
+            activation: &Activation::NONE,
         }
     }
 }
@@ -147,6 +151,7 @@ struct Prepared {
     addresses: Option<Addresses>,
     interface: Option<Interface>,
     group: Plan,
+    sdnotify: Option<sdnotify::Order>,
 }
 
 impl Prepared {
@@ -181,6 +186,11 @@ impl Prepared {
             joined: shared.paths.clone(),
             mqueue: config.process.namespaces.ipc == Namespace::Host
                 && Path::new("/dev/mqueue").exists(),
+            variables: options.activation.environment(container),
+            notify: options
+                .activation
+                .inside(container)
+                .map(|inside| (container.run.join(sdnotify::SOCKET), inside)),
         };
         let mut spec = spec::of(&container.config, &host)?;
         if !container.config.security.hooks_dirs.is_empty() {
@@ -193,7 +203,10 @@ impl Prepared {
         std::fs::write(container.spec_file(), bytes)
             .with_context(|| format!("cannot write {}", container.spec_file().display()))?;
         let rootfs = rootfs(engine, container, &ids)?;
-        let group = groups::plan(container, &spec)?;
+        let mut group = groups::plan(container, &spec)?;
+        let sdnotify = options.activation.order(container, options.foreground)?;
+        // systemd: a message counts for the unit in whose group its sender is.
+        group.supervisor &= sdnotify.is_none();
         Ok(Prepared {
             filled,
             spec,
@@ -207,6 +220,7 @@ impl Prepared {
             interface: addresses.as_ref().map(interface),
             addresses,
             group,
+            sdnotify,
         })
     }
 }
@@ -329,6 +343,7 @@ fn fork_supervisor(
                 addresses: prepared.addresses,
                 handler: prepared.handler.take(),
                 group: &prepared.group,
+                sdnotify: prepared.sdnotify.take(),
             },
             starter,
             foreground: options.foreground,

@@ -42,6 +42,9 @@ pub const NAME: &str = "rbox-exec";
 
 const INIT: &str = "init";
 
+/// A variable that becomes the pid of the process that executes the command (sd_listen_fds(3)).
+pub const OWN_LISTEN_PID: &str = "LISTEN_PID=";
+
 /// A descriptor of our own executable that cannot be written through.
 ///
 /// Must: be called in a mount namespace of our own that still has the host's files.
@@ -162,7 +165,7 @@ pub fn main(arguments: Vec<OsString>) -> ! {
         process::exit_now(125);
     };
     let argv: Vec<CString> = arguments.map_while(|arg| CString::new(arg).ok()).collect();
-    let env: Vec<CString> = std::env::vars_os()
+    let mut env: Vec<CString> = std::env::vars_os()
         .filter_map(|(name, value)| {
             CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
         })
@@ -176,6 +179,13 @@ pub fn main(arguments: Vec<OsString>) -> ! {
     } else {
         report
     };
+    for variable in &mut env {
+        if variable.as_bytes() == OWN_LISTEN_PID.as_bytes()
+            && let Ok(own) = CString::new(format!("{OWN_LISTEN_PID}{}", std::process::id()))
+        {
+            *variable = own;
+        }
+    }
     let Err(err) = process::exec(&command, &argv, &env);
     let name = command.to_string_lossy();
     report::send_error(report.as_fd(), &explain(&name, err.errno));

@@ -39,6 +39,7 @@ use crate::supervisor::end::write_pid;
 use crate::supervisor::group::Maker;
 use crate::supervisor::protocol;
 use crate::supervisor::remains::Remains;
+use crate::supervisor::sdnotify::Notifier;
 use crate::supervisor::streams::Streams;
 use crate::sys::limits;
 use crate::sys::process;
@@ -59,6 +60,7 @@ pub fn start<'a>(
         addresses,
         mut handler,
         group,
+        sdnotify,
     } = served;
     let given = bundle.given();
     let passed = passed_streams(container)?;
@@ -84,6 +86,9 @@ pub fn start<'a>(
     )
     .with_context(|| format!("cannot open {}", container.run.display()))?;
     let listener = socket::listen(run.as_fd(), protocol::SOCKET)?;
+    let sdnotify = sdnotify
+        .map(|order| Notifier::new(order, run.as_fd()))
+        .transpose()?;
     let log = log::Writer::open(container)?;
     // Before anything runs: a port may be taken.
     let mut network = addresses
@@ -145,6 +150,7 @@ pub fn start<'a>(
         calls,
         network,
         group,
+        sdnotify,
     })
 }
 

@@ -23,6 +23,7 @@ mod make;
 mod poll;
 pub mod protocol;
 mod remains;
+pub mod sdnotify;
 mod serve;
 mod streams;
 
@@ -54,6 +55,7 @@ use crate::supervisor::group::Plan;
 use crate::supervisor::group::Watched;
 use crate::supervisor::protocol::Reply;
 use crate::supervisor::remains::Remains;
+use crate::supervisor::sdnotify::Notifier;
 use crate::supervisor::streams::Streams;
 use crate::sys::process;
 use crate::sys::process::Exit;
@@ -78,6 +80,7 @@ pub struct Served<'a> {
     /// Answers the calls that the filters leave to us.
     pub handler: Option<Box<dyn Handler>>,
     pub group: &'a Plan,
+    pub sdnotify: Option<sdnotify::Order>,
 }
 
 /// Runs in a forked process; never returns.
@@ -119,6 +122,9 @@ fn supervise(order: Order<'_>) -> anyhow::Result<()> {
     supervisor.run_hooks(hooked, Stage::Poststart);
     let happened = ["init", "start"].map(|action| events::of(order.container, action));
     journal::add_all(order.dirs, &happened);
+    if let Some(notifier) = &supervisor.sdnotify {
+        notifier.started();
+    }
     starter.tell(&Reply::Started);
     starter.flush();
     if order.foreground {
@@ -158,6 +164,7 @@ struct Supervisor<'a> {
     calls: Vec<OwnedFd>,
     network: Option<Network>,
     group: Option<Watched>,
+    sdnotify: Option<Notifier>,
 }
 
 impl Supervisor<'_> {

@@ -17,10 +17,14 @@ use crate::supervisor::client::Client;
 use crate::supervisor::group::Watched;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
+use crate::supervisor::sdnotify::Notifier;
 use crate::supervisor::streams::Output;
 use crate::sys::process;
 use crate::sys::process::Exit;
 use crate::sys::signal;
+
+/// How many messages to a service manager are passed on after the end of the container.
+const LAST_NOTICES: usize = 64;
 
 /// What a descriptor of the poll set is.
 #[derive(Clone, Copy)]
@@ -34,6 +38,8 @@ enum Source {
     Calls(usize),
     Memory,
     Network,
+    /// A program of the container speaks to a service manager.
+    Notify,
     /// A process that works for the log has ended.
     Log,
 }
@@ -59,6 +65,7 @@ impl Supervisor<'_> {
                             remains.end();
                         }
                         self.drain(&mut buffer);
+                        self.pass_last_notices();
                         return Ok(exit);
                     }
                     Source::Output(output) => {
@@ -73,6 +80,9 @@ impl Supervisor<'_> {
                         }
                     }
                     Source::Memory => self.tell_kills(),
+                    Source::Notify => {
+                        self.pass_notice();
+                    }
                     Source::Calls(index) => {
                         if !self.answer(index, events) {
                             unused.push(index);
@@ -85,7 +95,8 @@ impl Supervisor<'_> {
             }
             self.grant_input();
             self.clients.iter_mut().for_each(Client::keep_patience);
-            self.clients.retain(|client| !client.gone && !client.is_done());
+            self.clients
+                .retain(|client| !client.gone && !client.is_done());
         }
     }
 
@@ -102,6 +113,20 @@ impl Supervisor<'_> {
         let new = self.group.as_mut().map_or(0, Watched::new_kills);
         if new > 0 {
             events::add(self.dirs, self.container, "oom");
+        }
+    }
+
+    /// Whether there was something to tell a service manager.
+    fn pass_notice(&self) -> bool {
+        self.sdnotify.as_ref().is_some_and(Notifier::pass_on)
+    }
+
+    /// Not for ever: processes may be left that go on.
+    fn pass_last_notices(&self) {
+        for _ in 0..LAST_NOTICES {
+            if !self.pass_notice() {
+                break;
+            }
         }
     }
 
@@ -142,6 +167,10 @@ impl Supervisor<'_> {
         if let Some(events) = self.group.as_ref().and_then(Watched::events) {
             sources.push(Source::Memory);
             fds.push(PollFd::from_borrowed_fd(events, PollFlags::PRI));
+        }
+        if let Some(inside) = self.sdnotify.as_ref().and_then(Notifier::inside) {
+            sources.push(Source::Notify);
+            fds.push(PollFd::from_borrowed_fd(inside, PollFlags::IN));
         }
         let busy = self.network.as_ref().is_some_and(Network::has_more);
         if let Some(network) = &self.network {

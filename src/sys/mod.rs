@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 
 pub mod bpf;
+pub mod datagram;
 pub mod fd;
 pub mod idmap;
 pub mod inet;

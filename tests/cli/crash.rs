@@ -321,4 +321,3 @@ fn the_machine_rebooted() {
     rbox.args(["start", "c"]).stdout("c\n").run();
     rbox.remove(&["c"]);
 }
-

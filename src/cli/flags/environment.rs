@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use crate::engine::activation::VARIABLES;
 use crate::engine::create::process::Environment;
 use crate::error::Kind;
 use crate::error::fail;
@@ -101,7 +102,11 @@ impl EnvironmentFlags {
         let mut base = Vec::new();
         if self.env_host {
             let host = of_host();
-            base.extend(host.iter().map(|(name, value)| format!("{name}={value}")));
+            // They are about this process.
+            let host = host
+                .iter()
+                .filter(|(name, _)| !VARIABLES.contains(&name.as_str()));
+            base.extend(host.map(|(name, value)| format!("{name}={value}")));
         }
         if self.http_proxy {
             base.extend(proxies());

@@ -33,6 +33,7 @@ pub use environment::OwnVariables;
 pub use identity::checked_user;
 pub use limits::LimitFlags;
 pub use preserve::PreserveFlags;
+pub use process::sdnotify;
 pub use process::workdir;
 pub use session::Attached;
 pub use session::DetachFlags;

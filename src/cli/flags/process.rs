@@ -14,6 +14,7 @@ use crate::cli::flags::ulimits::UlimitFlags;
 use crate::container::config::process::Limits;
 use crate::container::config::process::Personality;
 use crate::container::config::process::PidFiles;
+use crate::container::config::sdnotify::SdNotify;
 use crate::engine::create::process::Wish;
 use crate::error::Kind;
 use crate::error::WithHint;
@@ -76,6 +77,12 @@ pub struct ProcessFlags {
     /// Put the container into this group of /sys/fs/resctrl
     #[arg(long, value_name = "CLASS", value_parser = rdt_class)]
     rdt_class: Option<String>,
+
+    /// Who says to a service manager ($NOTIFY_SOCKET) that the container is ready: the container
+    /// itself, conmon when it runs, healthy when its health check succeeds, ignore for nobody
+    /// [default: container]
+    #[arg(long, value_name = "WHO", value_parser = sdnotify)]
+    sdnotify: Option<SdNotify>,
 
     /// Stop the container by this signal instead of the image's
     #[arg(long, value_name = "SIGNAL", value_parser = signal::parse)]
@@ -149,6 +156,7 @@ impl ProcessFlags {
                 init: self.pidfile,
                 supervisor: self.conmon_pidfile,
             },
+            sdnotify: self.sdnotify,
         })
     }
 }
@@ -159,6 +167,11 @@ struct Published(Vec<Publish>);
 
 fn published(text: &str) -> Result<Published, String> {
     publish::parse(text).map(Published)
+}
+
+pub fn sdnotify(text: &str) -> Result<SdNotify, String> {
+    let who = SdNotify::parse(text);
+    who.ok_or("expected container, conmon, healthy or ignore".into())
 }
 
 fn oom_score_adj(text: &str) -> Result<i32, String> {

@@ -9,6 +9,7 @@ pub mod namespaces;
 pub mod process;
 pub mod resources;
 pub mod restart;
+pub mod sdnotify;
 pub mod security;
 
 use std::collections::BTreeMap;

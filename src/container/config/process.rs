@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::container::config::etc::Etc;
 use crate::container::config::namespaces::Namespaces;
+use crate::container::config::sdnotify::SdNotify;
 use crate::text::publish::Publish;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -38,6 +39,8 @@ pub struct Process {
     pub timeout: Option<u32>,
     pub limits: Limits,
     pub files: PidFiles,
+    /// Absent where nothing was said: a container that is asked tells itself.
+    pub sdnotify: Option<SdNotify>,
 }
 
 impl Process {

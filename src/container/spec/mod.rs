@@ -39,6 +39,10 @@ pub struct Host {
     pub mqueue: bool,
     /// Those that its limits name.
     pub block_devices: Vec<Numbers>,
+    /// Variables of this start.
+    pub variables: Vec<String>,
+    /// The socket of sd_notify(3), and where the container sees it.
+    pub notify: Option<(PathBuf, &'static str)>,
 }
 
 /// The specification of one start of a container.

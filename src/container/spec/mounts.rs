@@ -25,6 +25,10 @@ pub fn mounts(config: &Config, host: &Host) -> anyhow::Result<Vec<Mount>> {
     };
     let mut mounts = of_kernel(config, host)?;
     mounts.extend(engine_files(host)?);
+    if let Some((source, destination)) = &host.notify {
+        let options = ["nosuid", "noexec", "nodev"];
+        mounts.push(bind(source, Path::new(destination), &options)?);
+    }
     if config.files.systemd {
         mounts.extend(systemd_mounts(config)?);
     }

@@ -29,7 +29,7 @@ pub fn process(config: &Config, host: &Host) -> anyhow::Result<Process> {
     let mut process = ProcessBuilder::default()
         .terminal(asked.terminal)
         .args(asked.args())
-        .env(environment(config))
+        .env(environment(config, host))
         .cwd(PathBuf::from(workdir))
         .user(user(config)?)
         .capabilities(security::capabilities(config)?)
@@ -93,7 +93,7 @@ fn user(config: &Config) -> anyhow::Result<User> {
 }
 
 /// The image's and the user's variables, with what a container has in any case.
-fn environment(config: &Config) -> Vec<String> {
+fn environment(config: &Config, host: &Host) -> Vec<String> {
     let mut env = config.process.env.clone();
     let unset = &config.process.unset_env;
     let mut add = |name: &str, value: &str| {
@@ -112,6 +112,11 @@ fn environment(config: &Config) -> Vec<String> {
     add("container", "rbox");
     if config.process.terminal {
         add("TERM", "xterm");
+    }
+    for variable in &host.variables {
+        if let Some((name, value)) = variable.split_once('=') {
+            add(name, value);
+        }
     }
     env
 }

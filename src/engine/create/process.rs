@@ -12,6 +12,7 @@ use crate::container::config::process::Limits;
 use crate::container::config::process::Network;
 use crate::container::config::process::PidFiles;
 use crate::container::config::process::Unset;
+use crate::container::config::sdnotify::SdNotify;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::etc;
@@ -47,6 +48,7 @@ pub struct Wish {
     pub timeout: Option<u32>,
     pub limits: Limits,
     pub files: PidFiles,
+    pub sdnotify: Option<SdNotify>,
 }
 
 /// Variables as `NAME=VALUE`, except where a name stands apart.
@@ -97,6 +99,10 @@ pub fn decide(
     let hostname = hostname(engine, wish.hostname, &namespaces.uts, &network, id)?;
     check_etc(&wish.etc, &network)?;
     check_limits(&wish.limits)?;
+    if wish.sdnotify == Some(SdNotify::Healthy) {
+        let text = "--sdnotify=\"healthy\": the container has no health check";
+        return Err(fail(Kind::Usage, text).hint("give one, or use `--sdnotify conmon`"));
+    }
     let workdir = wish.workdir.unwrap_or_else(|| image.working_dir.clone());
     Ok(Process {
         entrypoint,
@@ -121,6 +127,7 @@ pub fn decide(
         timeout: wish.timeout,
         limits: wish.limits,
         files: wish.files,
+        sdnotify: wish.sdnotify,
     })
 }
 
