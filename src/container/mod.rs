@@ -9,12 +9,14 @@
 //! RUN/containers/<id>/   lock         held by its supervisor for life: it runs iff this is locked
 //!                        state.json   its processes
 //!                        ctl          the supervisor's socket
+//!                        health.json  what its health checks have found, if it has any
 //!                        spec.json    the OCI runtime specification it was started with
 //!                        hosts …      files shown in its /etc
 //! ```
 
 pub mod config;
 pub mod events;
+pub mod health;
 pub mod log;
 pub mod mounts;
 pub mod name;

@@ -446,6 +446,10 @@ impl Container {
         self.run.join(STATE)
     }
 
+    pub fn health_file(&self) -> PathBuf {
+        self.run.join("health.json")
+    }
+
     pub fn spec_file(&self) -> PathBuf {
         self.run.join("spec.json")
     }
@@ -606,7 +610,7 @@ fn end_orphan(state: &State) {
 }
 
 /// Linux: the file is that of the group's own state, whatever groups above it do.
-fn is_frozen(cgroup: &Path) -> bool {
+pub fn is_frozen(cgroup: &Path) -> bool {
     std::fs::read(cgroup.join("cgroup.freeze")).is_ok_and(|state| state == b"1\n")
 }
 

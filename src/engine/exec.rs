@@ -67,6 +67,43 @@ pub fn exec(
     request: &Request,
     stdio: Option<Stdio>,
 ) -> anyhow::Result<Joined> {
+    let joined = join_container(engine, container, request, stdio, false)?;
+    events::add_with(&engine.dirs, container, "exec", &[exec_id(request)]);
+    Ok(joined)
+}
+
+/// Executes the command of a health check. It dies with the process that calls, and the journal does not hear
+/// of it.
+///
+/// Must: be called by a single-threaded process.
+pub fn check(
+    engine: &Engine,
+    container: &Container,
+    command: Vec<String>,
+    stdio: Stdio,
+) -> anyhow::Result<Joined> {
+    let request = Request {
+        id: String::new(),
+        command,
+        env: vec![],
+        workdir: None,
+        user: None,
+        privileged: false,
+        preserved: vec![],
+        terminal: false,
+        size: None,
+    };
+    join_container(engine, container, &request, Some(stdio), true)
+}
+
+/// `tied`: the command dies with the process that calls.
+fn join_container(
+    engine: &Engine,
+    container: &Container,
+    request: &Request,
+    stdio: Option<Stdio>,
+    tied: bool,
+) -> anyhow::Result<Joined> {
     let cannot = || format!("cannot execute in container \"{}\"", container.name);
     let Status::Running(state) = container.status()? else {
         return Err(not_running(container)).with_context(cannot);
@@ -101,8 +138,8 @@ pub fn exec(
         cgroup: group.as_ref().map(Group::as_fd),
         shares_keyring: false,
         program: Program {
-            // The container's init is the one that is tied to somebody.
-            dies_with_parent: false,
+            // Of the container its init is tied to somebody.
+            dies_with_parent: tied,
             process: &process,
             user: Some(user),
             make_workdir: false,
@@ -119,7 +156,7 @@ pub fn exec(
         Some(connection) => connection.send_listener(listener.as_fd()),
         None => Err(not_running(container)),
     };
-    let joined = exec::exec(&join, stdio, &pass_on)
+    exec::exec(&join, stdio, &pass_on)
         .map_err(|err| {
             let ended = poll::readable([Some(pidfd.as_fd())], Some(END));
             match (error::kind(&err), ended) {
@@ -128,9 +165,7 @@ pub fn exec(
                 _ => err,
             }
         })
-        .with_context(cannot)?;
-    events::add_with(&engine.dirs, container, "exec", &[exec_id(request)]);
-    Ok(joined)
+        .with_context(cannot)
 }
 
 /// For the journal: the command has ended.

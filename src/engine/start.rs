@@ -29,6 +29,7 @@ use crate::engine::connect::Connection;
 use crate::engine::create;
 use crate::engine::create::overlay_dirs;
 use crate::engine::etc;
+use crate::engine::exec;
 use crate::engine::groups;
 use crate::engine::ids;
 use crate::engine::namespaces;
@@ -344,6 +345,9 @@ fn fork_supervisor(
                 handler: prepared.handler.take(),
                 group: &prepared.group,
                 sdnotify: prepared.sdnotify.take(),
+                execute: &|container, command, stdio| {
+                    exec::check(engine, container, command, stdio)
+                },
             },
             starter,
             foreground: options.foreground,

@@ -17,6 +17,7 @@
 pub mod change;
 pub mod commit;
 pub mod config;
+pub mod healthcheck;
 pub mod hello;
 pub mod ingest;
 pub mod layers;

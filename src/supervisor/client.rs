@@ -27,6 +27,8 @@ pub enum Hears {
     Nothing,
     Exit,
     Streams,
+    /// The result of the first health check with at least this number.
+    Check(u64),
 }
 
 pub struct Client {
@@ -99,7 +101,11 @@ impl Client {
         let wanted = match reply {
             Reply::Stdout(_) | Reply::Stderr(_) => self.hears == Hears::Streams,
             Reply::Exit(_) => self.hears != Hears::Nothing,
-            Reply::Started | Reply::Failed(_) | Reply::Taken | Reply::LeftBehind => true,
+            Reply::Started
+            | Reply::Failed(_)
+            | Reply::Taken
+            | Reply::LeftBehind
+            | Reply::Checked { .. } => true,
         };
         if wanted && !self.left_behind {
             let packet = reply.encode();

@@ -34,6 +34,7 @@ use crate::store::dirs::Dirs;
 use crate::store::record;
 use crate::supervisor::Served;
 use crate::supervisor::Supervisor;
+use crate::supervisor::checks::Checks;
 use crate::supervisor::client::Client;
 use crate::supervisor::end::write_pid;
 use crate::supervisor::group::Maker;
@@ -54,13 +55,14 @@ pub fn start<'a>(
     lock: &RunLock,
     starter: &Client,
     started: Timestamp,
-    served: Served<'_>,
+    served: Served<'a>,
 ) -> anyhow::Result<Supervisor<'a>> {
     let Served {
         addresses,
         mut handler,
         group,
         sdnotify,
+        execute,
     } = served;
     let given = bundle.given();
     let passed = passed_streams(container)?;
@@ -151,6 +153,8 @@ pub fn start<'a>(
         network,
         group,
         sdnotify,
+        execute,
+        checks: Checks::of(container),
     })
 }
 

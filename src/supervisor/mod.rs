@@ -15,7 +15,10 @@
 //!
 //! Clients that read slowly make the container wait, within limits (client.rs).
 
+mod checker;
+mod checks;
 pub mod client;
+mod descendants;
 pub mod emulation;
 mod end;
 pub mod group;
@@ -47,6 +50,8 @@ use crate::runtime::Running;
 use crate::runtime::notify::Handler;
 use crate::store::dirs::Dirs;
 use crate::store::journal;
+use crate::supervisor::checker::Execute;
+use crate::supervisor::checks::Checks;
 use crate::supervisor::client::Client;
 use crate::supervisor::client::Hears;
 use crate::supervisor::end::record_end;
@@ -81,6 +86,8 @@ pub struct Served<'a> {
     pub handler: Option<Box<dyn Handler>>,
     pub group: &'a Plan,
     pub sdnotify: Option<sdnotify::Order>,
+    /// For its health checks.
+    pub execute: &'a Execute<'a>,
 }
 
 /// Runs in a forked process; never returns.
@@ -165,6 +172,8 @@ struct Supervisor<'a> {
     network: Option<Network>,
     group: Option<Watched>,
     sdnotify: Option<Notifier>,
+    execute: &'a Execute<'a>,
+    checks: Option<Box<Checks>>,
 }
 
 impl Supervisor<'_> {

@@ -13,6 +13,7 @@ use crate::container::events;
 use crate::container::log::Stream;
 use crate::network::Network;
 use crate::supervisor::Supervisor;
+use crate::supervisor::checks::Checks;
 use crate::supervisor::client::Client;
 use crate::supervisor::group::Watched;
 use crate::supervisor::protocol::PACKET;
@@ -42,6 +43,8 @@ enum Source {
     Notify,
     /// A process that works for the log has ended.
     Log,
+    /// A health check has ended.
+    Check,
 }
 
 impl Supervisor<'_> {
@@ -52,6 +55,7 @@ impl Supervisor<'_> {
         let mut unused = vec![];
         loop {
             self.keep_deadline();
+            self.keep_checks();
             for (source, events) in self.wait()? {
                 match source {
                     Source::Signals => self.forward_signal(),
@@ -64,6 +68,7 @@ impl Supervisor<'_> {
                             }
                             remains.end();
                         }
+                        self.end_checks();
                         self.drain(&mut buffer);
                         self.pass_last_notices();
                         return Ok(exit);
@@ -72,6 +77,7 @@ impl Supervisor<'_> {
                         self.read(output, &mut buffer);
                     }
                     Source::Log => self.log.reap(),
+                    Source::Check => self.end_check(&mut buffer),
                     Source::Input => self.streams.write_pending(),
                     Source::Client(index) => self.serve(index, events, &mut buffer),
                     Source::Network => {
@@ -164,6 +170,10 @@ impl Supervisor<'_> {
             sources.push(Source::Log);
             fds.push(PollFd::from_borrowed_fd(helper, PollFlags::IN));
         }
+        if let Some(checker) = self.checks.as_deref().and_then(Checks::checker) {
+            sources.push(Source::Check);
+            fds.push(PollFd::new(checker, PollFlags::IN));
+        }
         if let Some(events) = self.group.as_ref().and_then(Watched::events) {
             sources.push(Source::Memory);
             fds.push(PollFd::from_borrowed_fd(events, PollFlags::PRI));
@@ -181,7 +191,8 @@ impl Supervisor<'_> {
             Some(Duration::ZERO)
         } else {
             let patience = self.clients.iter().filter_map(Client::patience_ends);
-            let next = patience.chain(self.deadline).min();
+            let check = self.checks.as_deref().and_then(Checks::moment);
+            let next = patience.chain(self.deadline).chain(check).min();
             next.map(|at| at.saturating_duration_since(Instant::now()))
         };
         let left = left.and_then(|left| Timespec::try_from(left).ok());

@@ -12,6 +12,8 @@
 //! stdin closed, resize, signal,
 //! output closed ----------------------------->
 //! listener, updated  ------------------------->
+//! check  ------------------------------------->
+//!         <---------------------  checked
 //!         <---------------------  stdout, stderr
 //!         <---------------------  exit          and the end of the connection
 //!         <---------------------  left behind   instead: it took nothing for too long (client.rs)
@@ -57,6 +59,8 @@ pub enum Request<'a> {
     Listener,
     /// The record of the container is another one than it was.
     Updated,
+    /// A health check is to be run now.
+    Check,
 }
 
 /// From the supervisor.
@@ -67,6 +71,11 @@ pub enum Reply<'a> {
     Stdout(&'a [u8]),
     Stderr(&'a [u8]),
     Taken,
+    /// How the health check went; whether it was the startup probe.
+    Checked {
+        passed: bool,
+        startup: bool,
+    },
     Exit(Exit),
     LeftBehind,
 }
@@ -92,6 +101,7 @@ impl Request<'_> {
             Request::OutputClosed(Stream::Stderr) => b"2".to_vec(),
             Request::Listener => b"l".to_vec(),
             Request::Updated => b"u".to_vec(),
+            Request::Check => b"h".to_vec(),
         }
     }
 
@@ -114,6 +124,7 @@ impl Request<'_> {
             b'2' => Request::OutputClosed(Stream::Stderr),
             b'l' => Request::Listener,
             b'u' => Request::Updated,
+            b'h' => Request::Check,
             b'k' => Request::Signal(i32::from_le_bytes(payload.try_into().ok()?)),
             _ => return None,
         })
@@ -128,6 +139,9 @@ impl Reply<'_> {
             Reply::Stdout(bytes) => tagged(b'o', bytes),
             Reply::Stderr(bytes) => tagged(b'e', bytes),
             Reply::Taken => b"t".to_vec(),
+            Reply::Checked { passed, startup } => {
+                tagged(b'h', &[u8::from(*passed), u8::from(*startup)])
+            }
             Reply::LeftBehind => b"b".to_vec(),
             Reply::Exit(exit) => {
                 let payload = ExitPayload {
@@ -147,6 +161,13 @@ impl Reply<'_> {
             b'o' => Reply::Stdout(payload),
             b'e' => Reply::Stderr(payload),
             b't' => Reply::Taken,
+            b'h' => match payload {
+                [passed, startup] => Reply::Checked {
+                    passed: *passed != 0,
+                    startup: *startup != 0,
+                },
+                _ => return None,
+            },
             b'b' => Reply::LeftBehind,
             b'x' => {
                 let exit: ExitPayload = serde_json::from_slice(payload).ok()?;
@@ -194,6 +215,7 @@ mod tests {
             Request::OutputClosed(Stream::Stderr),
             Request::Listener,
             Request::Updated,
+            Request::Check,
         ] {
             let packet = request.encode();
             assert_eq!(Request::decode(&packet), Some(request));

@@ -4,8 +4,10 @@ use std::os::fd::AsFd;
 
 use rustix::event::PollFlags;
 
+use crate::container::config::Config;
 use crate::container::events;
 use crate::runtime::notify;
+use crate::store::record;
 use crate::supervisor::Supervisor;
 use crate::supervisor::client::Client;
 use crate::supervisor::client::Hears;
@@ -73,8 +75,13 @@ impl Supervisor<'_> {
                     self.calls.push(listener);
                 }
             }
-            // What it uses of the record stays as it was at the start.
-            Some(Request::Updated) => {}
+            // What else it uses of the record stays as it was at the start.
+            Some(Request::Updated) => {
+                if let Ok(config) = record::load::<Config>(&self.container.config_file()) {
+                    self.change_checks(&config.health);
+                }
+            }
+            Some(Request::Check) => self.ask_for_check(index),
             Some(Request::OutputClosed(_) | Request::Listener) | None => {}
         }
     }

@@ -4,6 +4,7 @@
 mod environment;
 mod etc;
 mod files;
+mod health;
 mod identity;
 mod limits;
 mod logging;
@@ -30,6 +31,7 @@ use crate::error::fail;
 
 pub use environment::ChangedVariables;
 pub use environment::OwnVariables;
+pub use health::HealthFlags;
 pub use identity::checked_user;
 pub use limits::LimitFlags;
 pub use preserve::PreserveFlags;
@@ -102,6 +104,9 @@ pub struct ContainerFlags {
     log: logging::LogFlags,
 
     #[command(flatten)]
+    health: health::HealthFlags,
+
+    #[command(flatten)]
     resources: resources::ResourceFlags,
 }
 
@@ -129,6 +134,7 @@ impl ContainerFlags {
             process: self.process.into_wish(words.collect())?,
             security: self.security.into_wish()?,
             log: self.log.into_wish(terminal)?,
+            health: self.health.into_wish()?,
             resources: self.resources.into_resources()?,
         })
     }

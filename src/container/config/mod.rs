@@ -3,6 +3,7 @@
 
 pub mod etc;
 pub mod files;
+pub mod health;
 pub mod identity;
 pub mod log;
 pub mod namespaces;
@@ -23,6 +24,7 @@ use crate::oci::digest::Digest;
 use crate::store::record::Record;
 
 pub use files::Files;
+pub use health::Health;
 pub use identity::Identity;
 pub use log::Log;
 pub use process::Process;
@@ -61,6 +63,12 @@ pub struct Config {
     pub resources: Resources,
     #[serde(default)]
     pub log: Log,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health: Health,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Record for Config {

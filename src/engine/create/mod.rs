@@ -1,6 +1,7 @@
 //! `create`: an image and what the user asks for become the record of a container.
 
 pub mod files;
+pub mod health;
 pub mod identity;
 pub mod log;
 pub mod process;
@@ -49,6 +50,7 @@ pub struct Request {
     pub files: files::Wish,
     pub security: security::Wish,
     pub log: log::Wish,
+    pub health: health::Wish,
     pub resources: Resources,
 }
 
@@ -126,6 +128,7 @@ fn config(engine: &Engine, image: Option<&Image>, request: Request) -> anyhow::R
     let log = log::decide(request.log, &labels, &process.env);
     Ok(Config {
         log,
+        health: health::decide(request.health, from_image)?,
         created: Timestamp::now(),
         image_id: image.map_or(String::new(), |image| image.id.to_string()),
         layers: image.map_or(vec![], |image| image.layers.clone()),
