@@ -16,6 +16,7 @@
 
 pub mod config;
 pub mod events;
+pub mod execs;
 pub mod health;
 pub mod log;
 pub mod mounts;

@@ -269,25 +269,7 @@ fn passed_streams(container: &Container) -> anyhow::Result<Option<Stdio>> {
 fn detach(kept: &[BorrowedFd<'_>]) -> anyhow::Result<OwnedFd> {
     rustix::process::setsid().context("cannot start a session")?;
     rustix::process::chdir("/").context("cannot enter /")?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .context("cannot open /dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
-    drop(null);
-    let mut kept: Vec<u32> = kept
-        .iter()
-        .map(|fd| fd.as_raw_fd().cast_unsigned())
-        .collect();
-    kept.sort_unstable();
-    let mut first = 3;
-    for fd in kept {
-        if fd > first {
-            process::close_range(first, fd - 1)?;
-        }
-        first = first.max(fd + 1);
-    }
-    process::close_range(first, u32::MAX)?;
+    process::leave_all_but(kept)?;
     // SIGTERM and SIGINT go on to the container; SIGHUP and SIGPIPE mean nothing here.
     Ok(signal::signal_fd(&[
         libc::SIGTERM,

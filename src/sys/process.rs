@@ -14,6 +14,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::process::WaitId;
@@ -291,6 +293,32 @@ pub fn close_range(first: u32, last: u32) -> Result<()> {
         call: format!("close_range({first}, {last}, 0)"),
         errno: last_errno(),
     })
+}
+
+/// Leaves what a process that goes on alone has of its parent: its standard streams become /dev/null, and
+/// all other descriptors but these are closed. A pipe that a shell waits for must not stay open in it.
+///
+/// Must not: be called while some other `OwnedFd` of this process will still be used.
+pub fn leave_all_but(kept: &[BorrowedFd<'_>]) -> Result<()> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .call(|| "open(\"/dev/null\")".into())?;
+    rustix::stdio::dup2_stdin(&null).call(|| "dup2(0)".into())?;
+    rustix::stdio::dup2_stdout(&null).call(|| "dup2(1)".into())?;
+    rustix::stdio::dup2_stderr(&null).call(|| "dup2(2)".into())?;
+    drop(null);
+    let mut kept: Vec<u32> = kept
+        .iter()
+        .map(|fd| fd.as_raw_fd().cast_unsigned())
+        .collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        if fd > first {
+            close_range(first, fd - 1)?;
+        }
+        first = first.max(fd + 1);
+    }
+    close_range(first, u32::MAX)
 }
 
 /// Makes this process small, for a long wait: gives memory back to the kernel that a fork copied from its

@@ -25,6 +25,7 @@ use crate::container::config::process::Limits;
 use crate::container::config::security::Seccomp;
 use crate::container::mounts::Mount;
 use crate::container::mounts::Source;
+use crate::container::execs;
 use crate::container::record::Container;
 use crate::container::record::Status;
 use crate::container::spec;
@@ -163,6 +164,7 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
             spec::security::capabilities(config)?.effective().as_ref().unwrap_or(&HashSet::new()),
         ),
         "BoundingCaps": capability_names(&spec::security::bounding(security)),
+        "ExecIDs": execs::running(container),
         "Driver": "overlay",
         "GraphDriver": {
             "Name": "overlay",

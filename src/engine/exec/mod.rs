@@ -1,5 +1,7 @@
 //! `exec`: a command in a running container.
 
+pub mod keeper;
+
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `rbox exec`.
+//! Our streams joined with those of a command: pipes, or a terminal that it has.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -11,17 +11,9 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
-use crate::cli::flags;
 use crate::cli::session;
 use crate::cli::session::write_all;
-use crate::container;
-use crate::container::record::Container;
-use crate::engine;
-use crate::engine::Engine;
-use crate::engine::exec::Request;
-use crate::error::Kind;
-use crate::error::WithHint;
-use crate::error::fail;
+use crate::engine::exec::keeper::Kept;
 use crate::runtime::Stdio;
 use crate::runtime::exec::Joined;
 use crate::sys::poll;
@@ -29,145 +21,8 @@ use crate::sys::process;
 use crate::sys::signal;
 use crate::sys::terminal;
 use crate::sys::terminal::Raw;
-
-/// Run a command in a running container
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  rbox exec web cat /etc/hostname
-  rbox exec -it web sh")]
-pub struct Args {
-    /// Take the container whose id stands in this file
-    #[arg(long, value_name = "FILE", conflicts_with = "latest")]
-    cidfile: Option<String>,
-
-    /// Leave the command in the background
-    #[arg(short, long)]
-    detach: bool,
-
-    #[command(flatten)]
-    environment: flags::OwnVariables,
-
-    /// Pass standard input to the command
-    #[arg(short, long)]
-    interactive: bool,
-
-    /// Take the container that was created last
-    #[arg(short, long)]
-    latest: bool,
-
-    /// Accepted for podman, and always so: rbox records no sessions
-    #[arg(long, hide = true)]
-    no_session: bool,
-
-    #[command(flatten)]
-    preserve: flags::PreserveFlags,
-
-    /// Give the command all capabilities
-    #[arg(long)]
-    privileged: bool,
-
-    /// Give the command a terminal
-    #[arg(short, long)]
-    tty: bool,
-
-    /// Run as this user: name or uid, and :group
-    #[arg(short, long, value_name = "USER[:GROUP]", value_parser = flags::checked_user)]
-    user: Option<String>,
-
-    /// Set the working directory
-    #[arg(short, long, value_name = "DIR", value_parser = flags::workdir)]
-    workdir: Option<String>,
-
-    /// The container, and the command with its arguments
-    #[arg(required = true, num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true,
-        value_names = ["CONTAINER", "COMMAND"])]
-    container_and_command: Vec<String>,
-}
-
-pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
-    let preserved = args.preserve.open()?;
-    let mut words = args.container_and_command.into_iter();
-    flags::refuse_flag(words.as_slice())?;
-    let container = match args.cidfile {
-        None if args.latest => latest(engine)?,
-        None => Container::find(&engine.dirs, &words.next().unwrap_or_default())?,
-        Some(path) => {
-            let id = std::fs::read_to_string(&path)
-                .map_err(|err| fail(Kind::Usage, format!("--cidfile=\"{path}\": {err}")))?;
-            Container::find(&engine.dirs, id.trim())?
-        }
-    };
-    if words.as_slice().is_empty() {
-        return Err(fail(Kind::Usage, "missing COMMAND")
-            .hint("`rbox exec CONTAINER COMMAND` runs a command in a container"));
-    }
-    let request = Request {
-        id: container::name::random_id()?,
-        command: words.collect(),
-        env: args.environment.read()?,
-        workdir: flags::given(args.workdir),
-        user: args.user,
-        privileged: args.privileged,
-        preserved,
-        terminal: args.tty,
-        size: session::size(),
-    };
-    if args.detach {
-        return detached(engine, &container, &request);
-    }
-    let signals = session::catch_signals(true)?;
-    let (streams, theirs) = Streams::new(args.interactive, args.tty)?;
-    let joined = engine::exec::exec(engine, &container, &request, theirs)?;
-    let status = Session::new(joined, streams, args.interactive)?.run(&signals)?;
-    engine::exec::ended(engine, &container, &request, status);
-    Ok(u8::try_from(status).unwrap_or(255))
-}
-
-fn latest(engine: &Engine) -> anyhow::Result<Container> {
-    let all = Container::list(&engine.dirs, |_| {})?;
-    let latest = all
-        .into_iter()
-        .max_by_key(|container| container.config.created);
-    latest.ok_or_else(|| fail(Kind::NotFound, "there is no container"))
-}
-
-/// Starts the command in a process of its own, which waits for it and is its parent.
-fn detached(engine: &Engine, container: &Container, request: &Request) -> anyhow::Result<u8> {
-    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-    let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
-    let stdio = (!request.terminal)
-        .then(|| Stdio::of_terminal(&null))
-        .transpose()?;
-    let joined = engine::exec::exec(engine, container, request, stdio)?;
-    // Its parent is this process; when that ends, the command is left to the next reaper. With
-    // a terminal somebody has to hold the master, or the command is hung up.
-    if let Some(master) = joined.terminal {
-        keep_terminal(&master)?;
-    }
-    Ok(0)
-}
-
-/// Leaves a process behind that holds a terminal and throws away what is written to it.
-fn keep_terminal(master: &OwnedFd) -> anyhow::Result<()> {
-    if let process::Side::Child = process::fork()? {
-        rustix::process::setsid().ok();
-        let null = rustix::fs::open(
-            "/dev/null",
-            rustix::fs::OFlags::RDWR,
-            rustix::fs::Mode::empty(),
-        )?;
-        rustix::stdio::dup2_stdin(&null)?;
-        rustix::stdio::dup2_stdout(&null)?;
-        rustix::stdio::dup2_stderr(&null)?;
-        let mut buffer = vec![0; 4096];
-        while matches!(
-            rustix::io::read(master, &mut buffer),
-            Ok(1..) | Err(Errno::INTR)
-        ) {}
-        process::exit_now(0)
-    }
-    Ok(())
-}
+use crate::text::keys::Keys;
+use crate::text::keys::Watch;
 
 /// Our ends of the pipes of a command without a terminal.
 pub struct Streams {
@@ -216,10 +71,43 @@ impl Streams {
     }
 }
 
+/// Whose end we wait for.
+enum Command {
+    Child(process::Child),
+    Kept(Kept),
+}
+
+impl Command {
+    fn pidfd(&self) -> BorrowedFd<'_> {
+        match self {
+            Command::Child(child) => child.pidfd.as_fd(),
+            Command::Kept(kept) => kept.pidfd.as_fd(),
+        }
+    }
+
+    /// To be read when it has ended.
+    fn end(&self) -> BorrowedFd<'_> {
+        match self {
+            Command::Child(child) => child.pidfd.as_fd(),
+            Command::Kept(kept) => kept.keeper().as_fd(),
+        }
+    }
+
+    fn status(&self) -> anyhow::Result<i32> {
+        let exit = match self {
+            Command::Child(child) => process::wait(child.pidfd.as_fd())?,
+            Command::Kept(kept) => kept.exit()?,
+        };
+        Ok(exit.status)
+    }
+}
+
 /// Our streams joined with those of the command.
 pub struct Session {
-    command: process::Child,
+    command: Command,
     streams: Streams,
+    /// To leave by.
+    keys: Keys,
     terminal: bool,
     reads_stdin: bool,
     /// Input that the command has not taken yet; no more is read until it has.
@@ -228,42 +116,72 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(joined: Joined, mut streams: Streams, interactive: bool) -> anyhow::Result<Session> {
-        let terminal = joined.terminal.is_some();
-        if let Some(master) = joined.terminal {
+    pub fn new(joined: Joined, streams: Streams, interactive: bool) -> anyhow::Result<Session> {
+        let command = Command::Child(joined.command);
+        Session::of(command, joined.terminal, streams, interactive)
+    }
+
+    /// With a command that goes on when the person leaves.
+    pub fn of_kept(mut kept: Kept, interactive: bool, keys: Keys) -> anyhow::Result<Session> {
+        let (streams, _) = Streams::new(interactive, true)?;
+        let terminal = kept.terminal.take();
+        let session = Session::of(Command::Kept(kept), terminal, streams, interactive)?;
+        Ok(Session { keys, ..session })
+    }
+
+    fn of(
+        command: Command,
+        terminal: Option<OwnedFd>,
+        mut streams: Streams,
+        interactive: bool,
+    ) -> anyhow::Result<Session> {
+        let has_terminal = terminal.is_some();
+        if let Some(master) = terminal {
             rustix::io::ioctl_fionbio(&master, true)?;
             streams.stdin = Some(master.try_clone()?);
             streams.stdout = Some(master);
         }
         Ok(Session {
-            command: joined.command,
+            command,
             streams,
-            terminal,
+            keys: Keys::default(),
+            terminal: has_terminal,
             reads_stdin: interactive,
             pending: vec![],
             buffer: vec![0; 64 * 1024],
         })
     }
 
+    /// The status of the command, or 0 when the person left.
     pub fn run(mut self, signals: &OwnedFd) -> anyhow::Result<i32> {
         let stdin = std::io::stdin();
         let raw = (self.terminal && self.reads_stdin && std::io::stdin().is_terminal())
             .then(|| Raw::enter(stdin.as_fd()))
             .transpose()?;
-        let status = self.serve(stdin.as_fd(), signals);
+        let keys = if raw.is_some() {
+            std::mem::take(&mut self.keys)
+        } else {
+            Keys::default()
+        };
+        let status = self.serve(stdin.as_fd(), signals, Watch::for_keys(keys));
         drop(raw);
         status
     }
 
-    /// Serves until the command has ended and what it wrote has been read.
-    fn serve(&mut self, stdin: BorrowedFd<'_>, signals: &OwnedFd) -> anyhow::Result<i32> {
+    /// Serves until the command has ended and what it wrote has been read, or the person leaves.
+    fn serve(
+        &mut self,
+        stdin: BorrowedFd<'_>,
+        signals: &OwnedFd,
+        mut keys: Watch,
+    ) -> anyhow::Result<i32> {
         loop {
             let [signal, input, room, stdout, stderr, ended] = self.wait(stdin, signals)?;
             if signal {
                 self.pass_signal(signals);
             }
-            if input {
-                self.read_input(stdin);
+            if input && self.read_input(stdin, &mut keys) {
+                return Ok(0);
             }
             if room {
                 self.write_pending();
@@ -283,9 +201,9 @@ impl Session {
                 )?;
             }
             if ended {
-                let exit = process::wait(self.command.pidfd.as_fd())?;
+                let status = self.command.status();
                 self.drain()?;
-                return Ok(exit.status);
+                return status;
             }
         }
     }
@@ -302,7 +220,7 @@ impl Session {
             room.map(|fd| (fd.as_fd(), PollFlags::OUT)),
             streams.stdout.as_ref().map(|fd| read(fd.as_fd())),
             streams.stderr.as_ref().map(|fd| read(fd.as_fd())),
-            Some(read(self.command.pidfd.as_fd())),
+            Some(read(self.command.end())),
         ];
         Ok(poll::ready(fds, None)?)
     }
@@ -335,15 +253,16 @@ impl Session {
             }
             Ok(Some(number)) => {
                 // It may have ended just now.
-                signal::send(self.command.pidfd.as_fd(), number).ok();
+                signal::send(self.command.pidfd(), number).ok();
             }
             _ => {}
         }
     }
 
-    fn read_input(&mut self, stdin: BorrowedFd<'_>) {
+    /// Whether the person leaves.
+    fn read_input(&mut self, stdin: BorrowedFd<'_>, keys: &mut Watch) -> bool {
         let length = match rustix::io::read(stdin, &mut self.buffer) {
-            Err(Errno::INTR | Errno::AGAIN) => return,
+            Err(Errno::INTR | Errno::AGAIN) => return false,
             result => result.unwrap_or(0),
         };
         if length == 0 {
@@ -351,10 +270,12 @@ impl Session {
             if !self.terminal {
                 self.streams.stdin = None;
             }
-            return;
+            return false;
         }
-        self.pending.extend_from_slice(&self.buffer[..length]);
+        let (passed, leaves) = keys.filter(&self.buffer[..length]);
+        self.pending.extend(passed);
         self.write_pending();
+        leaves
     }
 
     /// Never blocks: the command may be waiting for us to take its output first.
