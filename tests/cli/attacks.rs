@@ -74,6 +74,7 @@ fn the_devices_of_the_host_stay_as_they_are() {
     rbox.sleeper("c");
     rbox.args(["exec", "c", "sh", "-c", script]).run();
     rbox.args(["exec", "-d", "-u", "1000:1000", "c", "sh", "-c", script])
+        .stdout("[ID]\n")
         .run();
     rbox.remove(&["c"]);
     assert_eq!(state(), before);

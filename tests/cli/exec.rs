@@ -108,7 +108,7 @@ fn a_program_that_exec_leaves_behind_ends_with_the_container() {
         .stdout_has(" ")
         .run();
     rbox.args(["exec", "-d", "c", "sleep", "77"])
-        .stdout_any()
+        .stdout("[ID]\n")
         .run();
     rbox.remove(&["c"]);
 }

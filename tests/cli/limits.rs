@@ -353,7 +353,9 @@ fn commands_that_join_are_in_the_group_and_it_goes_with_the_container() {
             .count()
     };
     assert_eq!(count(), 1);
-    rbox.args(["exec", "-d", "c", "sleep", "1000"]).run();
+    rbox.args(["exec", "-d", "c", "sleep", "1000"])
+        .stdout("[ID]\n")
+        .run();
     assert_eq!(count(), 2);
     rbox.args([
         "run",

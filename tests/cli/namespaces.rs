@@ -249,7 +249,9 @@ fn all_processes_of_a_container_in_the_hosts_process_namespace_end_with_it() {
         ])
         .stdout("[ID]\n")
         .run();
-        rbox.args(["exec", "-d", "c", "sleep", "775"]).run();
+        rbox.args(["exec", "-d", "c", "sleep", "775"])
+            .stdout("[ID]\n")
+            .run();
         let deadline = Instant::now() + Duration::from_secs(20);
         while sleepers(&rbox) < 6 {
             assert!(Instant::now() < deadline, "{}", rbox.diagnostics());
