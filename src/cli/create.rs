@@ -6,6 +6,7 @@ use crate::cli::pull;
 use crate::container::record::Container;
 use crate::engine;
 use crate::engine::Engine;
+use crate::engine::remove;
 
 /// Create a container without starting it
 #[derive(Debug, clap::Args)]
@@ -30,10 +31,23 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
 pub fn create(engine: &Engine, flags: ContainerFlags) -> anyhow::Result<Container> {
     let (policy, registry) = (flags.pull, flags.registry.clone());
     let has_image = !flags.is_of_directory();
+    let replaced = flags.replaced().map(str::to_owned);
     let request = flags.into_request()?;
     if !has_image {
+        replace(engine, replaced)?;
         return engine::create::create(engine, None, request);
     }
     let image = pull::for_container(engine, &request.image, policy, &registry)?;
+    replace(engine, replaced)?;
     engine::create::create(engine, Some(&image), request)
+}
+
+/// Removes the container of that very name, when all else is there.
+fn replace(engine: &Engine, name: Option<String>) -> anyhow::Result<()> {
+    if let Some(name) = name
+        && let Some(container) = Container::by_name(&engine.dirs, &name)?
+    {
+        remove::remove(engine, &container, true, false)?;
+    }
+    Ok(())
 }

@@ -17,6 +17,7 @@ mod export;
 mod filter;
 mod flags;
 pub mod format;
+mod generate;
 mod hello;
 mod images;
 mod info;
@@ -94,6 +95,7 @@ enum Verb {
     Exec(exec::Args),
     Exists(exists::Args),
     Export(export::Args),
+    Generate(generate::Args),
     #[command(hide = true)]
     GenerateDocs(docs::GenerateDocs),
     #[command(name = image::hello::COMMAND, hide = true)]
@@ -179,6 +181,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Exec(args) => exec::run(engine, args),
         Verb::Exists(args) => exists::run(engine, &args),
         Verb::Export(args) => export::run(engine, &args),
+        Verb::Generate(args) => generate::run(engine, args),
         Verb::Images(args) => images::run(engine, args),
         Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
         Verb::Inspect(args) => inspect::run(engine, args),

@@ -28,6 +28,7 @@ pub mod processes;
 pub mod remove;
 pub mod restart;
 mod seccomp;
+pub mod services;
 pub mod sizes;
 pub mod start;
 pub mod stats;

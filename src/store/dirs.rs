@@ -70,7 +70,9 @@ impl Dirs {
                 .hint("set HOME to your home directory"));
             }
         };
-        let run = match absolute("XDG_RUNTIME_DIR") {
+        // systemd: root's is made at a login and goes with the last one; services have none.
+        let of_login = |base: &Path| uid == 0 && base == Path::new("/run/user/0");
+        let run = match absolute("XDG_RUNTIME_DIR").filter(|base| !of_login(base)) {
             Some(base) => base.join("rbox"),
             None if uid == 0 => PathBuf::from("/run/rbox"),
             None => PathBuf::from(format!("/tmp/rbox-{uid}")),

@@ -12,4 +12,5 @@ pub mod table;
 pub mod template;
 pub mod time;
 pub mod ulimit;
+pub mod unit;
 pub mod variables;

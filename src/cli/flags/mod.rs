@@ -17,12 +17,14 @@ mod session;
 mod ulimits;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use anyhow::Context;
 use clap::Args;
 
 use crate::cli::pull::Policy;
 use crate::cli::pull::RegistryFlags;
+use crate::container::config::CommandLine;
 use crate::container::config::Restart;
 use crate::engine::create::Request;
 use crate::error::Kind;
@@ -75,6 +77,10 @@ pub struct ContainerFlags {
         value_parser = Restart::parse)]
     restart: Restart,
 
+    /// Remove a container that has the name already
+    #[arg(long, requires = "name")]
+    replace: bool,
+
     /// Remove the container when its command ends
     #[arg(long)]
     rm: bool,
@@ -116,6 +122,11 @@ impl ContainerFlags {
         self.files.rootfs
     }
 
+    /// The name that is to be free.
+    pub fn replaced(&self) -> Option<&str> {
+        self.name.as_deref().filter(|_| self.replace)
+    }
+
     /// The request for a container.
     pub fn into_request(self) -> anyhow::Result<Request> {
         let mut words = self.image_and_command.into_iter();
@@ -136,6 +147,7 @@ impl ContainerFlags {
             log: self.log.into_wish(terminal)?,
             health: self.health.into_wish()?,
             resources: self.resources.into_resources()?,
+            command_line: command_line(),
         })
     }
 }
@@ -150,6 +162,15 @@ fn checked_restart(restart: Restart, remove: bool) -> anyhow::Result<Restart> {
         return Err(fail(Kind::Usage, text));
     }
     Ok(restart)
+}
+
+/// That of this process, for who wants to make the container again.
+fn command_line() -> CommandLine {
+    let words: Result<Vec<String>, _> = std::env::args_os().map(OsString::into_string).collect();
+    CommandLine {
+        words: words.unwrap_or_default(),
+        directory: std::env::current_dir().unwrap_or_default(),
+    }
 }
 
 /// As podman: an empty value is none.

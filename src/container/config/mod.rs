@@ -65,10 +65,20 @@ pub struct Config {
     pub log: Log,
     #[serde(default, skip_serializing_if = "is_default")]
     pub health: Health,
+    #[serde(default)]
+    pub command_line: CommandLine,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// By which the container was made.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CommandLine {
+    pub words: Vec<String>,
+    /// What relative paths in it are relative to.
+    pub directory: PathBuf,
 }
 
 impl Record for Config {

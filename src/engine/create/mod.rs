@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use jiff::Timestamp;
 
+use crate::container::config::CommandLine;
 use crate::container::config::Config;
 use crate::container::config::Identity;
 use crate::container::config::Process;
@@ -52,6 +53,7 @@ pub struct Request {
     pub log: log::Wish,
     pub health: health::Wish,
     pub resources: Resources,
+    pub command_line: CommandLine,
 }
 
 /// Creates a container of an image that is in the store.
@@ -129,6 +131,7 @@ fn config(engine: &Engine, image: Option<&Image>, request: Request) -> anyhow::R
     Ok(Config {
         log,
         health: health::decide(request.health, from_image)?,
+        command_line: request.command_line,
         created: Timestamp::now(),
         image_id: image.map_or(String::new(), |image| image.id.to_string()),
         layers: image.map_or(vec![], |image| image.layers.clone()),
