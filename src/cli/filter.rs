@@ -9,6 +9,7 @@ use regex::Regex;
 
 use crate::cli::port;
 use crate::container::config::Config;
+use crate::container::config::Restart;
 use crate::container::mounts::Source;
 use crate::container::record::Container;
 use crate::container::record::Status;
@@ -22,7 +23,7 @@ use crate::text::publish::Publish;
 use crate::text::time;
 
 /// What there is to filter by.
-const KEYS: &str = "ancestor, annotation, annotation!, before, command, exited, id, label, label!, name, network, publish, since, status, until, volume";
+const KEYS: &str = "ancestor, annotation, annotation!, before, command, exited, id, label, label!, name, network, publish, restart-policy, should-start-on-boot, since, status, until, volume";
 
 /// By the words of `podman ps`; `stopped` is what Docker calls `exited`.
 const STATUSES: [&str; 12] = [
@@ -54,7 +55,9 @@ enum Filter {
     Name(Regex),
     Network(String),
     Publish(Vec<Publish>),
+    RestartPolicy(Restart),
     Since(Timestamp),
+    StartsAtBoot(bool),
     Status(String),
     Until(Timestamp),
     Volume(String),
@@ -116,7 +119,10 @@ fn fits(filter: &Filter, container: &Container, status: &Status) -> bool {
             let mut wanted = wanted.iter();
             wanted.any(|wanted| wanted.port == one.host_port && wanted.protocol == one.protocol)
         }),
+        // As podman: a number of times is no part of it.
+        Filter::RestartPolicy(wanted) => config.restart.name() == wanted.name(),
         Filter::Since(moment) => config.created > *moment,
+        Filter::StartsAtBoot(wanted) => container.starts_at_boot() == *wanted,
         Filter::Status(name) => status.name() == name,
         Filter::Until(moment) => config.created <= *moment,
         Filter::Volume(given) => config.files.mounts.iter().any(|mount| {
@@ -182,6 +188,13 @@ fn one(engine: &Engine, word: &str, key: &str, value: &str) -> anyhow::Result<Fi
         "publish" => Filter::Publish(
             publish::parse(value).map_err(|_| expected("ports of the host, as 8080 or 53/udp"))?,
         ),
+        "restart-policy" => Filter::RestartPolicy(
+            Restart::parse(value)
+                .map_err(|_| expected("no, on-failure, always or unless-stopped"))?,
+        ),
+        "should-start-on-boot" => {
+            Filter::StartsAtBoot(value.parse().map_err(|_| expected("true or false"))?)
+        }
         "since" | "after" => Filter::Since(created()?),
         "status" if value == "stopped" => Filter::Status("exited".into()),
         "status" if STATUSES.contains(&value) => Filter::Status(value.to_owned()),

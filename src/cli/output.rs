@@ -108,7 +108,15 @@ pub fn print_damaged(damaged: &[anyhow::Error]) {
 
 /// Runs a verb for each name, goes on after a failure, and reports each: the last as the error of
 /// the command, the others at once.
-pub fn each<T>(names: &[T], mut verb: impl FnMut(&T) -> anyhow::Result<()>) -> anyhow::Result<u8> {
+pub fn each<T>(names: &[T], verb: impl FnMut(&T) -> anyhow::Result<()>) -> anyhow::Result<u8> {
+    each_of(names, verb)
+}
+
+/// The same for things that are given away.
+pub fn each_of<T>(
+    names: impl IntoIterator<Item = T>,
+    mut verb: impl FnMut(T) -> anyhow::Result<()>,
+) -> anyhow::Result<u8> {
     let mut failed = None;
     for name in names {
         if let Err(err) = verb(name)

@@ -7,6 +7,9 @@ use crate::cli::choose::Wanted;
 use crate::cli::output;
 use crate::engine::Engine;
 use crate::engine::restart;
+use crate::engine::stop;
+use crate::engine::stop::Limit;
+use crate::text::signal;
 
 /// Stop containers that run, and start them again
 #[derive(Debug, clap::Args)]
@@ -36,9 +39,14 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["latest", "containers", "cidfile"])]
     running: bool,
 
-    /// Seconds to wait before the kill [default: the container's, 10]
-    #[arg(short, long, value_name = "SECONDS")]
-    time: Option<u32>,
+    /// Stop them by this signal instead of their own
+    #[arg(short, long, value_name = "SIGNAL", value_parser = signal::parse)]
+    signal: Option<i32>,
+
+    /// Seconds to wait before the kill, -1 without end [default: the container's, 10]
+    #[arg(short, long, alias = "timeout", value_name = "SECONDS", allow_negative_numbers = true,
+        value_parser = Limit::parse)]
+    time: Option<Limit>,
 
     /// Names or ids
     #[arg(
@@ -61,8 +69,12 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let mut chosen = choose::choose(engine, wanted, |status| args.all || status.is_running())?;
     // The oldest first: others may use it.
     wanted.order(&mut chosen);
+    let options = stop::Options {
+        signal: args.signal,
+        limit: args.time,
+    };
     output::each(&chosen, |one| {
-        restart::restart(engine, &one.container(engine)?, args.time)?;
+        restart::restart(engine, &one.container(engine)?, options)?;
         output::print_line(one.label())
     })
 }

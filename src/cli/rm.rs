@@ -10,6 +10,7 @@ use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::remove;
 use crate::engine::stop;
+use crate::engine::stop::Limit;
 use crate::engine::users;
 use crate::error;
 use crate::error::Kind;
@@ -50,8 +51,9 @@ pub struct Args {
     latest: bool,
 
     /// With --force: seconds in which those that run may end by themselves [default: 0]
-    #[arg(short, long, value_name = "SECONDS", requires = "force")]
-    time: Option<u32>,
+    #[arg(short, long, value_name = "SECONDS", requires = "force", allow_negative_numbers = true,
+        value_parser = Limit::parse)]
+    time: Option<Limit>,
 
     /// Remove their anonymous volumes too
     #[arg(short, long)]
@@ -102,8 +104,8 @@ fn remove_one(engine: &Engine, args: &Args, chosen: &Chosen) -> anyhow::Result<(
 }
 
 fn end(engine: &Engine, args: &Args, container: &Container) -> anyhow::Result<()> {
-    if args.force && args.time.is_some_and(|time| time > 0) {
-        stop::stop(engine, container, args.time)?;
+    if args.force && args.time.is_some_and(|time| time != Limit::Seconds(0)) {
+        stop::stop(engine, container, stop::Options::within(args.time))?;
         if container.is_gone(&engine.dirs) {
             // With --rm its own supervisor has removed it.
             return Ok(());

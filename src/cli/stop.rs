@@ -8,8 +8,10 @@ use crate::cli::output;
 use crate::container::record::Status;
 use crate::engine::Engine;
 use crate::engine::stop;
+use crate::engine::stop::Limit;
 use crate::error;
 use crate::error::Kind;
+use crate::text::signal;
 
 /// Stop containers: the stop signal, and SIGKILL when the time is over
 #[derive(Debug, clap::Args)]
@@ -38,9 +40,14 @@ pub struct Args {
     #[arg(short, long, conflicts_with_all = ["containers", "cidfile", "filter"])]
     latest: bool,
 
-    /// Seconds to wait before the kill [default: the container's, 10]
-    #[arg(short, long, value_name = "SECONDS")]
-    time: Option<u32>,
+    /// Stop them by this signal instead of their own
+    #[arg(short, long, value_name = "SIGNAL", value_parser = signal::parse)]
+    signal: Option<i32>,
+
+    /// Seconds to wait before the kill, -1 without end [default: the container's, 10]
+    #[arg(short, long, alias = "timeout", value_name = "SECONDS", allow_negative_numbers = true,
+        value_parser = Limit::parse)]
+    time: Option<Limit>,
 
     /// Names or ids
     #[arg(
@@ -61,12 +68,25 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         ..Wanted::default()
     };
     let chosen = choose::choose(engine, wanted, Status::is_running)?;
-    output::each(&chosen, |one| {
-        let container = match one.container(engine) {
+    let options = stop::Options {
+        signal: args.signal,
+        limit: args.time,
+    };
+    // All of them are asked before the first is waited for.
+    let begun: Vec<_> = chosen
+        .iter()
+        .map(|one| {
+            let container = one.container(engine)?;
+            let stopping = stop::begin(engine, &container, options)?;
+            Ok((one, container, stopping))
+        })
+        .collect();
+    output::each_of(begun, |begun: anyhow::Result<_>| {
+        let (one, container, stopping) = match begun {
             Err(err) if args.ignore && error::kind(&err) == Some(Kind::NotFound) => return Ok(()),
             result => result?,
         };
-        stop::stop(engine, &container, args.time)?;
+        stopping.wait(engine, &container)?;
         output::print_line(one.label())
     })
 }

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::config::addresses::Addresses;
 use crate::container::config::Config;
+use crate::container::config::Restart;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -42,6 +43,9 @@ const CONFIG: &str = "config.json";
 
 /// The file that tells of the end.
 const EXIT: &str = "exit.json";
+
+/// The empty file that says that the container is to run.
+const WANTED: &str = "wanted";
 
 /// The file of the run lock.
 const LOCK: &str = "lock";
@@ -71,6 +75,12 @@ pub struct State {
     /// The control group of its processes, if there is one.
     #[serde(default)]
     pub cgroup: Option<PathBuf>,
+    /// How often its supervisor has started it again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// It has ended so, and rests before it is started again: there are no processes.
+    #[serde(default)]
+    pub rest: Option<Exit>,
     /// Its processes are stopped until they are let go on. Looked up, not recorded.
     #[serde(skip)]
     pub paused: bool,
@@ -82,6 +92,23 @@ pub struct NetworkState {
     pub addresses: Addresses,
     /// One for each address that is listened on.
     pub published: Vec<Publish>,
+}
+
+impl State {
+    /// Of a run without processes.
+    pub fn of(started: Timestamp) -> State {
+        State {
+            started,
+            pid: 0,
+            supervisor: rustix::process::getpid().as_raw_pid(),
+            start_ticks: 0,
+            network: None,
+            cgroup: None,
+            restarts: 0,
+            rest: None,
+            paused: false,
+        }
+    }
 }
 
 impl Record for State {
@@ -100,6 +127,12 @@ pub struct Exit {
     pub error: Option<String>,
     #[serde(default)]
     pub limited: Limited,
+    /// How often its supervisor had started it again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// A person has stopped it.
+    #[serde(default)]
+    pub stopped: bool,
 }
 
 /// How often a run of a container met its limits.
@@ -124,6 +157,8 @@ pub enum Status {
     /// Never started.
     Created,
     Running(State),
+    /// It has ended so, and its supervisor will start it again.
+    Restarting(Exit),
     Exited(Exit),
     /// A record of it cannot be read; why.
     Unreadable(String),
@@ -135,13 +170,28 @@ impl Status {
             Status::Created => "created",
             Status::Running(state) if state.paused => "paused",
             Status::Running(_) => "running",
+            Status::Restarting(_) => "restarting",
             Status::Exited(_) => "exited",
             Status::Unreadable(_) => "unreadable",
         }
     }
 
+    /// Whether it has a supervisor that serves it, also between two runs.
     pub fn is_running(&self) -> bool {
-        matches!(self, Status::Running(_))
+        matches!(self, Status::Running(_) | Status::Restarting(_))
+    }
+
+    pub fn is_restarting(&self) -> bool {
+        matches!(self, Status::Restarting(_))
+    }
+
+    /// How often its supervisor has started it again.
+    pub fn restarts(&self) -> u32 {
+        match self {
+            Status::Created | Status::Unreadable(_) => 0,
+            Status::Running(state) => state.restarts,
+            Status::Restarting(exit) | Status::Exited(exit) => exit.restarts,
+        }
     }
 
     pub fn is_paused(&self) -> bool {
@@ -530,10 +580,16 @@ impl Container {
         };
         match exit {
             Ok(Some(exit)) if exit.started >= state.started => Ok(Status::Exited(exit)),
-            _ if self.is_locked().with_context(cannot)? => Ok(Status::Running(State {
-                paused: state.cgroup.as_deref().is_some_and(is_frozen),
-                ..state
-            })),
+            _ if self.is_locked().with_context(cannot)? => Ok(match state.rest {
+                Some(exit) => Status::Restarting(Exit {
+                    restarts: state.restarts,
+                    ..exit
+                }),
+                None => Status::Running(State {
+                    paused: state.cgroup.as_deref().is_some_and(is_frozen),
+                    ..state
+                }),
+            }),
             // It has ended since the first look, or its supervisor was killed, and it with that.
             _ => {
                 let seen = self.exit_since(state.started);
@@ -541,7 +597,8 @@ impl Container {
                 if seen.is_none() {
                     end_orphan(&state);
                 }
-                Ok(Status::Exited(seen.unwrap_or_else(|| lost(state.started))))
+                let last = seen.or(state.rest);
+                Ok(Status::Exited(last.unwrap_or_else(|| lost(state.started))))
             }
         }
     }
@@ -579,6 +636,45 @@ impl Container {
         record::save(&self.exit_file(), exit, Durability::Durable).or_else(|err| {
             record::save(&self.run.join(EXIT), exit, Durability::Volatile).map_err(|_| err)
         })
+    }
+
+    /// Says for the next boot whether the container is to run. It has a restart policy, and was started by
+    /// a person; it is no more when it has ended for good, or was stopped by a person.
+    pub fn set_wanted(&self, wanted: bool) -> anyhow::Result<()> {
+        let file = self.data.join(WANTED);
+        if wanted == file.exists() {
+            return Ok(());
+        }
+        let set = if wanted {
+            std::fs::write(&file, "")
+        } else {
+            std::fs::remove_file(&file)
+        };
+        set.with_context(|| format!("cannot write {}", file.display()))
+            .map_err(atomic::with_space_hint)?;
+        atomic::sync_dir(&self.data)
+    }
+
+    /// Whether the next boot starts it: one that ran when the machine went down, and with `always` also one
+    /// that was stopped.
+    pub fn starts_at_boot(&self) -> bool {
+        let was_started = || self.exit_file().exists();
+        match self.config.restart {
+            Restart::No => false,
+            Restart::Always => self.data.join(WANTED).exists() || was_started(),
+            Restart::OnFailure { .. } | Restart::UnlessStopped => self.data.join(WANTED).exists(),
+        }
+    }
+
+    /// The container as its record is now, by the name that it has now.
+    pub fn as_now(&self, dirs: &Dirs) -> anyhow::Result<Option<Container>> {
+        if let Some(found) = Container::by_name(dirs, &self.name)?
+            && found.config.id == self.config.id
+        {
+            return Ok(Some(found));
+        }
+        let mut all = Container::list(dirs, drop)?.into_iter();
+        Ok(all.find(|one| one.config.id == self.config.id))
     }
 
     /// The end of the run that was started then, if it was recorded.
@@ -623,6 +719,8 @@ fn lost(started: Timestamp) -> Exit {
         finished: started,
         error: Some("the end of it was not seen: its supervisor was killed".into()),
         limited: Limited::default(),
+        restarts: 0,
+        stopped: false,
     }
 }
 

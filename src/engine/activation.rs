@@ -80,6 +80,15 @@ impl Activation {
         self
     }
 
+    /// The same for a run that does not get the sockets.
+    pub fn without_sockets(&self) -> Activation {
+        Activation {
+            sockets: 0,
+            names: None,
+            ..self.clone()
+        }
+    }
+
     /// The sockets, after which come other descriptors of the caller.
     pub fn preserve(&self, mut others: Vec<Preserved>) -> anyhow::Result<Vec<Preserved>> {
         let mut all = Vec::new();

@@ -3,8 +3,6 @@
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
-use std::time::Instant;
 
 use anyhow::Context;
 use rustix::fs::Mode;
@@ -19,7 +17,6 @@ use crate::supervisor::protocol;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
 use crate::supervisor::protocol::Request;
-use crate::sys::poll;
 use crate::sys::process::Exit;
 use crate::sys::socket;
 
@@ -82,23 +79,17 @@ impl Connection {
         {}
     }
 
-    /// Waits for the exit of the container, at most this long. `Ok(None)`: it still runs.
-    pub fn wait_exit(&self, limit: Option<Duration>) -> anyhow::Result<Option<Ended>> {
-        let until = limit.map(|limit| Instant::now() + limit);
+    /// Waits for the exit of the container.
+    pub fn wait_exit(&self) -> anyhow::Result<Ended> {
         let mut buffer = vec![0; PACKET];
         loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let [heard] = poll::readable([Some(self.socket.as_fd())], left)?;
-            if !heard {
-                return Ok(None);
-            }
             let packet = socket::receive(self.socket.as_fd(), &mut buffer);
             let length = packet.map_or(0, |packet| packet.length);
             if length == 0 {
-                return Ok(Some(Ended::Unseen));
+                return Ok(Ended::Unseen);
             }
             if let Some(Reply::Exit(exit)) = Reply::decode(&buffer[..length]) {
-                return Ok(Some(Ended::With(exit)));
+                return Ok(Ended::With(exit));
             }
         }
     }
@@ -127,14 +118,9 @@ pub fn not_running(container: &Container) -> anyhow::Error {
 pub fn wait(container: &Container) -> anyhow::Result<i32> {
     if let Some(connection) = Connection::open(container)?
         && connection.send(&Request::Wait).is_ok()
+        && let Ended::With(exit) = connection.wait_exit()?
     {
-        loop {
-            match connection.wait_exit(None)? {
-                Some(Ended::With(exit)) => return Ok(exit.status),
-                Some(Ended::Unseen) => break,
-                None => {}
-            }
-        }
+        return Ok(exit.status);
     }
     match container.status()? {
         Status::Exited(exit) => Ok(exit.status),

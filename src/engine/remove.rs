@@ -10,6 +10,7 @@ use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::groups;
 use crate::engine::stop;
+use crate::engine::stop::Limit;
 use crate::engine::volumes;
 use crate::error::Kind;
 use crate::error::WithHint;
@@ -41,7 +42,8 @@ pub fn remove(
                 ))
                 .with_context(cannot);
         }
-        stop::stop(engine, container, Some(0)).with_context(cannot)?;
+        let at_once = stop::Options::within(Some(Limit::Seconds(0)));
+        stop::stop(engine, container, at_once).with_context(cannot)?;
         if container.is_gone(&engine.dirs) {
             // With --rm its own supervisor has removed it.
             return Ok(());

@@ -12,10 +12,14 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 
-/// Stops a container, with so many seconds before the kill, and starts it again.
+/// Stops a container, and starts it again.
 ///
 /// Must: be called by a single-threaded process.
-pub fn restart(engine: &Engine, container: &Container, limit: Option<u32>) -> anyhow::Result<()> {
+pub fn restart(
+    engine: &Engine,
+    container: &Container,
+    options: stop::Options,
+) -> anyhow::Result<()> {
     if container.config.remove && container.runs()? {
         return Err(fail(
             Kind::Unsupported,
@@ -24,7 +28,7 @@ pub fn restart(engine: &Engine, container: &Container, limit: Option<u32>) -> an
         .hint("run it anew, without --rm if it is to be restarted")
         .with_context(|| format!("cannot restart container \"{}\"", container.name));
     }
-    stop::stop(engine, container, limit)?;
+    stop::stop(engine, container, options)?;
     start::start(engine, container, Options::in_background())?;
     events::add(&engine.dirs, container, "restart");
     Ok(())

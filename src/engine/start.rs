@@ -52,6 +52,8 @@ use crate::runtime::notify::Handler;
 use crate::store::remove::remove_tree;
 use crate::supervisor;
 use crate::supervisor::Order;
+use crate::supervisor::Ran;
+use crate::supervisor::Ready;
 use crate::supervisor::Served;
 use crate::supervisor::group::Plan;
 use crate::supervisor::protocol::PACKET;
@@ -120,9 +122,7 @@ pub fn start(
     fork_supervisor(engine, container, &mut prepared, lock, theirs, options)?;
     let connection = Connection { socket: ours };
     wait_started(&connection).with_context(cannot)?;
-    for name in &prepared.filled {
-        volume::mark_used(&engine.dirs, name);
-    }
+    prepared.mark_used(engine);
     Ok(options.foreground.then_some(connection))
 }
 
@@ -224,6 +224,49 @@ impl Prepared {
             sdnotify,
         })
     }
+
+    /// For who makes it.
+    fn ready<'a>(&'a mut self, container: &'a Container, preserved: &'a [Preserved]) -> Ready<'a> {
+        let config = &container.config;
+        Ready {
+            bundle: Bundle {
+                spec: &self.spec,
+                rootfs: &self.rootfs,
+                userns: &self.userns,
+                ids: &self.ids,
+                root_is_caller: ids::root_is_us(&self.ids),
+                user: Some(ids::wanted(&config.identity)),
+                accounts: self.accounts.as_ref(),
+                filters: &self.filters,
+                joins: &self.shared.joins,
+                interface: self.interface.as_ref(),
+                shm: self.shared.shm.as_ref().map(AsFd::as_fd),
+                init: config.process.init,
+                set_home: !config.process.unset_env.contains("HOME"),
+                preserved,
+                cgroup: None,
+                gate: None,
+                pass_on: None,
+                shares_keyring: false,
+                no_pivot: false,
+                hardened: true,
+                id: &config.id,
+                directory: &container.data,
+            },
+            served: Served {
+                addresses: self.addresses,
+                handler: self.handler.take(),
+                group: &self.group,
+                sdnotify: self.sdnotify.take(),
+            },
+        }
+    }
+
+    fn mark_used(&self, engine: &Engine) {
+        for name in &self.filled {
+            volume::mark_used(&engine.dirs, name);
+        }
+    }
 }
 
 /// The container's end of a network in user mode.
@@ -311,44 +354,32 @@ fn fork_supervisor(
     starter: OwnedFd,
     options: Options<'_>,
 ) -> anyhow::Result<()> {
+    let without_sockets = options.activation.without_sockets();
+    let again = match container.config.restart {
+        // They were closed: nobody was to want them any more.
+        Restart::No => Options {
+            preserved: &[],
+            activation: &without_sockets,
+            ..options
+        },
+        _ => options,
+    };
     match process::fork().context("cannot start a supervisor")? {
         Side::Child => supervisor::main(Order {
             dirs: &engine.dirs,
             container,
-            bundle: Bundle {
-                spec: &prepared.spec,
-                rootfs: &prepared.rootfs,
-                userns: &prepared.userns,
-                ids: &prepared.ids,
-                root_is_caller: ids::root_is_us(&prepared.ids),
-                user: Some(ids::wanted(&container.config.identity)),
-                accounts: prepared.accounts.as_ref(),
-                filters: &prepared.filters,
-                joins: &prepared.shared.joins,
-                interface: prepared.interface.as_ref(),
-                shm: prepared.shared.shm.as_ref().map(AsFd::as_fd),
-                init: container.config.process.init,
-                set_home: !container.config.process.unset_env.contains("HOME"),
-                preserved: options.preserved,
-                cgroup: None,
-                gate: None,
-                pass_on: None,
-                shares_keyring: false,
-                no_pivot: false,
-                hardened: true,
-                id: &container.config.id,
-                directory: &container.data,
+            first: prepared.ready(container, options.preserved),
+            execute: &|container, command, stdio| exec::check(engine, container, command, stdio),
+            again: &mut |container, make| {
+                // What is prepared may depend on containers that run now.
+                let mut prepared = Prepared::new(engine, container, again)?;
+                let ran = make(prepared.ready(container, again.preserved))?;
+                if matches!(ran, Ran::Until(_)) {
+                    prepared.mark_used(engine);
+                }
+                Ok(ran)
             },
             lock,
-            served: Served {
-                addresses: prepared.addresses,
-                handler: prepared.handler.take(),
-                group: &prepared.group,
-                sdnotify: prepared.sdnotify.take(),
-                execute: &|container, command, stdio| {
-                    exec::check(engine, container, command, stdio)
-                },
-            },
             starter,
             foreground: options.foreground,
         }),

@@ -1,7 +1,5 @@
 //! `stop` and `kill`.
 
-use std::time::Duration;
-
 use anyhow::Context;
 
 use crate::container::events;
@@ -11,7 +9,8 @@ use crate::engine::connect::Connection;
 use crate::engine::pause;
 use crate::supervisor::protocol::Request;
 
-/// Sends a signal to the container's init.
+/// Sends a signal to the container's init. One that rests between two runs has none, and what would end it
+/// ends its rest.
 pub fn kill(engine: &Engine, container: &Container, signal: i32) -> anyhow::Result<()> {
     let cannot = || format!("cannot kill container \"{}\"", container.name);
     let connection = Connection::open_running(container).with_context(cannot)?;
@@ -28,38 +27,87 @@ pub fn kill(engine: &Engine, container: &Container, signal: i32) -> anyhow::Resu
     Ok(())
 }
 
-/// Asks the container to end, and kills it when the time is over. One that does not run is
-/// stopped already.
-pub fn stop(engine: &Engine, container: &Container, limit: Option<u32>) -> anyhow::Result<()> {
-    let cannot = || format!("cannot stop container \"{}\"", container.name);
-    let Some(connection) = Connection::open(container).with_context(cannot)? else {
-        return Ok(());
-    };
-    let limit = limit.unwrap_or(container.config.process.stop_timeout);
-    // A supervisor that is gone by now has nothing left to stop.
-    if connection.send(&Request::Wait).is_err() {
-        return Ok(());
-    }
-    pause::let_go(engine, container).with_context(cannot)?;
-    if !ends_in_time(container, &connection, limit)? {
-        connection.send(&Request::Signal(libc::SIGKILL)).ok();
-        while connection.wait_exit(None).with_context(cannot)?.is_none() {}
-    }
-    events::add(&engine.dirs, container, "stop");
-    Ok(())
+/// How containers are stopped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Instead of the container's own.
+    pub signal: Option<i32>,
+    /// Instead of the container's own.
+    pub limit: Option<Limit>,
 }
 
-/// Sends the stop signal and waits for the end at most so many seconds.
-fn ends_in_time(
-    container: &Container,
-    connection: &Connection,
-    limit: u32,
-) -> anyhow::Result<bool> {
-    if limit == 0 {
-        return Ok(false);
+impl Options {
+    pub fn within(limit: Option<Limit>) -> Options {
+        Options {
+            signal: None,
+            limit,
+        }
     }
-    let signal = container.config.process.stop_signal;
-    connection.send(&Request::Signal(signal)).ok();
-    let limit = Duration::from_secs(limit.into());
-    Ok(connection.wait_exit(Some(limit))?.is_some())
+}
+
+/// How long a container may take to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    Seconds(u32),
+    /// As long as it wants.
+    None,
+}
+
+impl Limit {
+    /// Reads seconds; -1 is no limit, as with docker and podman.
+    pub fn parse(text: &str) -> Result<Limit, String> {
+        match text {
+            "-1" => Ok(Limit::None),
+            _ => text
+                .parse()
+                .map(Limit::Seconds)
+                .map_err(|_| "expected a whole number of seconds, or -1 for no limit".into()),
+        }
+    }
+}
+
+/// A container that ends.
+pub struct Stopping(Option<Connection>);
+
+/// Asks the container to end; its supervisor kills it when the time is over, whatever becomes of us. One that
+/// does not run is stopped already.
+pub fn begin(engine: &Engine, container: &Container, options: Options) -> anyhow::Result<Stopping> {
+    let cannot = || format!("cannot stop container \"{}\"", container.name);
+    let Some(connection) = Connection::open(container).with_context(cannot)? else {
+        // Its supervisor may have been killed under it: the next boot does not start it.
+        container.set_wanted(false).with_context(cannot)?;
+        return Ok(Stopping(None));
+    };
+    let own = container.config.process.stop_timeout;
+    let request = Request::Stop {
+        signal: options.signal,
+        limit: match options.limit.unwrap_or(Limit::Seconds(own)) {
+            Limit::Seconds(seconds) => Some(seconds),
+            Limit::None => None,
+        },
+    };
+    // A supervisor that is gone by now has nothing left to stop.
+    if connection.send(&request).is_err() {
+        return Ok(Stopping(None));
+    }
+    pause::let_go(engine, container).with_context(cannot)?;
+    Ok(Stopping(Some(connection)))
+}
+
+impl Stopping {
+    /// Waits for the end.
+    pub fn wait(self, engine: &Engine, container: &Container) -> anyhow::Result<()> {
+        let Stopping(Some(connection)) = self else {
+            return Ok(());
+        };
+        let ended = connection.wait_exit();
+        ended.with_context(|| format!("cannot stop container \"{}\"", container.name))?;
+        events::add(&engine.dirs, container, "stop");
+        Ok(())
+    }
+}
+
+/// Stops one container, and waits for its end.
+pub fn stop(engine: &Engine, container: &Container, options: Options) -> anyhow::Result<()> {
+    begin(engine, container, options)?.wait(engine, container)
 }

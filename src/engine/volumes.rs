@@ -12,6 +12,8 @@ use crate::container::record::Container;
 use crate::container::uses;
 use crate::engine::Engine;
 use crate::engine::remove;
+use crate::engine::stop;
+use crate::engine::stop::Limit;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -153,7 +155,8 @@ pub fn remove(engine: &Engine, volume: &Volume, force: bool, wait: u32) -> anyho
         drop(alone);
         for user in users {
             if let Some(container) = Container::by_name(dirs, &user)? {
-                crate::engine::stop::stop(engine, &container, Some(wait)).ok();
+                let within = stop::Options::within(Some(Limit::Seconds(wait)));
+                stop::stop(engine, &container, within).ok();
                 remove::remove(engine, &container, true, false).with_context(cannot)?;
             }
         }

@@ -121,6 +121,10 @@ impl Link {
         epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(token.0), events)
     }
 
+    pub fn unwatch(&self, fd: impl AsFd) -> rustix::io::Result<()> {
+        epoll::delete(&self.epoll, fd)
+    }
+
     /// One frame of the container's; `None` when there is none.
     pub fn receive(&self, buffer: &mut [u8]) -> Option<usize> {
         rustix::io::read(self.tap.as_ref()?, buffer).ok()

@@ -91,6 +91,9 @@ pub struct Settings<'a> {
     pub publish: &'a [Publish],
 }
 
+/// The sockets of published ports.
+pub struct Listeners(Vec<Listener>);
+
 pub struct Network {
     link: Link,
     listeners: Slab<Listener>,
@@ -104,9 +107,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// Listens on the published ports; nothing is served before `attach`.
-    pub fn new(settings: &Settings<'_>) -> anyhow::Result<Network> {
-        let listening = listen::all(settings.publish)?;
+    /// Listens on the published ports, or takes over who did; nothing is served before `attach`.
+    pub fn new(settings: &Settings<'_>, kept: Option<Listeners>) -> anyhow::Result<Network> {
+        let listening = match kept {
+            Some(kept) => kept.0,
+            None => listen::all(settings.publish)?,
+        };
         let router = Router::new(settings.addresses, settings.host_loopback);
         let link = Link::new(settings.addresses, router)?;
         let mut listeners = Slab::new();
@@ -193,6 +199,22 @@ impl Network {
                 _ => true,
             }
         });
+    }
+
+    /// Hands over the published ports: clients wait until they are served again. Connections go on.
+    pub fn take_listeners(&mut self) -> Listeners {
+        let all = std::mem::replace(&mut self.listeners, Slab::new());
+        let all: Vec<Listener> = all.into_values().collect();
+        // Another descriptor of a socket may stay with its flows.
+        for listener in &all {
+            self.link.unwatch(&*listener.socket).ok();
+        }
+        Listeners(all)
+    }
+
+    /// Whether what the container has sent is with the host's kernel.
+    pub fn is_drained(&self) -> bool {
+        self.tcp.is_drained()
     }
 
     /// Lets go of the published ports; connections go on.
@@ -398,7 +420,7 @@ mod tests {
             host_loopback: true,
             publish: &[],
         };
-        let mut network = Network::new(&settings).unwrap();
+        let mut network = Network::new(&settings, None).unwrap();
         network.attach(tap.into()).unwrap();
         (network, container)
     }

@@ -125,6 +125,10 @@ impl<T> Slab<T> {
         value
     }
 
+    pub fn into_values(self) -> impl Iterator<Item = T> {
+        self.slots.into_iter().filter_map(|(_, slot)| slot)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
         self.slots
             .iter()

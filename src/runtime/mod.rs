@@ -175,7 +175,7 @@ pub enum Userns {
 }
 
 impl Bundle<'_> {
-    /// Descriptors of others that it refers to.
+    /// Descriptors of others that it refers to, last those that are preserved.
     pub fn given(&self) -> Vec<BorrowedFd<'_>> {
         let preserved = self.preserved.iter().map(|kept| kept.fd.as_fd());
         let user = match self.userns {

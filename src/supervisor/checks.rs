@@ -1,6 +1,5 @@
 //! When a container is checked, and what follows: the clock beside `container::health::Machine`.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -29,7 +28,7 @@ use crate::supervisor::checker::Report;
 use crate::supervisor::client::Hears;
 use crate::supervisor::group::Watched;
 use crate::supervisor::protocol::Reply;
-use crate::sys::signal;
+use crate::supervisor::restart::Next;
 
 /// What joining a container may take beside the command's own time, before all of it counts as hung.
 const JOINING: Duration = Duration::from_secs(30);
@@ -153,13 +152,21 @@ impl Supervisor<'_> {
     }
 
     fn is_paused(&self) -> bool {
-        let group = self.group.as_ref().map(Watched::path);
+        let group = self
+            .run
+            .as_ref()
+            .and_then(|run| run.group.as_ref())
+            .map(Watched::path);
         group.is_some_and(record::is_frozen)
     }
 
     fn begin_check(&mut self) {
         let (asked, paused) = (self.is_asked(), self.is_paused());
-        let group = self.group.as_ref().map(Watched::path);
+        let group = self
+            .run
+            .as_ref()
+            .and_then(|run| run.group.as_ref())
+            .map(Watched::path);
         let Some(checks) = self.checks.as_deref_mut() else {
             return;
         };
@@ -179,7 +186,7 @@ impl Supervisor<'_> {
             asked,
         };
         let started = Checker::start(&Job {
-            container: self.container,
+            container: &self.container,
             health: &checks.health,
             machine: &checks.machine,
             command: probe.test.args(&checks.health.shell),
@@ -250,7 +257,7 @@ impl Supervisor<'_> {
             exit_code: -1,
             output: why.to_owned(),
         };
-        health::note(self.container, &checks.health, &machine, entry).ok();
+        health::note(&self.container, &checks.health, &machine, entry).ok();
     }
 
     /// Does what follows from a result.
@@ -265,7 +272,7 @@ impl Supervisor<'_> {
         let is_told = checks.health.log.destination == Destination::Events;
         let on_failure = checks.health.on_failure;
         if now != before || is_told {
-            let mut event = events::of(self.container, "health_status");
+            let mut event = events::of(&self.container, "health_status");
             let attributes = &mut event.attributes;
             attributes.insert("health_status".into(), now.name().into());
             attributes.insert("health_failing_streak".into(), streak.to_string());
@@ -301,10 +308,18 @@ impl Supervisor<'_> {
     fn act(&mut self, action: OnFailure) {
         match action {
             OnFailure::None => {}
-            OnFailure::Kill | OnFailure::Restart | OnFailure::Stop => {
-                signal::send(self.running.init.pidfd.as_fd(), libc::SIGKILL).ok();
-            }
+            OnFailure::Kill => self.signal(libc::SIGKILL),
+            OnFailure::Restart => self.stop_then(Next::Run),
+            OnFailure::Stop => self.stop_then(Next::Stopped),
         }
+    }
+
+    fn stop_then(&mut self, next: Next) {
+        if !self.next.is_end() {
+            self.next = next;
+        }
+        let limit = self.container.config.process.stop_timeout;
+        self.stop(None, Some(Duration::from_secs(limit.into())));
     }
 
     /// The container has ended: a check of it says nothing any more.
@@ -316,9 +331,13 @@ impl Supervisor<'_> {
     }
 
     /// The user wants other checks than before.
-    pub fn change_checks(&mut self, wanted: &Health) {
+    pub fn change_checks(&mut self) {
+        let wanted = &self.container.config.health;
         let Some(checks) = self.checks.as_deref_mut() else {
-            self.checks = Checks::begin(self.container, wanted);
+            self.checks = self
+                .run
+                .as_ref()
+                .and_then(|_| Checks::begin(&self.container, wanted));
             return;
         };
         if checks.health == *wanted {

@@ -14,8 +14,8 @@ use rustix::event::PollFlags;
 use rustix::event::Timespec;
 
 use crate::container::events;
-use crate::container::log::Stream;
 use crate::container::record::Container;
+use crate::container::record::Exit as Ended;
 use crate::container::record::Limited;
 use crate::container::record::RunLock;
 use crate::container::uses;
@@ -25,6 +25,8 @@ use crate::store::remove;
 use crate::supervisor::Supervisor;
 use crate::supervisor::client::Client;
 use crate::supervisor::protocol::Reply;
+use crate::supervisor::restart::Left;
+use crate::supervisor::restart::Next;
 use crate::sys::idmap::Root;
 use crate::sys::process;
 use crate::sys::process::Exit;
@@ -32,88 +34,114 @@ use crate::sys::userns;
 use crate::volume;
 
 /// How long connections of a container that has ended may take to say what its programs have said already.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+pub const LAST_WORDS: Duration = Duration::from_secs(3);
 
 impl Supervisor<'_> {
-    /// Records the end, tells it, and lets go of everything.
-    pub fn finish(mut self, lock: &RunLock, exit: Exit) -> anyhow::Result<()> {
-        if let Some(handler) = &mut self.handler
-            && let Err(err) = handler.end()
-        {
-            let line = format!("rbox: {}\n", crate::error::message(&err));
-            self.log.write(Stream::Stderr, line.as_bytes());
+    /// What there is to say of a run that has ended, and what is left of it.
+    pub fn end_run(&mut self, exit: &Exit) -> Ended {
+        self.tell_kills();
+        let mut run = self.run.take();
+        let handler = run.as_mut().and_then(|run| run.handler.as_mut());
+        if let Some(Err(err)) = handler.map(|handler| handler.end()) {
+            self.log_error(&err);
         }
-        let mut network = self.network.take();
+        let started = run.as_ref().map_or_else(Timestamp::now, |run| run.started);
+        let mut record = record_of(started, exit, None);
+        record.restarts = self.restarts.count;
+        if let Some(run) = run {
+            self.kept.left = Left {
+                network: run.network,
+                group: run.group,
+                userns: run.running.userns,
+            };
+        }
+        if let Some(group) = &self.kept.left.group {
+            record.limited = group.counts();
+        }
+        journal::add(self.dirs, &events::died(&self.container, &record));
+        record
+    }
+
+    /// Records the end, tells it, and lets go of everything.
+    pub fn finish(mut self, lock: &RunLock, mut exit: Ended) -> anyhow::Result<()> {
+        let Left {
+            mut network,
+            mut group,
+            userns,
+        } = self.kept.left;
+        // Who hears of the end may want the ports.
+        self.kept.listeners = None;
         if let Some(network) = &mut network {
-            // Who hears of the end may want the ports.
             network.stop_listening();
         }
         self.log.close();
-        self.tell_kills();
-        let mut record = record_of(self.started, &exit, None);
-        if let Some(group) = &self.group {
-            record.limited = group.counts();
+        exit.stopped = self.next == Next::Stopped;
+        let recorded = record_end(self.dirs, &self.container, &exit, true);
+        if self.next != Next::Interrupted {
+            self.container.set_wanted(false).ok();
         }
-        journal::add(self.dirs, &events::died(self.container, &record));
-        let recorded = record_end(self.dirs, self.container, &record, true);
         let volumes = if self.container.config.remove {
             // What is not taken away now is left for `volume prune`.
-            retire_volumes(self.dirs, self.container).unwrap_or_default()
+            retire_volumes(self.dirs, &self.container).unwrap_or_default()
         } else {
             // Who starts the container again makes the same group.
-            if let Some(group) = self.group.take() {
+            if let Some(group) = group.take() {
                 group.remove();
             }
             lock.release()?;
             vec![]
         };
-        for client in &mut self.clients {
-            client.tell(&Reply::Exit(exit));
-        }
         drop(self.listener);
-        while !self.clients.is_empty() {
-            let now = Instant::now();
-            self.clients.retain_mut(|client| {
-                client.flush()
-                    && client.has_queue()
-                    && client.farewell_ends().is_none_or(|at| at > now)
-            });
-            let next = self.clients.iter().filter_map(Client::farewell_ends).min();
-            let left = next.and_then(|at| Timespec::try_from(at - now).ok());
-            let mut fds: Vec<PollFd<'_>> = self
-                .clients
-                .iter()
-                .map(|client| PollFd::new(&client.socket, PollFlags::OUT))
-                .collect();
-            if !fds.is_empty() {
-                process::retry(|| rustix::event::poll(&mut fds, left.as_ref()))?;
-            }
-        }
+        tell_all(self.clients, exit)?;
         if let Some(network) = network {
             network.drain(LAST_WORDS)?;
         }
-        if let Some(group) = self.group.take() {
+        if let Some(group) = group {
             group.remove();
         }
         if self.container.config.remove {
-            remove_files(self.container, &volumes, self.running.userns.as_ref());
+            remove_files(&self.container, &volumes, userns.as_ref());
         }
         recorded
     }
 }
 
-pub fn record_of(
-    started: Timestamp,
-    exit: &Exit,
-    err: Option<&anyhow::Error>,
-) -> crate::container::record::Exit {
-    crate::container::record::Exit {
+/// Tells the exit to all who want to hear it, however long they take.
+fn tell_all(mut clients: Vec<Client>, exit: Ended) -> anyhow::Result<()> {
+    for client in &mut clients {
+        client.tell(&Reply::Exit(Exit {
+            status: exit.status,
+            signal: exit.signal,
+        }));
+    }
+    while !clients.is_empty() {
+        let now = Instant::now();
+        clients.retain_mut(|client| {
+            client.flush() && client.has_queue() && client.farewell_ends().is_none_or(|at| at > now)
+        });
+        let next = clients.iter().filter_map(Client::farewell_ends).min();
+        let left = next.and_then(|at| Timespec::try_from(at - now).ok());
+        let mut fds: Vec<PollFd<'_>> = clients
+            .iter()
+            .map(|client| PollFd::new(&client.socket, PollFlags::OUT))
+            .collect();
+        if !fds.is_empty() {
+            process::retry(|| rustix::event::poll(&mut fds, left.as_ref()))?;
+        }
+    }
+    Ok(())
+}
+
+pub fn record_of(started: Timestamp, exit: &Exit, err: Option<&anyhow::Error>) -> Ended {
+    Ended {
         status: exit.status,
         signal: exit.signal,
         started,
         finished: Timestamp::now(),
         error: err.map(crate::error::message),
         limited: Limited::default(),
+        restarts: 0,
+        stopped: false,
     }
 }
 
@@ -133,7 +161,7 @@ pub fn write_pid(path: &Path, pid: i32) -> anyhow::Result<()> {
 pub fn record_end(
     dirs: &Dirs,
     container: &Container,
-    exit: &crate::container::record::Exit,
+    exit: &Ended,
     has_run: bool,
 ) -> anyhow::Result<()> {
     let files = &container.config.process.files;

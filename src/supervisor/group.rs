@@ -59,18 +59,28 @@ pub enum Place {
 /// The group of a start. It goes again, unless the container comes to be.
 pub struct Maker<'a> {
     plan: &'a Plan,
+    /// Where it was for the run before, below what this process is in since then.
+    again: Option<&'a Path>,
     made: RefCell<Option<Group>>,
 }
 
 impl Maker<'_> {
     /// Makes it, unless it is made around init.
-    pub fn new(plan: &Plan) -> anyhow::Result<Maker<'_>> {
-        let made = match directory(plan) {
+    pub fn new<'a>(plan: &'a Plan, before: Option<&'a Path>) -> anyhow::Result<Maker<'a>> {
+        let stays = match &plan.place {
+            None => false,
+            // A scope without a process is gone.
+            Some(Place::Scope { .. }) => plan.supervisor,
+            Some(Place::Directory(_) | Place::Split { .. }) => true,
+        };
+        let again = before.filter(|_| stays);
+        let made = match directory(plan, again) {
             Err(_) if !plan.needed => None,
             made => made?,
         };
         Ok(Maker {
             plan,
+            again,
             made: RefCell::new(made),
         })
     }
@@ -86,7 +96,7 @@ impl Maker<'_> {
 
     /// Whether `place` is to be called.
     pub fn is_scope(&self) -> bool {
-        matches!(self.plan.place, Some(Place::Scope { .. }))
+        self.again.is_none() && matches!(self.plan.place, Some(Place::Scope { .. }))
     }
 
     /// Takes the container's first process, before it goes on.
@@ -121,14 +131,18 @@ impl Drop for Maker<'_> {
     }
 }
 
-fn directory(plan: &Plan) -> anyhow::Result<Option<Group>> {
-    let group = match &plan.place {
-        None | Some(Place::Scope { .. }) => return Ok(None),
-        Some(Place::Directory(path)) => Group::create(path)?,
-        Some(Place::Split {
-            container,
-            supervisor,
-        }) => split(container, supervisor)?,
+fn directory(plan: &Plan, again: Option<&Path>) -> anyhow::Result<Option<Group>> {
+    let group = match (&plan.place, again) {
+        (_, Some(path)) => Group::create(path)?,
+        (None | Some(Place::Scope { .. }), None) => return Ok(None),
+        (Some(Place::Directory(path)), None) => Group::create(path)?,
+        (
+            Some(Place::Split {
+                container,
+                supervisor,
+            }),
+            None,
+        ) => split(container, supervisor)?,
     };
     match limit(&group, plan) {
         Ok(()) => Ok(Some(group)),

@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 
 use crate::config::addresses::Addresses;
 use crate::container::config;
+use crate::container::config::Restart;
 use crate::container::log;
 use crate::container::record::Container;
 use crate::container::record::NetworkState;
@@ -32,14 +33,21 @@ use crate::runtime::notify::Handler;
 use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
 use crate::store::record;
+use crate::supervisor::Ready;
+use crate::supervisor::Run;
 use crate::supervisor::Served;
 use crate::supervisor::Supervisor;
+use crate::supervisor::checker::Execute;
 use crate::supervisor::checks::Checks;
 use crate::supervisor::client::Client;
 use crate::supervisor::end::write_pid;
 use crate::supervisor::group::Maker;
 use crate::supervisor::protocol;
 use crate::supervisor::remains::Remains;
+use crate::supervisor::restart::Kept;
+use crate::supervisor::restart::Left;
+use crate::supervisor::restart::Next;
+use crate::supervisor::restart::Restarts;
 use crate::supervisor::sdnotify::Notifier;
 use crate::supervisor::streams::Streams;
 use crate::sys::limits;
@@ -47,26 +55,20 @@ use crate::sys::process;
 use crate::sys::signal;
 use crate::sys::socket;
 
-/// Detaches from the command that forked us, and makes the container.
-pub fn start<'a>(
+/// How many descriptors a process may have.
+const DESCRIPTORS: &str = "RLIMIT_NOFILE";
+
+/// Detaches from the command that forked us, and opens what lives as long as the supervisor.
+pub fn detached<'a>(
     dirs: &'a Dirs,
-    container: &'a Container,
-    bundle: &Bundle<'_>,
+    container: &Container,
     lock: &RunLock,
     starter: &Client,
-    started: Timestamp,
-    served: Served<'a>,
+    first: &mut Ready<'_>,
+    execute: &'a Execute<'a>,
 ) -> anyhow::Result<Supervisor<'a>> {
-    let Served {
-        addresses,
-        mut handler,
-        group,
-        sdnotify,
-        execute,
-    } = served;
-    let given = bundle.given();
     let passed = passed_streams(container)?;
-    let mut kept = given.clone();
+    let mut kept = first.bundle.given();
     kept.extend([lock.as_fd(), starter.socket.as_fd()]);
     if let Some(passed) = &passed {
         kept.extend([
@@ -76,10 +78,6 @@ pub fn start<'a>(
         ]);
     }
     let signals = detach(&kept)?;
-    let alone = !bundle.has_pid_namespace();
-    if alone {
-        process::set_child_subreaper()?;
-    }
     process::set_title(&format!("rbox: {}", container.name));
     let run = rustix::fs::open(
         &container.run,
@@ -87,45 +85,158 @@ pub fn start<'a>(
         Mode::empty(),
     )
     .with_context(|| format!("cannot open {}", container.run.display()))?;
-    let listener = socket::listen(run.as_fd(), protocol::SOCKET)?;
-    let sdnotify = sdnotify
-        .map(|order| Notifier::new(order, run.as_fd()))
-        .transpose()?;
-    let log = log::Writer::open(container)?;
-    // Before anything runs: a port may be taken.
-    let mut network = addresses
-        .map(|addresses| listen(container, addresses))
-        .transpose()?;
-    let group = Maker::new(group)?;
-    let (streams, mut running) = create_in(&group, dirs, container, bundle, &mut handler, passed)?;
-    let group = group.finish();
-    let calls = running.listener.take().into_iter().collect();
-    for fd in given {
-        // The container has its own; ours would keep pipes and namespaces of others open.
-        let number = fd.as_raw_fd().cast_unsigned();
-        process::close_range(number, number)?;
+    let sdnotify = first.served.sdnotify.take();
+    let sdnotify = sdnotify.map(|order| Notifier::new(order, run.as_fd()));
+    Ok(Supervisor {
+        dirs,
+        sdnotify: sdnotify.transpose()?,
+        listener: socket::listen(run.as_fd(), protocol::SOCKET)?,
+        log: log::Writer::open(container)?,
+        container: container.clone(),
+        signals,
+        clients: vec![],
+        passed,
+        run: None,
+        execute,
+        checks: None,
+        next: Next::default(),
+        restarts: Restarts::new(),
+        kept: Kept {
+            descriptors: limits::own(DESCRIPTORS)?,
+            group: None,
+            listeners: None,
+            left: Left::default(),
+        },
+    })
+}
+
+impl Supervisor<'_> {
+    /// Makes the container.
+    pub fn make(
+        &mut self,
+        started: Timestamp,
+        bundle: &Bundle<'_>,
+        served: Served<'_>,
+    ) -> anyhow::Result<()> {
+        let mut handler = served.handler;
+        let alone = !bundle.has_pid_namespace();
+        if alone {
+            process::set_child_subreaper()?;
+        }
+        if self.container.config.restart != Restart::No {
+            self.container.set_wanted(true)?;
+        }
+        let (soft, hard) = self.kept.descriptors;
+        limits::set(DESCRIPTORS, soft, hard)?;
+        // Before anything runs: a port may be taken.
+        let addresses = served.addresses;
+        let network = addresses.map(|addresses| self.listen(addresses));
+        let network = network.transpose()?;
+        let group = Maker::new(served.group, self.kept.group.as_deref())?;
+        let passed = self.passed.as_ref().map(copy_of).transpose()?;
+        let made = create_in(
+            &group,
+            self.dirs,
+            &self.container,
+            bundle,
+            &mut handler,
+            passed,
+        );
+        let (streams, mut running) = match made {
+            Ok(made) => made,
+            Err(err) => {
+                self.kept.listeners = network.map(|mut network| network.take_listeners());
+                return Err(err);
+            }
+        };
+        if self.restarts.count == 0 {
+            // The container has its own; ours would keep pipes and namespaces of others open. Those of a later
+            // run are closed with what was prepared for it, but for the caller's, which every run gets.
+            let mut given = bundle.given();
+            if self.container.config.restart != Restart::No {
+                given.truncate(given.len() - bundle.preserved.len());
+            }
+            for fd in given {
+                let number = fd.as_raw_fd().cast_unsigned();
+                process::close_range(number, number)?;
+            }
+        }
+        let group = group.finish();
+        self.kept.group = group.as_ref().map(|group| group.path().to_owned());
+        let calls = running.listener.take().into_iter().collect();
+        let run = Run {
+            deadline: None,
+            remains: None,
+            started,
+            running,
+            streams,
+            handler,
+            calls,
+            network,
+            group,
+        };
+        let run = self.run.insert(run);
+        let begun = begin(run, &self.container, addresses, self.restarts.count);
+        self.checks = Checks::of(&self.container);
+        if begun.is_err()
+            && let Some(mut run) = self.run.take()
+        {
+            run.running.kill();
+            self.kept.listeners = run.network.as_mut().map(Network::take_listeners);
+            if let Some(group) = run.group {
+                group.remove();
+            }
+        }
+        begun
     }
-    if let Some(network) = &mut network {
+
+    /// The network of the container, whose published ports are listened on from now.
+    fn listen(&mut self, addresses: Addresses) -> anyhow::Result<Network> {
+        let process = &self.container.config.process;
+        let host_loopback = matches!(
+            process.network,
+            config::process::Network::Private {
+                host_loopback: true
+            }
+        );
+        let settings = network::Settings {
+            addresses,
+            host_loopback,
+            publish: &process.publish,
+        };
+        Network::new(&settings, self.kept.listeners.take())
+    }
+}
+
+/// The container is there: what serves it begins, and its records say so.
+fn begin(
+    run: &mut Run,
+    container: &Container,
+    addresses: Option<Addresses>,
+    restarts: u32,
+) -> anyhow::Result<()> {
+    let running = &mut run.running;
+    if let Some(network) = &mut run.network {
         network.attach(running.tap.take().context("its interface did not arrive")?)?;
         // A connection takes a descriptor; what the container itself may open was settled before.
-        let most = limits::hard("RLIMIT_NOFILE")?;
-        limits::set("RLIMIT_NOFILE", most, most)?;
+        let most = limits::hard(DESCRIPTORS)?;
+        limits::set(DESCRIPTORS, most, most)?;
     }
-    let remains = running.mounts.take().map(Remains::of).transpose()?;
+    run.remains = running.mounts.take().map(Remains::of).transpose()?;
     let pid = running.init.pid.as_raw_pid();
+    let network = run.network.as_ref();
     let state = State {
-        started,
         pid,
-        supervisor: rustix::process::getpid().as_raw_pid(),
         start_ticks: process::start_ticks(running.init.pid).unwrap_or(0),
         network: addresses
-            .zip(network.as_ref())
+            .zip(network)
             .map(|(addresses, network)| NetworkState {
                 addresses,
                 published: network.published(),
             }),
-        cgroup: group.as_ref().map(|group| group.path().to_owned()),
-        paused: false,
+        cgroup: run.group.as_ref().map(|group| group.path().to_owned()),
+        restarts,
+        ..State::of(run.started)
     };
     // The runtime directory is gone after a power cut, and so is what the record tells of.
     record::save(&container.state_file(), &state, Durability::Volatile)?;
@@ -136,26 +247,8 @@ pub fn start<'a>(
         }
     }
     let timeout = container.config.process.timeout;
-    Ok(Supervisor {
-        deadline: timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.into())),
-        remains,
-        dirs,
-        container,
-        started,
-        running,
-        streams,
-        log,
-        listener,
-        signals,
-        clients: vec![],
-        handler,
-        calls,
-        network,
-        group,
-        sdnotify,
-        execute,
-        checks: Checks::of(container),
-    })
+    run.deadline = timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
+    Ok(())
 }
 
 /// Makes the container in its group.
@@ -175,22 +268,6 @@ fn create_in(
     };
     let bundle = Bundle { cgroup, ..*bundle };
     create(dirs, container, &bundle, handler, passed)
-}
-
-/// The network of a container, whose published ports are listened on from now.
-fn listen(container: &Container, addresses: Addresses) -> anyhow::Result<Network> {
-    let process = &container.config.process;
-    let host_loopback = matches!(
-        process.network,
-        config::process::Network::Private {
-            host_loopback: true
-        }
-    );
-    Network::new(&network::Settings {
-        addresses,
-        host_loopback,
-        publish: &process.publish,
-    })
 }
 
 /// Makes the container; where the store's file system takes no overlay, on a copy of the image.

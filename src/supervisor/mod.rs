@@ -1,5 +1,5 @@
 //! The process beside one container: it makes the container, holds its streams, log and control
-//! socket, waits for its end and records it.
+//! socket, waits for its end, records it, and starts it again where that is asked for.
 //!
 //! # Theory of operation
 //!
@@ -7,6 +7,9 @@
 //! poll loop. It holds the run lock from before the fork until the end is recorded, so that
 //! "is it running" is a test of that lock. If it is killed, the kernel releases the lock and, by the
 //! parent-death signal, kills the container; the records then say what was last known.
+//!
+//! Socket, log, clients, counters and the sockets of published ports live as long as the supervisor;
+//! all else belongs to one run of the container, and a run after a rest is prepared anew (`restart`).
 //!
 //! At the end, in this order: what the streams still hold is read; `exit.json` is written, or with
 //! `--rm` the name is freed, which is when the container is gone; the lock is released, or with `--rm`
@@ -26,6 +29,7 @@ mod make;
 mod poll;
 pub mod protocol;
 mod remains;
+mod restart;
 pub mod sdnotify;
 mod serve;
 mod streams;
@@ -40,6 +44,7 @@ use crate::config::hooks::Stage;
 use crate::container::events;
 use crate::container::log;
 use crate::container::log::Stream;
+use crate::container::record;
 use crate::container::record::Container;
 use crate::container::record::RunLock;
 use crate::error::Told;
@@ -47,6 +52,7 @@ use crate::network::Network;
 use crate::runtime::Bundle;
 use crate::runtime::Hooked;
 use crate::runtime::Running;
+use crate::runtime::Stdio;
 use crate::runtime::notify::Handler;
 use crate::store::dirs::Dirs;
 use crate::store::journal;
@@ -60,6 +66,9 @@ use crate::supervisor::group::Plan;
 use crate::supervisor::group::Watched;
 use crate::supervisor::protocol::Reply;
 use crate::supervisor::remains::Remains;
+use crate::supervisor::restart::Kept;
+use crate::supervisor::restart::Next;
+use crate::supervisor::restart::Restarts;
 use crate::supervisor::sdnotify::Notifier;
 use crate::supervisor::streams::Streams;
 use crate::sys::process;
@@ -69,13 +78,21 @@ use crate::sys::process::Exit;
 pub struct Order<'a> {
     pub dirs: &'a Dirs,
     pub container: &'a Container,
-    pub bundle: Bundle<'a>,
+    pub first: Ready<'a>,
+    pub again: &'a mut Again<'a>,
+    /// For its health checks.
+    pub execute: &'a Execute<'a>,
     pub lock: RunLock,
-    pub served: Served<'a>,
     /// To the command that starts the container.
     pub starter: OwnedFd,
     /// Whether that command stays to hear the streams.
     pub foreground: bool,
+}
+
+/// A run that can be made.
+pub struct Ready<'a> {
+    pub bundle: Bundle<'a>,
+    pub served: Served<'a>,
 }
 
 /// What a container gets from its supervisor while it runs.
@@ -86,8 +103,17 @@ pub struct Served<'a> {
     pub handler: Option<Box<dyn Handler>>,
     pub group: &'a Plan,
     pub sdnotify: Option<sdnotify::Order>,
-    /// For its health checks.
-    pub execute: &'a Execute<'a>,
+}
+
+/// Prepares another run of the container, as its record is now, for who makes it.
+pub type Again<'a> = dyn FnMut(&Container, &mut dyn FnMut(Ready<'_>) -> anyhow::Result<Ran>) -> anyhow::Result<Ran>
+    + 'a;
+
+/// What became of a run.
+pub enum Ran {
+    Until(record::Exit),
+    /// It could not be made.
+    Never(anyhow::Error),
 }
 
 /// Runs in a forked process; never returns.
@@ -101,48 +127,49 @@ pub fn main(order: Order<'_>) -> ! {
 }
 
 fn supervise(order: Order<'_>) -> anyhow::Result<()> {
-    let mut starter = Client::new(order.starter, Hears::Nothing, order.foreground);
-    let started = Timestamp::now();
-    let hooked = order.bundle.hooked();
-    let mut supervisor = match make::start(
-        order.dirs,
-        order.container,
-        &order.bundle,
-        &order.lock,
-        &starter,
-        started,
-        order.served,
-    ) {
+    let Order {
+        dirs,
+        container,
+        mut first,
+        again,
+        execute,
+        lock,
+        starter,
+        foreground,
+    } = order;
+    let mut starter = Client::new(starter, Hears::Nothing, foreground);
+    let mut supervisor = match make::detached(dirs, container, &lock, &starter, &mut first, execute)
+    {
         Ok(supervisor) => supervisor,
-        Err(err) => {
-            let exit = record_of(started, &failed_exit(&err), Some(&err));
-            record_end(order.dirs, order.container, &exit, false).ok();
-            order.lock.release().ok();
-            starter.tell(&Reply::Failed(Told::of(&err)));
-            starter.flush();
-            return Ok(());
+        Err(err) => return not_started(dirs, container, &lock, &mut starter, &err),
+    };
+    let mut exit = match supervisor.run_once(first, Some(starter))? {
+        Ran::Until(exit) => exit,
+        Ran::Never(err) => {
+            let mut starter = supervisor.clients.remove(0);
+            return not_started(dirs, container, &lock, &mut starter, &err);
         }
     };
-    if order.foreground {
-        starter.hears = Hears::Streams;
+    while supervisor.rest(&mut exit)? {
+        exit = supervisor.run_again(again)?;
     }
-    supervisor.run_hooks(hooked, Stage::Poststart);
-    let happened = ["init", "start"].map(|action| events::of(order.container, action));
-    journal::add_all(order.dirs, &happened);
-    if let Some(notifier) = &supervisor.sdnotify {
-        notifier.started();
-    }
-    starter.tell(&Reply::Started);
+    supervisor.finish(&lock, exit)
+}
+
+/// Nothing has run.
+fn not_started(
+    dirs: &Dirs,
+    container: &Container,
+    lock: &RunLock,
+    starter: &mut Client,
+    err: &anyhow::Error,
+) -> anyhow::Result<()> {
+    let exit = record_of(Timestamp::now(), &failed_exit(err), Some(err));
+    record_end(dirs, container, &exit, false).ok();
+    lock.release().ok();
+    starter.tell(&Reply::Failed(Told::of(err)));
     starter.flush();
-    if order.foreground {
-        supervisor.clients.push(starter);
-    } else {
-        drop(starter);
-    }
-    process::trim_memory();
-    let exit = supervisor.run()?;
-    supervisor.run_hooks(hooked, Stage::Poststop);
-    supervisor.finish(&order.lock, exit)
+    Ok(())
 }
 
 fn failed_exit(err: &anyhow::Error) -> Exit {
@@ -154,14 +181,30 @@ fn failed_exit(err: &anyhow::Error) -> Exit {
 
 struct Supervisor<'a> {
     dirs: &'a Dirs,
-    container: &'a Container,
-    started: Timestamp,
-    running: Running,
-    streams: Streams,
+    /// As its record was at the last look.
+    container: Container,
     log: log::Writer,
     listener: OwnedFd,
     signals: OwnedFd,
     clients: Vec<Client>,
+    /// With the driver passthrough: what every run gets as its own.
+    passed: Option<Stdio>,
+    /// While the container runs.
+    run: Option<Run>,
+    next: Next,
+    restarts: Restarts,
+    kept: Kept,
+    sdnotify: Option<Notifier>,
+    execute: &'a Execute<'a>,
+    /// Of the run.
+    checks: Option<Box<Checks>>,
+}
+
+/// What belongs to one run of the container.
+struct Run {
+    started: Timestamp,
+    running: Running,
+    streams: Streams,
     /// When the container is killed.
     deadline: Option<Instant>,
     /// Of a container without a process namespace of its own.
@@ -171,18 +214,55 @@ struct Supervisor<'a> {
     calls: Vec<OwnedFd>,
     network: Option<Network>,
     group: Option<Watched>,
-    sdnotify: Option<Notifier>,
-    execute: &'a Execute<'a>,
-    checks: Option<Box<Checks>>,
 }
 
 impl Supervisor<'_> {
+    /// Makes the container and serves it to its end; `starter` waits for the first run to begin.
+    fn run_once(&mut self, ready: Ready<'_>, starter: Option<Client>) -> anyhow::Result<Ran> {
+        let hooked = ready.bundle.hooked();
+        let started = Timestamp::now();
+        let made = self.make(started, &ready.bundle, ready.served);
+        if let Err(err) = made {
+            self.clients.splice(0..0, starter);
+            return Ok(Ran::Never(err));
+        }
+        self.run_hooks(hooked, Stage::Poststart);
+        let happened = ["init", "start"].map(|action| events::of(&self.container, action));
+        journal::add_all(self.dirs, &happened);
+        if let Some(starter) = starter {
+            if let Some(notifier) = &self.sdnotify {
+                notifier.started();
+            }
+            self.tell_started(starter);
+        }
+        process::trim_memory();
+        let exit = self.serve_run()?;
+        self.run_hooks(hooked, Stage::Poststop);
+        Ok(Ran::Until(self.end_run(&exit)))
+    }
+
+    fn tell_started(&mut self, mut starter: Client) {
+        if starter.foreground {
+            starter.hears = Hears::Streams;
+        }
+        starter.tell(&Reply::Started);
+        starter.flush();
+        if starter.foreground {
+            self.clients.push(starter);
+        }
+    }
+
     /// Runs hooks that change nothing any more; of a failure the container's log tells.
     fn run_hooks(&mut self, hooked: Hooked<'_>, stage: Stage) {
-        let pid = (stage != Stage::Poststop).then_some(self.running.init.pid);
+        let init = self.run.as_ref().map(|run| run.running.init.pid);
+        let pid = init.filter(|_| stage != Stage::Poststop);
         for err in hooked.run_all(stage, pid) {
-            let line = format!("rbox: {}\n", crate::error::message(&err));
-            self.log.write(Stream::Stderr, line.as_bytes());
+            self.log_error(&err);
         }
+    }
+
+    fn log_error(&mut self, err: &anyhow::Error) {
+        let line = format!("rbox: {}\n", crate::error::message(err));
+        self.log.write(Stream::Stderr, line.as_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! The poll loop: what a supervisor waits for while its container runs.
+//! The poll loop: what a supervisor waits for while its container runs, or rests.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -12,12 +12,14 @@ use rustix::event::Timespec;
 use crate::container::events;
 use crate::container::log::Stream;
 use crate::network::Network;
+use crate::supervisor::Run;
 use crate::supervisor::Supervisor;
 use crate::supervisor::checks::Checks;
 use crate::supervisor::client::Client;
 use crate::supervisor::group::Watched;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
+use crate::supervisor::restart::Next;
 use crate::supervisor::sdnotify::Notifier;
 use crate::supervisor::streams::Output;
 use crate::sys::process;
@@ -49,76 +51,97 @@ enum Source {
 
 impl Supervisor<'_> {
     /// Serves until the container's init has ended.
-    pub fn run(&mut self) -> anyhow::Result<Exit> {
+    pub fn serve_run(&mut self) -> anyhow::Result<Exit> {
         let mut buffer = vec![0u8; PACKET];
-        // Ascending, as the poll set is.
-        let mut unused = vec![];
         loop {
-            self.keep_deadline();
+            let deadline = self.keep_deadline();
             self.keep_checks();
-            for (source, events) in self.wait()? {
-                match source {
-                    Source::Signals => self.forward_signal(),
-                    Source::Listener => self.accept(),
-                    Source::Init => {
-                        let exit = process::wait(self.running.init.pidfd.as_fd())?;
-                        if let Some(remains) = &self.remains {
-                            if let Some(group) = &self.group {
-                                group.end();
-                            }
-                            remains.end();
-                        }
-                        self.end_checks();
-                        self.drain(&mut buffer);
-                        self.pass_last_notices();
-                        return Ok(exit);
+            if self.turn(&mut buffer, deadline)? {
+                let run = self.run.as_ref().context("no container runs")?;
+                let exit = process::wait(run.running.init.pidfd.as_fd())?;
+                if let Some(remains) = &run.remains {
+                    if let Some(group) = &run.group {
+                        group.end();
                     }
-                    Source::Output(output) => {
-                        self.read(output, &mut buffer);
-                    }
-                    Source::Log => self.log.reap(),
-                    Source::Check => self.end_check(&mut buffer),
-                    Source::Input => self.streams.write_pending(),
-                    Source::Client(index) => self.serve(index, events, &mut buffer),
-                    Source::Network => {
-                        if let Some(network) = &mut self.network {
-                            network.serve();
-                        }
-                    }
-                    Source::Memory => self.tell_kills(),
-                    Source::Notify => {
-                        self.pass_notice();
-                    }
-                    Source::Calls(index) => {
-                        if !self.answer(index, events) {
-                            unused.push(index);
-                        }
-                    }
+                    remains.end();
                 }
+                self.end_checks();
+                self.drain(&mut buffer);
+                self.pass_last_notices();
+                return Ok(exit);
             }
-            while let Some(index) = unused.pop() {
-                self.calls.remove(index);
-            }
-            self.grant_input();
-            self.clients.iter_mut().for_each(Client::keep_patience);
-            self.clients
-                .retain(|client| !client.gone && !client.is_done());
         }
     }
 
-    /// Kills the container when its time is over.
-    fn keep_deadline(&mut self) {
-        if self.deadline.is_some_and(|at| at <= Instant::now()) {
-            self.deadline = None;
-            signal::send(self.running.init.pidfd.as_fd(), libc::SIGKILL).ok();
+    /// Waits for something to do, until then at most, and does it; whether init has ended.
+    pub fn turn(&mut self, buffer: &mut [u8], until: Option<Instant>) -> anyhow::Result<bool> {
+        // Ascending, as the poll set is.
+        let mut unused = vec![];
+        for (source, events) in self.wait(until)? {
+            match source {
+                Source::Signals => self.forward_signal(),
+                Source::Listener => self.accept(),
+                Source::Init => return Ok(true),
+                Source::Output(output) => {
+                    self.read(output, buffer);
+                }
+                Source::Log => self.log.reap(),
+                Source::Check => self.end_check(buffer),
+                Source::Input => {
+                    if let Some(run) = &mut self.run {
+                        run.streams.write_pending();
+                    }
+                }
+                Source::Client(index) => self.serve(index, events, buffer),
+                Source::Network => {
+                    if let Some(network) = self.network_mut() {
+                        network.serve();
+                    }
+                }
+                Source::Memory => self.tell_kills(),
+                Source::Notify => {
+                    self.pass_notice();
+                }
+                Source::Calls(index) => {
+                    if !self.answer(index, events) {
+                        unused.push(index);
+                    }
+                }
+            }
         }
+        while let (Some(index), Some(run)) = (unused.pop(), &mut self.run) {
+            run.calls.remove(index);
+        }
+        self.grant_input();
+        self.clients.iter_mut().for_each(Client::keep_patience);
+        self.clients
+            .retain(|client| !client.gone && !client.is_done());
+        Ok(false)
+    }
+
+    /// That of the run, or what is left of the last one's.
+    fn network_mut(&mut self) -> Option<&mut Network> {
+        match &mut self.run {
+            Some(run) => run.network.as_mut(),
+            None => self.kept.left.network.as_mut(),
+        }
+    }
+
+    /// Kills the container when its time is over; otherwise returns when that will be.
+    fn keep_deadline(&mut self) -> Option<Instant> {
+        let run = self.run.as_mut()?;
+        if run.deadline.is_some_and(|at| at <= Instant::now()) {
+            run.deadline = None;
+            signal::send(run.running.init.pidfd.as_fd(), libc::SIGKILL).ok();
+        }
+        run.deadline
     }
 
     /// Processes of the container were killed for want of memory, or memory is short.
     pub fn tell_kills(&mut self) {
-        let new = self.group.as_mut().map_or(0, Watched::new_kills);
-        if new > 0 {
-            events::add(self.dirs, self.container, "oom");
+        let group = self.run.as_mut().and_then(|run| run.group.as_mut());
+        if group.map_or(0, Watched::new_kills) > 0 {
+            events::add(self.dirs, &self.container, "oom");
         }
     }
 
@@ -137,34 +160,24 @@ impl Supervisor<'_> {
     }
 
     /// Waits for something to do.
-    fn wait(&self) -> anyhow::Result<Vec<(Source, PollFlags)>> {
-        let mut sources = vec![Source::Signals, Source::Listener, Source::Init];
+    fn wait(&self, until: Option<Instant>) -> anyhow::Result<Vec<(Source, PollFlags)>> {
+        let mut sources = vec![Source::Signals, Source::Listener];
         let mut fds = vec![
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
-            PollFd::new(&self.running.init.pidfd, PollFlags::IN),
         ];
-        if !self.clients.iter().any(Client::is_full) {
-            for output in [Output::Stdout, Output::Stderr] {
-                if let Some(fd) = self.streams.output(output) {
-                    sources.push(Source::Output(output));
-                    fds.push(PollFd::new(fd, PollFlags::IN));
-                }
-            }
-        }
-        if let Some(fd) = self.streams.input_to_write() {
-            sources.push(Source::Input);
-            fds.push(PollFd::new(fd, PollFlags::OUT));
+        if let Some(run) = &self.run {
+            run.add_sources(
+                &mut sources,
+                &mut fds,
+                !self.clients.iter().any(Client::is_full),
+            );
         }
         for (index, client) in self.clients.iter().enumerate() {
             let mut events = PollFlags::IN;
             events.set(PollFlags::OUT, client.has_queue());
             sources.push(Source::Client(index));
             fds.push(PollFd::new(&client.socket, events));
-        }
-        for (index, listener) in self.calls.iter().enumerate() {
-            sources.push(Source::Calls(index));
-            fds.push(PollFd::new(listener, PollFlags::IN));
         }
         if let Some(helper) = self.log.helper() {
             sources.push(Source::Log);
@@ -174,16 +187,16 @@ impl Supervisor<'_> {
             sources.push(Source::Check);
             fds.push(PollFd::new(checker, PollFlags::IN));
         }
-        if let Some(events) = self.group.as_ref().and_then(Watched::events) {
-            sources.push(Source::Memory);
-            fds.push(PollFd::from_borrowed_fd(events, PollFlags::PRI));
-        }
         if let Some(inside) = self.sdnotify.as_ref().and_then(Notifier::inside) {
             sources.push(Source::Notify);
             fds.push(PollFd::from_borrowed_fd(inside, PollFlags::IN));
         }
-        let busy = self.network.as_ref().is_some_and(Network::has_more);
-        if let Some(network) = &self.network {
+        let network = match &self.run {
+            Some(run) => run.network.as_ref(),
+            None => self.kept.left.network.as_ref(),
+        };
+        let busy = network.is_some_and(Network::has_more);
+        if let Some(network) = network {
             sources.push(Source::Network);
             fds.push(PollFd::new(network, PollFlags::IN));
         }
@@ -192,7 +205,7 @@ impl Supervisor<'_> {
         } else {
             let patience = self.clients.iter().filter_map(Client::patience_ends);
             let check = self.checks.as_deref().and_then(Checks::moment);
-            let next = patience.chain(self.deadline).chain(check).min();
+            let next = patience.chain(until).chain(check).min();
             next.map(|at| at.saturating_duration_since(Instant::now()))
         };
         let left = left.and_then(|left| Timespec::try_from(left).ok());
@@ -206,18 +219,23 @@ impl Supervisor<'_> {
             .collect())
     }
 
-    fn forward_signal(&self) {
+    fn forward_signal(&mut self) {
         if let Ok(Some(number @ (libc::SIGTERM | libc::SIGINT))) =
             signal::read_signal(self.signals.as_fd())
         {
-            // It may have ended just now; its exit is in the poll set.
-            signal::send(self.running.init.pidfd.as_fd(), number).ok();
+            if !self.next.is_end() {
+                self.next = Next::Interrupted;
+            }
+            self.signal(number);
         }
     }
 
     /// Reads from the container once; whether there was something.
     fn read(&mut self, output: Output, buffer: &mut [u8]) -> bool {
-        let Some((stream, bytes)) = self.streams.read(output, buffer) else {
+        let Some(run) = &mut self.run else {
+            return false;
+        };
+        let Some((stream, bytes)) = run.streams.read(output, buffer) else {
             return false;
         };
         self.log.write(stream, bytes);
@@ -241,5 +259,36 @@ impl Supervisor<'_> {
             while self.read(output, buffer) {}
         }
         self.log.finish();
+    }
+}
+
+impl Run {
+    /// What is to be waited for while it runs; its output only where clients can take it.
+    fn add_sources<'a>(
+        &'a self,
+        sources: &mut Vec<Source>,
+        fds: &mut Vec<PollFd<'a>>,
+        output: bool,
+    ) {
+        sources.push(Source::Init);
+        fds.push(PollFd::new(&self.running.init.pidfd, PollFlags::IN));
+        for name in [Output::Stdout, Output::Stderr] {
+            if let (true, Some(fd)) = (output, self.streams.output(name)) {
+                sources.push(Source::Output(name));
+                fds.push(PollFd::new(fd, PollFlags::IN));
+            }
+        }
+        if let Some(fd) = self.streams.input_to_write() {
+            sources.push(Source::Input);
+            fds.push(PollFd::new(fd, PollFlags::OUT));
+        }
+        for (index, listener) in self.calls.iter().enumerate() {
+            sources.push(Source::Calls(index));
+            fds.push(PollFd::new(listener, PollFlags::IN));
+        }
+        if let Some(events) = self.group.as_ref().and_then(Watched::events) {
+            sources.push(Source::Memory);
+            fds.push(PollFd::from_borrowed_fd(events, PollFlags::PRI));
+        }
     }
 }

@@ -11,6 +11,7 @@
 //!         <---------------------  taken        the container's input has room for more
 //! stdin closed, resize, signal,
 //! output closed ----------------------------->
+//! stop  ------------------------------------->  from now on the exit alone
 //! listener, updated  ------------------------->
 //! check  ------------------------------------->
 //!         <---------------------  checked
@@ -53,6 +54,12 @@ pub enum Request<'a> {
         columns: u16,
     },
     Signal(i32),
+    /// A person wants it to end, by this signal instead of its own; killed after so many seconds, if that is
+    /// given. From now on the exit alone.
+    Stop {
+        signal: Option<i32>,
+        limit: Option<u32>,
+    },
     /// Nobody reads this stream any more, as at the end of a shell's pipeline.
     OutputClosed(Stream),
     /// A descriptor is beside it: where the filter of a command that joins the container asks for answers.
@@ -97,6 +104,11 @@ impl Request<'_> {
                 tagged(b'r', &[rows.to_le_bytes(), columns.to_le_bytes()].concat())
             }
             Request::Signal(number) => tagged(b'k', &number.to_le_bytes()),
+            Request::Stop { signal, limit } => {
+                // Neither a signal of that number nor so long a time is asked for.
+                let limit = limit.unwrap_or(u32::MAX).to_le_bytes();
+                tagged(b'e', &[signal.unwrap_or(0).to_le_bytes(), limit].concat())
+            }
             Request::OutputClosed(Stream::Stdout) => b"1".to_vec(),
             Request::OutputClosed(Stream::Stderr) => b"2".to_vec(),
             Request::Listener => b"l".to_vec(),
@@ -125,6 +137,15 @@ impl Request<'_> {
             b'l' => Request::Listener,
             b'u' => Request::Updated,
             b'h' => Request::Check,
+            b'e' => {
+                let (signal, limit) = payload.split_at_checked(4)?;
+                let signal = i32::from_le_bytes(signal.try_into().ok()?);
+                let limit = u32::from_le_bytes(limit.try_into().ok()?);
+                Request::Stop {
+                    signal: Some(signal).filter(|signal| *signal != 0),
+                    limit: Some(limit).filter(|limit| *limit != u32::MAX),
+                }
+            }
             b'k' => Request::Signal(i32::from_le_bytes(payload.try_into().ok()?)),
             _ => return None,
         })
@@ -212,6 +233,14 @@ mod tests {
                 columns: 300,
             },
             Request::Signal(15),
+            Request::Stop {
+                signal: None,
+                limit: Some(10),
+            },
+            Request::Stop {
+                signal: Some(3),
+                limit: None,
+            },
             Request::OutputClosed(Stream::Stderr),
             Request::Listener,
             Request::Updated,
@@ -224,7 +253,7 @@ mod tests {
 
     #[test]
     fn junk_is_no_request() {
-        for packet in [&b""[..], b"?", b"r12", b"k", b"k12345"] {
+        for packet in [&b""[..], b"?", b"r12", b"k", b"k12345", b"e", b"e1234567"] {
             assert_eq!(Request::decode(packet), None);
         }
     }

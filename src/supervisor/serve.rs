@@ -1,18 +1,19 @@
 //! Serving clients: what they ask for, and calls that the filters leave to us.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
+use std::time::Instant;
 
 use rustix::event::PollFlags;
 
-use crate::container::config::Config;
 use crate::container::events;
 use crate::runtime::notify;
-use crate::store::record;
 use crate::supervisor::Supervisor;
 use crate::supervisor::client::Client;
 use crate::supervisor::client::Hears;
 use crate::supervisor::protocol::Reply;
 use crate::supervisor::protocol::Request;
+use crate::supervisor::restart::Next;
 use crate::sys::notify::Listener;
 use crate::sys::signal;
 use crate::sys::socket;
@@ -39,56 +40,111 @@ impl Supervisor<'_> {
         let client = &mut self.clients[index];
         let received = socket::receive(client.socket.as_fd(), buffer);
         let (length, descriptor) = received.map_or((0, None), |packet| (packet.length, packet.fd));
+        let mut streams = self.run.as_mut().map(|run| &mut run.streams);
         if length == 0 {
-            if client.foreground && self.streams.as_terminal().is_none() {
-                self.streams.end_input();
+            if client.foreground
+                && client.hears == Hears::Streams
+                && let Some(streams) = streams
+                && streams.as_terminal().is_none()
+            {
+                streams.end_input();
             }
-            self.clients[index].gone = true;
+            client.gone = true;
             return;
         }
         match Request::decode(&buffer[..length]) {
             Some(Request::Attach) => {
                 client.hears = Hears::Streams;
-                events::add(self.dirs, self.container, "attach");
+                events::add(self.dirs, &self.container, "attach");
             }
             Some(Request::Wait) => client.hears = Hears::Exit,
             Some(Request::Stdin(bytes)) => {
                 client.awaits_taken = true;
-                self.streams.feed(bytes);
+                if let Some(streams) = &mut streams {
+                    streams.feed(bytes);
+                }
             }
-            Some(Request::StdinClosed) => self.streams.end_input(),
+            Some(Request::StdinClosed) => {
+                if let Some(streams) = &mut streams {
+                    streams.end_input();
+                }
+            }
             Some(Request::Resize { rows, columns }) => {
-                if let Some(master) = self.streams.as_terminal() {
+                if let Some(master) = streams.as_ref().and_then(|streams| streams.as_terminal()) {
                     terminal::set_size(master.as_fd(), rows, columns).ok();
                 }
             }
             Some(Request::Signal(number)) => {
-                signal::send(self.running.init.pidfd.as_fd(), number).ok();
+                let by_session = client.hears == Hears::Streams;
+                if self.ends_it(number, by_session) {
+                    self.next = Next::Stopped;
+                }
+                self.signal(number);
+            }
+            Some(Request::Stop { signal, limit }) => {
+                client.hears = Hears::Exit;
+                self.next = Next::Stopped;
+                self.stop(signal, limit.map(|limit| Duration::from_secs(limit.into())));
             }
             // The container finds its pipe closed, and ends as a program in a pipeline does.
             Some(Request::OutputClosed(stream)) if client.foreground => {
-                self.streams.close_output(stream);
+                if let Some(streams) = &mut streams {
+                    streams.close_output(stream);
+                }
             }
-            Some(Request::Listener) if self.handler.is_some() => {
-                if let Some(listener) = descriptor {
+            Some(Request::Listener) => {
+                if let (Some(listener), Some(run)) = (descriptor, &mut self.run)
+                    && run.handler.is_some()
+                {
                     Listener::new(listener.as_fd()).take_turns().ok();
-                    self.calls.push(listener);
+                    run.calls.push(listener);
                 }
             }
-            // What else it uses of the record stays as it was at the start.
             Some(Request::Updated) => {
-                if let Ok(config) = record::load::<Config>(&self.container.config_file()) {
-                    self.change_checks(&config.health);
-                }
+                self.look_again();
+                self.change_checks();
             }
             Some(Request::Check) => self.ask_for_check(index),
-            Some(Request::OutputClosed(_) | Request::Listener) | None => {}
+            Some(Request::OutputClosed(_)) | None => {}
         }
+    }
+
+    /// Whether a person who sends this signal wants the container to end. As with Docker, one that is sent to
+    /// a session is meant for it.
+    fn ends_it(&self, number: i32, by_session: bool) -> bool {
+        number == libc::SIGKILL
+            || number == self.container.config.process.stop_signal
+            || by_session && matches!(number, libc::SIGTERM | libc::SIGINT | libc::SIGQUIT)
+    }
+
+    /// Sends a signal to the container's init.
+    pub fn signal(&self, number: i32) {
+        if let Some(run) = &self.run {
+            // It may have ended just now; its exit is in the poll set.
+            signal::send(run.running.init.pidfd.as_fd(), number).ok();
+        }
+    }
+
+    /// Asks the container to end, by this signal instead of its own, and kills it when the time is over;
+    /// what follows its end is in `next`.
+    pub fn stop(&mut self, signal: Option<i32>, limit: Option<Duration>) {
+        let Some(run) = &mut self.run else {
+            return;
+        };
+        if limit == Some(Duration::ZERO) {
+            return self.signal(libc::SIGKILL);
+        }
+        let kill = limit.map(|limit| Instant::now() + limit);
+        run.deadline = [run.deadline, kill].into_iter().flatten().min();
+        self.signal(signal.unwrap_or(self.container.config.process.stop_signal));
     }
 
     /// Tells the clients whose input was taken that there is room for more.
     pub fn grant_input(&mut self) {
-        if !self.streams.takes_input() {
+        let Some(run) = &self.run else {
+            return;
+        };
+        if !run.streams.takes_input() {
             return;
         }
         for client in self.clients.iter_mut().filter(|client| client.awaits_taken) {
@@ -100,7 +156,10 @@ impl Supervisor<'_> {
 
     /// Answers one call; `false` when no more will come.
     pub fn answer(&mut self, index: usize, events: PollFlags) -> bool {
-        let (Some(handler), Some(listener)) = (&mut self.handler, self.calls.get(index)) else {
+        let Some(run) = &mut self.run else {
+            return false;
+        };
+        let (Some(handler), Some(listener)) = (&mut run.handler, run.calls.get(index)) else {
             return false;
         };
         notify::serve(listener, events, handler.as_mut())

@@ -46,10 +46,16 @@ pub fn set(name: &str, soft: u64, hard: u64) -> anyhow::Result<()> {
         .with_context(|| format!("cannot set {name} to {soft}:{hard}"))
 }
 
+/// Our own soft and hard limit; `u64::MAX` is none.
+pub fn own(name: &str) -> anyhow::Result<(u64, u64)> {
+    let limit = rustix::process::getrlimit(resource(name)?);
+    let number = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+    Ok((number(limit.current), number(limit.maximum)))
+}
+
 /// Our own hard limit; `u64::MAX` is none.
 pub fn hard(name: &str) -> anyhow::Result<u64> {
-    let limit = rustix::process::getrlimit(resource(name)?);
-    Ok(limit.maximum.unwrap_or(u64::MAX))
+    Ok(own(name)?.1)
 }
 
 /// Raises the hard limit of a process, if it is lower, and leaves the soft one.

@@ -80,7 +80,7 @@ fn rates(rates: &[Rate], name: &str) -> Vec<Value> {
 pub fn state(container: &Container, status: &Status) -> anyhow::Result<Value> {
     let (limited, group) = match status {
         Status::Created | Status::Unreadable(_) => (Limited::default(), None),
-        Status::Exited(exit) => (exit.limited, None),
+        Status::Restarting(exit) | Status::Exited(exit) => (exit.limited, None),
         Status::Running(state) => {
             let group = groups::of(container, state)?;
             (groups::limited(group.as_ref()), state.cgroup.clone())

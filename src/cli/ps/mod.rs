@@ -30,7 +30,8 @@ use crate::error::fail;
   rbox ps -a --size --sort size
 
 Filters: ancestor, annotation, annotation!, before, command, exited, id, label, label!,
-name, network, publish, since, status, until, volume.
+name, network, publish, restart-policy, should-start-on-boot, since, status, until,
+volume.
 Values of one key are alternatives, but for labels and annotations; keys must all fit.")]
 pub struct Args {
     /// Those that do not run, too

@@ -110,7 +110,7 @@ impl Looks {
             "IsInfra": false,
             "Pod": "",
             "PodName": "",
-            "Restarts": 0,
+            "Restarts": status.restarts(),
             "Size": row.size.map_or(String::new(), sizes),
             "Namespaces": if self.namespaces { namespaces(times.pid) } else { Value::Null },
         })
@@ -146,7 +146,7 @@ impl Looks {
             "Pod": "",
             "PodName": "",
             "Ports": ports(status),
-            "Restarts": 0,
+            "Restarts": status.restarts(),
             "Size": size,
             "StartedAt": times.started_at,
             "State": status.name(),
@@ -175,9 +175,9 @@ impl Times {
                 pid: state.pid,
                 ..Times::default()
             },
-            Status::Exited(exit) => Times {
+            Status::Restarting(exit) | Status::Exited(exit) => Times {
                 started_at: exit.started.as_second(),
-                exited: true,
+                exited: !status.is_running(),
                 exited_at: exit.finished.as_second(),
                 exit_code: exit.status,
                 pid: 0,
@@ -260,6 +260,10 @@ fn describe(status: &Status, now: Timestamp) -> String {
             let up = time::ago(state.started, now);
             let paused = if state.paused { " (Paused)" } else { "" };
             format!("Up {}{paused}", up.strip_suffix(" ago").unwrap_or(&up))
+        }
+        Status::Restarting(exit) => {
+            let ago = time::ago(exit.finished, now);
+            format!("Restarting ({}) {ago}", exit.status)
         }
         Status::Exited(exit) => {
             format!("Exited ({}) {}", exit.status, time::ago(exit.finished, now))

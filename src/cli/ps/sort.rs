@@ -27,7 +27,7 @@ pub fn sort(rows: &mut [Row], key: Key) {
         Key::Runningfor => rows.sort_by_key(|row| match &row.status {
             Status::Created | Status::Unreadable(_) => None,
             Status::Running(state) => Some(state.started),
-            Status::Exited(exit) => Some(exit.started),
+            Status::Restarting(exit) | Status::Exited(exit) => Some(exit.started),
         }),
         Key::Size => rows.sort_by_key(|row| row.size.map(|size| size.written)),
         Key::Status => rows.sort_by_key(|row| row.status.name()),
