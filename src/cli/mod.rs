@@ -2,6 +2,8 @@
 
 mod attach;
 mod choose;
+mod cleanup;
+mod clone;
 mod commit;
 pub mod complete;
 pub mod container;
@@ -25,6 +27,7 @@ mod inspect;
 mod kill;
 mod load;
 mod logs;
+mod mount;
 pub mod oci;
 pub mod output;
 mod pause;
@@ -33,6 +36,7 @@ mod progress;
 mod prune;
 mod ps;
 pub mod pull;
+mod refused;
 mod rename;
 mod restart;
 mod rm;
@@ -44,6 +48,7 @@ mod start;
 mod stats;
 mod stop;
 mod tag;
+mod top;
 mod update;
 mod version;
 mod volume;
@@ -85,6 +90,10 @@ pub struct Cli {
 #[command(defer = true)]
 enum Verb {
     Attach(attach::Args),
+    #[command(hide = true, disable_help_flag = true)]
+    Checkpoint(refused::Args),
+    Cleanup(cleanup::Args),
+    Clone(clone::Args),
     Commit(commit::Args),
     Container(container::Args),
     Cp(cp::Args),
@@ -106,6 +115,7 @@ enum Verb {
     Kill(kill::Args),
     Load(load::Args),
     Logs(logs::Args),
+    Mount(mount::Mount),
     Oci(oci::Args),
     Pause(pause::Pause),
     Port(port::Args),
@@ -115,13 +125,20 @@ enum Verb {
     Pull(pull::Args),
     Rename(rename::Args),
     Restart(restart::Args),
+    #[command(hide = true, disable_help_flag = true)]
+    Restore(refused::Args),
     Rm(rm::Args),
     Rmi(rmi::Args),
     Run(run::Args),
+    #[command(hide = true, disable_help_flag = true)]
+    Runlabel(refused::Args),
     Start(start::Args),
     Stats(stats::Args),
     Stop(stop::Args),
     Tag(tag::Args),
+    Top(top::Args),
+    #[command(visible_alias = "umount")]
+    Unmount(mount::Unmount),
     Unpause(pause::Unpause),
     Update(update::Args),
     Version(version::Version),
@@ -167,6 +184,9 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
     }
     match verb {
         Verb::Attach(args) => attach::run(engine, args),
+        Verb::Checkpoint(args) | Verb::Restore(args) => refused::checkpoint(&args),
+        Verb::Cleanup(args) => cleanup::run(engine, &args),
+        Verb::Clone(args) => clone::run(engine, args),
         Verb::Commit(args) => commit::run(engine, &args),
         Verb::Container(args) => container::run(&args),
         Verb::Cp(args) => cp::run(engine, &args),
@@ -188,8 +208,9 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Kill(args) => kill::run(engine, args),
         Verb::Load(args) => load::run(engine, args),
         Verb::Logs(args) => logs::run(engine, args),
+        Verb::Mount(args) => mount::mount(engine, &args),
         Verb::Pause(args) => pause::pause(engine, &args),
-        Verb::Port(args) => port::run(engine, args),
+        Verb::Port(args) => port::run(engine, &args),
         Verb::Prune(args) => prune::run(engine, &args),
         Verb::Ps(args) => ps::run(engine, args),
         Verb::Pull(args) => pull::run(engine, args),
@@ -198,12 +219,15 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Rm(args) => rm::run(engine, args),
         Verb::Rmi(args) => rmi::run(engine, args),
         Verb::Run(args) => run::run(engine, args),
+        Verb::Runlabel(args) => refused::runlabel(&args),
         Verb::Start(args) => start::run(engine, args),
         Verb::Stats(args) => stats::run(engine, args),
         Verb::Stop(args) => stop::run(engine, args),
         Verb::Update(args) => update::run(engine, args),
+        Verb::Unmount(args) => mount::unmount(engine, &args),
         Verb::Unpause(args) => pause::unpause(engine, &args),
         Verb::Tag(args) => tag::run(engine, args),
+        Verb::Top(args) => top::run(engine, args),
         Verb::Volume(args) => volume::run(engine, args),
         Verb::Wait(args) => wait::run(engine, args),
     }

@@ -6,6 +6,7 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::cli::choose;
 use crate::cli::output;
 use crate::container::record::Container;
 use crate::container::record::Status;
@@ -20,20 +21,44 @@ use crate::text::publish::Publish;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Those of all running containers, with their ids
-    #[arg(short, long, conflicts_with_all = ["container", "port"])]
+    #[arg(short, long, conflicts_with = "words")]
     all: bool,
 
-    /// Name or id
-    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
-    container: Option<String>,
+    /// The container that was created last
+    #[arg(short, long, conflicts_with = "all")]
+    latest: bool,
 
-    /// Where this port of the container is reached alone
-    #[arg(value_name = "PORT[/PROTOCOL]", value_parser = publish::port_and_protocol)]
-    port: Option<(u16, Protocol)>,
+    /// Name or id, and a port where that alone is wanted
+    #[arg(
+        required_unless_present_any = ["all", "latest"],
+        num_args = 1..=2,
+        value_names = ["CONTAINER", "PORT[/PROTOCOL]"]
+    )]
+    words: Vec<String>,
 }
 
-pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
-    let Some(name) = args.container else {
+impl Args {
+    /// The container, and the port.
+    fn chosen(&self, engine: &Engine) -> anyhow::Result<(Container, Option<(u16, Protocol)>)> {
+        let mut words = self.words.iter();
+        let container = if self.latest {
+            choose::latest(engine)?
+        } else {
+            Container::find(&engine.dirs, words.next().map_or("", String::as_str))?
+        };
+        let port = words.next().map(|word| {
+            publish::port_and_protocol(word)
+                .map_err(|why| fail(Kind::Usage, format!("PORT=\"{word}\": {why}")))
+        });
+        if let Some(word) = words.next() {
+            return Err(fail(Kind::Usage, format!("unexpected argument \"{word}\"")));
+        }
+        Ok((container, port.transpose()?))
+    }
+}
+
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
+    if args.all {
         for container in Container::list(&engine.dirs, |_| {})? {
             for one in published(&container.status()?) {
                 let id = container.config.short_id();
@@ -41,15 +66,16 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             }
         }
         return Ok(0);
-    };
-    let container = Container::find(&engine.dirs, &name)?;
+    }
+    let (container, port) = args.chosen(engine)?;
+    let name = &container.name;
     let status = container.status()?;
     if !status.is_running() {
         let text = format!("container \"{name}\" does not run: nothing is published");
         return Err(fail(Kind::WrongStatus, text));
     }
     let published = published(&status);
-    let Some((port, protocol)) = args.port else {
+    let Some((port, protocol)) = port else {
         for one in &published {
             output::print_line(&line(one))?;
         }

@@ -4,6 +4,7 @@
 //! DATA/containers/<id>/  config.json  what the user asked for, replaced by `update`
 //!                        exit.json    how it ended last
 //!                        wanted       it has a restart policy and is to run, also after a boot
+//!                        started      empty: that it was started once
 //!                        upper/ work/ merged/   its writable layer, made at the first start
 //!                        ctr.log…     what it wrote (log/mod.rs)
 //! DATA/names/<name>      -> ../containers/<id>: a container exists when its name points to it

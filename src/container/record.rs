@@ -504,6 +504,27 @@ impl Container {
         self.run.join("spec.json")
     }
 
+    /// Made at the first start, and empty.
+    fn started_file(&self) -> PathBuf {
+        self.data.join("started")
+    }
+
+    /// Says that it was started once, whatever may become of the machine before its end is recorded.
+    pub fn mark_started(&self) -> anyhow::Result<()> {
+        let file = self.started_file();
+        std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(&file)
+            .with_context(|| format!("cannot write {}", file.display()))
+            .map_err(atomic::with_space_hint)?;
+        Ok(())
+    }
+
+    fn was_started(&self) -> bool {
+        self.started_file().exists()
+    }
+
     fn lock_file(&self) -> PathBuf {
         self.run.join(LOCK)
     }
@@ -570,9 +591,8 @@ impl Container {
         let Some(state) = state else {
             return Ok(match exit.map_err(|err| self.with_hint(err))? {
                 Some(exit) => Status::Exited(exit),
-                // Its directories are made at the first start, and no end of it was recorded: the
-                // machine went down under it.
-                None if self.data.join("upper").exists() && !self.is_locked()? => {
+                // No end of it was recorded: the machine went down under it.
+                None if self.was_started() && !self.is_locked()? => {
                     Status::Exited(lost(self.config.created))
                 }
                 None => Status::Created,

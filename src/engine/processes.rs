@@ -1,8 +1,10 @@
 //! The processes of a running container, as the host sees them.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::process::Pid;
 
@@ -65,9 +67,73 @@ impl Stat {
     }
 }
 
+/// Linux: times in /proc are in ticks, of which there are 100 a second for programs on every machine (USER_HZ).
+pub fn ticks(count: u64) -> Duration {
+    Duration::from_millis(count.saturating_mul(10))
+}
+
 /// A line of a file of `Key: value` lines.
 pub fn line_of(path: &Path, key: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     Some(line.trim().to_owned())
+}
+
+/// What is read of a command line, which a program may make as long as it likes.
+const COMMAND_LIMIT: u64 = 32 * 1024;
+
+/// One process, as /proc tells of it: nothing is asked of the process, and no program is executed.
+pub struct Process {
+    /// As the host counts.
+    pub pid: i32,
+    pub stat: Stat,
+    status: String,
+    /// Its arguments, or its name in brackets where it has none.
+    pub command: String,
+}
+
+impl Process {
+    /// `None` where it has ended.
+    pub fn of(pid: i32) -> Option<Process> {
+        let stat = Stat::of(pid)?;
+        let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
+        let status = String::from_utf8_lossy(&read("status")?).into_owned();
+        let mut bytes = Vec::new();
+        if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
+            // Of one that has just ended nothing is read, as of one that is no program.
+            file.take(COMMAND_LIMIT).read_to_end(&mut bytes).ok();
+        }
+        let words = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+        let command = String::from_utf8_lossy(words).replace('\0', " ");
+        let mut process = Process {
+            pid,
+            stat,
+            status,
+            command,
+        };
+        if process.command.is_empty() {
+            process.command = format!("[{}]", process.line("Name:"));
+        }
+        Some(process)
+    }
+
+    /// A line of its `status`, such as `NSpid:`.
+    pub fn line(&self, key: &str) -> &str {
+        let mut lines = self.status.lines();
+        let line = lines.find_map(|line| line.strip_prefix(key));
+        line.map_or("", str::trim)
+    }
+
+    /// The numbers of a line.
+    pub fn numbers(&self, key: &str) -> Vec<u32> {
+        let words = self.line(key).split_whitespace();
+        words.filter_map(|word| word.parse().ok()).collect()
+    }
+
+    /// What the security module confines it to, if there is one.
+    pub fn label(&self) -> Option<String> {
+        let text = fs::read_to_string(format!("/proc/{}/attr/current", self.pid)).ok()?;
+        let label = text.trim_end_matches(['\0', '\n']);
+        (!label.is_empty()).then(|| label.to_owned())
+    }
 }

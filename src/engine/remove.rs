@@ -9,6 +9,7 @@ use crate::container::record;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::groups;
+use crate::engine::mounted;
 use crate::engine::stop;
 use crate::engine::stop::Limit;
 use crate::engine::volumes;
@@ -33,6 +34,13 @@ pub fn remove(
     let lock = loop {
         if let Some(lock) = container.try_lock().with_context(cannot)? {
             break lock;
+        }
+        if let Some(mounted) = mounted::in_the_way(container) {
+            if !force {
+                return Err(mounted).with_context(cannot);
+            }
+            mounted::unmount(engine, container, true).with_context(cannot)?;
+            continue;
         }
         if !force {
             return Err(fail(Kind::Conflict, "it is running"))

@@ -32,6 +32,7 @@ use crate::engine::etc;
 use crate::engine::exec;
 use crate::engine::groups;
 use crate::engine::ids;
+use crate::engine::mounted;
 use crate::engine::namespaces;
 use crate::engine::namespaces::Shared;
 use crate::engine::places;
@@ -100,8 +101,8 @@ pub fn start(
 ) -> anyhow::Result<Option<Connection>> {
     let cannot = || format!("cannot start container \"{}\"", container.name);
     let Some(lock) = container.try_lock().with_context(cannot)? else {
-        return Err(fail(Kind::Conflict, "it runs already, or is being removed"))
-            .with_context(cannot);
+        let busy = || fail(Kind::Conflict, "it runs already, or is being removed");
+        return Err(mounted::in_the_way(container).unwrap_or_else(busy)).with_context(cannot);
     };
     if !container.still_exists(&engine.dirs) {
         return Err(record::missing(&container.name)).with_context(cannot);
@@ -118,6 +119,7 @@ pub fn start(
             return Err(err).with_context(cannot);
         }
     };
+    container.mark_started().with_context(cannot)?;
     let (ours, theirs) = socket::pair()?;
     fork_supervisor(engine, container, &mut prepared, lock, theirs, options)?;
     let connection = Connection { socket: ours };

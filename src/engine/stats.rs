@@ -13,6 +13,7 @@ use crate::container::record::State;
 use crate::engine::groups;
 use crate::engine::processes;
 use crate::engine::processes::Stat;
+use crate::engine::processes::ticks;
 
 /// All of it since the container was started, but for memory and pids.
 #[derive(Clone, Copy, Debug, Default)]
@@ -125,11 +126,6 @@ impl Proc {
         }
         sum
     }
-}
-
-/// Linux: times in /proc are in ticks, of which there are 100 a second for programs on every machine (USER_HZ).
-fn ticks(count: u64) -> Duration {
-    Duration::from_millis(count.saturating_mul(10))
 }
 
 /// Bytes over the interfaces of its own network namespace.

@@ -1,11 +1,20 @@
 //! Going into a container's files: as it sees them while it runs; else mounted for the visit, with the run
 //! lock held, so that it is not started, removed or visited by others meanwhile.
 
+use std::fs::File;
+use std::io::Read;
+use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
+
+use anyhow::Context;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::process::Pid;
 
 use crate::container::config::identity::Userns;
 use crate::container::mounts::Mount;
@@ -17,6 +26,7 @@ use crate::container::record::Status;
 use crate::engine::Engine;
 use crate::engine::connect::not_running;
 use crate::engine::ids;
+use crate::engine::mounted;
 use crate::engine::start;
 use crate::error::Kind;
 use crate::error::fail;
@@ -28,6 +38,7 @@ use crate::runtime::visit::Visited;
 use crate::runtime::visit::Visitor;
 use crate::sys::idmap::IdMaps;
 use crate::sys::process;
+use crate::sys::userns;
 use crate::volume;
 use crate::volume::From;
 
@@ -47,8 +58,7 @@ enum How {
     Stopped {
         rootfs: Rootfs,
         shown: Vec<Shown>,
-        /// Held, and never looked at.
-        _lock: RunLock,
+        lock: RunLock,
     },
 }
 
@@ -60,7 +70,7 @@ impl<'a> Visit<'a> {
             Held::Lock(lock) => How::Stopped {
                 rootfs: start::rootfs(engine, container, &maps)?,
                 shown: shown(engine, container)?,
-                _lock: lock,
+                lock,
             },
         };
         Ok(Visit {
@@ -68,6 +78,35 @@ impl<'a> Visit<'a> {
             ids: maps,
             how,
         })
+    }
+
+    /// Leaves a process of ours with the mounted files of a container that does not run. It
+    /// holds the run lock, and stays until it is killed. `note` hears of it before it is on its own.
+    ///
+    /// Must: be called by a single-threaded process.
+    pub fn stay(
+        self,
+        note: impl FnOnce(Pid) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let How::Stopped { lock, .. } = &self.how else {
+            return Err(fail(Kind::Conflict, "it was started meanwhile"));
+        };
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let kept = lock.as_fd().as_raw_fd().cast_unsigned();
+        let (noted, note_it) = userns::pipe()?;
+        let (alone, leave) = userns::pipe()?;
+        let visitor = self.send(move |_| {
+            File::from(noted).read_exact(&mut [0])?;
+            process::set_parent_death_signal(0)?;
+            drop(leave);
+            visit::stay_alone(&null, kept)
+        })?;
+        note(visitor.pid().context("it has ended already")?)?;
+        File::from(note_it).write_all(b"n")?;
+        // Its end of this pipe is closed when our own end is no longer its.
+        File::from(alone).read_to_end(&mut Vec::new())?;
+        visitor.leave();
+        Ok(())
     }
 
     /// Whether the owners of its files are recorded in their attributes.
@@ -100,7 +139,7 @@ impl<'a> Visit<'a> {
 
 /// A container that stays as it is.
 pub enum Held {
-    /// Its init.
+    /// Its init, or who stays with its mounted files.
     Running(OwnedFd),
     Lock(RunLock),
 }
@@ -116,6 +155,9 @@ pub fn running_or_locked(engine: &Engine, container: &Container) -> anyhow::Resu
                 None if Instant::now() > end => return Err(not_running(container)),
                 None => {}
             }
+        } else if let Some(holder) = mounted::by(container)? {
+            // It holds the lock, and is with the files as init would be.
+            return Ok(Held::Running(holder));
         } else if let Some(lock) = container.try_lock()? {
             if !container.still_exists(&engine.dirs) {
                 return Err(record::missing(&container.name));

@@ -27,6 +27,7 @@ use anyhow::bail;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::mount::MountPropagationFlags;
+use rustix::process::Pid;
 
 use crate::error::Kind;
 use crate::error::Told;
@@ -153,6 +154,16 @@ impl Visitor {
         Ok(bytes)
     }
 
+    /// Its pid, while it is at work.
+    pub fn pid(&self) -> Option<Pid> {
+        self.child.as_ref().map(|child| child.pid)
+    }
+
+    /// Lets it go on without us.
+    pub fn leave(mut self) {
+        self.child = None;
+    }
+
     fn refusal(&mut self) -> anyhow::Error {
         let mut bytes = Vec::new();
         let read = self.answer.read_to_end(&mut bytes);
@@ -178,6 +189,26 @@ impl Drop for Visitor {
             crate::sys::signal::send(child.pidfd.as_fd(), libc::SIGKILL).ok();
         }
         self.wait();
+    }
+}
+
+/// The rest of a visitor's life, away from who sent it: with the mounts, and this descriptor alone.
+pub fn stay_alone(null: &OwnedFd, kept: u32) -> anyhow::Result<Vec<u8>> {
+    rustix::process::setsid().context("cannot start a session")?;
+    rustix::process::chdir("/").context("cannot enter /")?;
+    rustix::stdio::dup2_stdin(null)?;
+    rustix::stdio::dup2_stdout(null)?;
+    rustix::stdio::dup2_stderr(null)?;
+    if kept > 3 {
+        process::close_range(3, kept - 1)?;
+    }
+    process::close_range(kept + 1, u32::MAX)?;
+    // Linux: whose credentials have changed is looked at by root alone, until it says otherwise (proc(5)).
+    // Nothing of the container is executed that could do so.
+    process::set_dumpable(true)?;
+    loop {
+        // A signal that is not ignored ends it.
+        rustix::event::pause();
     }
 }
 

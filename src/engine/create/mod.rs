@@ -161,7 +161,7 @@ fn tag_of(engine: &Engine, identity: &Identity) -> anyhow::Result<String> {
 }
 
 /// Where the layers are for the ids of a container, and the name of these ids.
-fn layers(
+pub fn layers(
     engine: &Engine,
     image: &Image,
     identity: &Identity,
