@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use crate::cli::choose;
-use crate::cli::choose::Wanted;
 use crate::cli::output;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::changes;
+use crate::engine::changes::Side;
 use crate::error;
 use crate::error::Kind;
 use crate::error::WithHint;
@@ -17,14 +17,15 @@ use crate::store::archive::changes::Change;
 use crate::store::archive::changes::Kind as What;
 use crate::text::escape;
 
-/// List what a container has changed in its files, or an image in those of its parent
+/// List what a container has changed in its files, an image in those of its parent, or one in those of another
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A: added, C: changed, D: deleted. Files and mounts of rbox's own do not count.
 
 Examples:
   rbox diff web
-  rbox diff --format json web"
+  rbox diff --format json web
+  rbox diff web web-clone"
 )]
 pub struct Args {
     /// Print in another form: json
@@ -32,12 +33,16 @@ pub struct Args {
     format: Option<String>,
 
     /// The container that was created last
-    #[arg(short, long, conflicts_with = "name")]
+    #[arg(short, long)]
     latest: bool,
 
-    /// Name or id of a container, or of an image
-    #[arg(required_unless_present = "latest", value_name = "CONTAINER")]
-    name: Option<String>,
+    /// A container, an image, or a layer by its diff-id; and with what it is compared
+    #[arg(
+        required_unless_present = "latest",
+        num_args = 1..=2,
+        value_names = ["CONTAINER", "CONTAINER"]
+    )]
+    names: Vec<String>,
 }
 
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
@@ -77,29 +82,34 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
 }
 
 fn find(engine: &Engine, args: &Args) -> anyhow::Result<Vec<Change>> {
-    let Some(name) = &args.name else {
-        let wanted = Wanted {
-            latest: true,
-            ..Wanted::default()
-        };
-        let chosen = choose::choose(engine, wanted, |_| true)?;
-        let latest = chosen
-            .first()
-            .ok_or_else(|| fail(Kind::NotFound, "there is no container"))?;
-        return changes::of_container(engine, &latest.container(engine)?);
+    let mut sides = args.names.iter().map(|name| side(engine, name));
+    let new = if args.latest {
+        Side::Container(Box::new(choose::latest(engine)?))
+    } else {
+        let none = || fail(Kind::Usage, "a container or an image is missing");
+        sides.next().ok_or_else(none)??
     };
-    match Container::find(&engine.dirs, name) {
-        Ok(container) => changes::of_container(engine, &container),
-        Err(err) if error::kind(&err) == Some(Kind::NotFound) => {
-            let image = image::find(&engine.dirs, name).map_err(|_| {
-                fail(
-                    Kind::NotFound,
-                    format!("no container or image with name or id \"{name}\""),
-                )
-                .hint("`rbox ps -a` and `rbox images` list what there is")
-            })?;
-            changes::of_image(engine, &image)
-        }
-        Err(err) => Err(err),
+    match sides.next().transpose()? {
+        Some(old) => changes::between(engine, &old, &new),
+        None => changes::of(engine, &new),
     }
+}
+
+/// A container, else an image, else a layer by its diff-id.
+fn side(engine: &Engine, name: &str) -> anyhow::Result<Side> {
+    match Container::find(&engine.dirs, name) {
+        Ok(container) => return Ok(Side::Container(Box::new(container))),
+        Err(err) if error::kind(&err) == Some(Kind::NotFound) => {}
+        Err(err) => return Err(err),
+    }
+    if let Ok(image) = image::find(&engine.dirs, name) {
+        return Ok(Side::Image(Box::new(image)));
+    }
+    if let Ok(diff_id) = name.parse()
+        && image::layers::files(&engine.dirs, &diff_id).exists()
+    {
+        return Ok(Side::Layer(diff_id));
+    }
+    let text = format!("no container, image or layer with name or id \"{name}\"");
+    Err(fail(Kind::NotFound, text).hint("`rbox ps -a` and `rbox images` list what there is"))
 }

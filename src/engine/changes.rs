@@ -1,5 +1,6 @@
 //! `diff`: what a container, or the top layer of an image, changes in the layers below.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -18,8 +19,10 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::image;
 use crate::image::Image;
+use crate::oci::digest::Digest;
 use crate::store::archive::changes;
 use crate::store::archive::changes::Change;
+use crate::store::archive::changes::Look;
 use crate::sys::idmap::IdMaps;
 use crate::sys::userns;
 
@@ -43,7 +46,7 @@ pub fn is_engines_own(path: &Path) -> bool {
 }
 
 /// Must: be called by a single-threaded process.
-pub fn of_container(engine: &Engine, container: &Container) -> Result<Vec<Change>> {
+fn of_container(engine: &Engine, container: &Container) -> Result<Vec<Change>> {
     let cannot = || {
         format!(
             "cannot tell the changes of container \"{}\"",
@@ -60,7 +63,7 @@ pub fn of_container(engine: &Engine, container: &Container) -> Result<Vec<Change
 /// Those of its top layer.
 ///
 /// Must: be called by a single-threaded process.
-pub fn of_image(engine: &Engine, image: &Image) -> Result<Vec<Change>> {
+fn of_image(engine: &Engine, image: &Image) -> Result<Vec<Change>> {
     let ids = engine.ids()?.maps.clone();
     let mut lower = image::layers::lowerdirs(&engine.dirs, image, &ids.tag())?.into_iter();
     let Some(upper) = lower.next() else {
@@ -72,6 +75,83 @@ pub fn of_image(engine: &Engine, image: &Image) -> Result<Vec<Change>> {
         lower: lower.map(|path| engine.dirs.data.join(path)).collect(),
     };
     layers.changes(&|_| false)
+}
+
+/// What is compared with another.
+pub enum Side {
+    Container(Box<Container>),
+    Image(Box<Image>),
+    Layer(Digest),
+}
+
+impl Side {
+    /// Its layers, the top one first, and whose ids their files have.
+    fn stack(&self, engine: &Engine) -> Result<(IdMaps, Vec<PathBuf>)> {
+        let maps = engine.ids()?.maps.clone();
+        let absolute = |paths: &[PathBuf]| -> Vec<PathBuf> {
+            let paths = paths.iter();
+            paths.map(|path| engine.dirs.data.join(path)).collect()
+        };
+        Ok(match self {
+            Side::Container(container) => match Layers::of(engine, container)? {
+                Some(layers) => {
+                    let stack = [vec![layers.upper], layers.lower].concat();
+                    (layers.ids, stack)
+                }
+                None => (
+                    ids::of(&container.config.identity)?,
+                    absolute(&container.config.lower),
+                ),
+            },
+            Side::Image(image) => {
+                let lower = image::layers::lowerdirs(&engine.dirs, image, &maps.tag())?;
+                (maps, absolute(&lower))
+            }
+            Side::Layer(diff_id) => {
+                let path = image::layers::files(&engine.dirs, diff_id);
+                (maps, vec![path])
+            }
+        })
+    }
+
+    fn files(&self, engine: &Engine) -> Result<BTreeMap<PathBuf, Look>> {
+        let (maps, stack) = self.stack(engine)?;
+        let stack: Vec<OwnedFd> = stack.iter().map(|path| open(path)).collect::<Result<_>>()?;
+        let found = userns::run(&maps, 0, || {
+            let found: Vec<_> = changes::files(&stack, &is_engines_own)?
+                .into_iter()
+                .collect();
+            Ok(serde_json::to_vec(&found)?)
+        })?;
+        let found: Vec<(PathBuf, Look)> = serde_json::from_slice(&found)?;
+        Ok(found.into_iter().collect())
+    }
+}
+
+/// What is otherwise in `new` than in `old`.
+///
+/// Must: be called by a single-threaded process.
+pub fn between(engine: &Engine, old: &Side, new: &Side) -> Result<Vec<Change>> {
+    let (old, new) = (old.files(engine)?, new.files(engine)?);
+    Ok(changes::between(&old, &new))
+}
+
+/// Those of a container, or of the top layer of an image; all that a layer has.
+///
+/// Must: be called by a single-threaded process.
+pub fn of(engine: &Engine, side: &Side) -> Result<Vec<Change>> {
+    match side {
+        Side::Container(container) => of_container(engine, container),
+        Side::Image(image) => of_image(engine, image),
+        Side::Layer(diff_id) => {
+            let layers = Layers {
+                ids: engine.ids()?.maps.clone(),
+                upper: image::layers::files(&engine.dirs, diff_id),
+                lower: vec![],
+            };
+            layers.changes(&|_| false)
+        }
+    }
 }
 
 /// A stack of layers, and whose ids their files have.

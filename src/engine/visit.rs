@@ -84,10 +84,7 @@ impl<'a> Visit<'a> {
     /// holds the run lock, and stays until it is killed. `note` hears of it before it is on its own.
     ///
     /// Must: be called by a single-threaded process.
-    pub fn stay(
-        self,
-        note: impl FnOnce(Pid) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    pub fn stay(self, note: impl FnOnce(Pid) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let How::Stopped { lock, .. } = &self.how else {
             return Err(fail(Kind::Conflict, "it was started meanwhile"));
         };

@@ -48,6 +48,11 @@ pub fn dir(dirs: &Dirs, diff_id: &Digest) -> PathBuf {
     dirs.layers().join(diff_id.hex())
 }
 
+/// Where the files of a layer are.
+pub fn files(dirs: &Dirs, diff_id: &Digest) -> PathBuf {
+    dir(dirs, diff_id).join(unpack::DIFF)
+}
+
 /// The layer, where it is in the store and of this id map.
 pub fn find(dirs: &Dirs, diff_id: &Digest, ids_tag: &str) -> Result<Option<Layer>> {
     let layer: Option<Layer> = record::load_if_present(&dir(dirs, diff_id).join(RECORD))?;
