@@ -54,7 +54,8 @@ const LOCK: &str = "lock";
 #[derive(Clone, Debug)]
 pub struct Container {
     pub name: String,
-    pub config: Config,
+    /// Large, and moved often.
+    pub config: Box<Config>,
     /// Its directory in the data directory, and the one in the runtime directory.
     pub data: PathBuf,
     pub run: PathBuf,
@@ -205,7 +206,7 @@ impl Container {
             data: dirs.containers().join(&config.id),
             run: dirs.run_containers().join(&config.id),
             name,
-            config,
+            config: Box::new(config),
         }
     }
 
@@ -219,7 +220,7 @@ impl Container {
             .with_context(|| format!("cannot make {}", self.data.display()))
             .map_err(atomic::with_space_hint)?;
         let created = self.write_id_file().and_then(|()| {
-            let saved = record::save(&self.config_file(), &self.config, durability)
+            let saved = record::save(&self.config_file(), &*self.config, durability)
                 .and_then(|()| self.take_name(dirs, durability));
             if saved.is_err() {
                 self.remove_id_file();
@@ -337,7 +338,7 @@ impl Container {
         let mut config: Config = record::load(&self.config_file())?;
         let result = change(&mut config)?;
         record::save(&self.config_file(), &config, Durability::Durable)?;
-        self.config = config;
+        self.config = Box::new(config);
         Ok(result)
     }
 

@@ -99,6 +99,7 @@ pub fn detached<'a>(
         run: None,
         execute,
         checks: None,
+        small: false,
         next: Next::default(),
         restarts: Restarts::new(),
         kept: Kept {

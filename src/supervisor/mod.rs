@@ -198,6 +198,8 @@ struct Supervisor<'a> {
     execute: &'a Execute<'a>,
     /// Of the run.
     checks: Option<Box<Checks>>,
+    /// It has given back what it can, and done nothing since.
+    small: bool,
 }
 
 /// What belongs to one run of the container.

@@ -26,6 +26,9 @@ use crate::sys::process;
 use crate::sys::process::Exit;
 use crate::sys::signal;
 
+/// Without anything to do for so long, the supervisor makes itself small.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// How many messages to a service manager are passed on after the end of the container.
 const LAST_NOTICES: usize = 64;
 
@@ -77,7 +80,13 @@ impl Supervisor<'_> {
     pub fn turn(&mut self, buffer: &mut [u8], until: Option<Instant>) -> anyhow::Result<bool> {
         // Ascending, as the poll set is.
         let mut unused = vec![];
-        for (source, events) in self.wait(until)? {
+        let idle = (!self.small).then(|| Instant::now() + IDLE);
+        let ready = self.wait(until.into_iter().chain(idle).min())?;
+        self.small = ready.is_empty();
+        if self.small {
+            process::trim_memory();
+        }
+        for (source, events) in ready {
             match source {
                 Source::Signals => self.forward_signal(),
                 Source::Listener => self.accept(),

@@ -164,8 +164,17 @@ fn check(args: &Args) -> anyhow::Result<()> {
 }
 
 fn list(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<String> {
-    let format = args.format.as_deref();
-    let looks = Looks::new(format.unwrap_or_default(), args.no_trunc, args.namespace);
+    // As docker: `table` alone is the table.
+    let given = args.format.as_deref();
+    let format = given.filter(|format| !["table", ""].contains(format));
+    let table = match args {
+        Args {
+            namespace: true, ..
+        } => NAMESPACES.to_owned(),
+        Args { size: true, .. } => format!("{DEFAULT}\t{{{{.Size}}}}"),
+        _ => DEFAULT.to_owned(),
+    };
+    let looks = Looks::new(format, &table, args.no_trunc);
     let mut rows = rows(engine, args, filters)?;
     if args.size || args.sort == Some(Key::Size) || looks.size {
         let containers: Vec<&Container> = rows.iter().map(|row| &row.container).collect();
@@ -177,7 +186,7 @@ fn list(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Strin
     if let Some(key) = args.sort {
         sort::sort(&mut rows, key);
     }
-    if args.quiet && format.is_none() {
+    if args.quiet && given.is_none() {
         let ids = rows.iter().map(|row| looks.id(row) + "\n");
         return Ok(ids.collect());
     }
@@ -186,15 +195,6 @@ fn list(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Strin
         return Ok(serde_json::to_string_pretty(&values)? + "\n");
     }
     let values: Vec<Value> = rows.iter().map(|row| looks.fields(row)).collect();
-    let table = match args {
-        Args {
-            namespace: true, ..
-        } => NAMESPACES.to_owned(),
-        Args { size: true, .. } => format!("{DEFAULT}\t{{{{.Size}}}}"),
-        _ => DEFAULT.to_owned(),
-    };
-    // As docker: `table` alone is the table.
-    let format = format.filter(|format| *format != "table" && !format.is_empty());
     format::list(&values, format, &table, &HEADERS, !args.noheading)
 }
 

@@ -1,5 +1,7 @@
 //! One container as `ps` prints it: its fields for templates, and podman's JSON.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Map;
@@ -22,6 +24,61 @@ pub struct Row {
     pub size: Option<Size>,
 }
 
+type Field = fn(&Looks, &Row) -> Value;
+
+/// What a template can name.
+const FIELDS: [(&str, Field); 32] = [
+    ("ID", |looks, row| looks.id(row).into()),
+    ("Id", |_, row| row.container.config.id.clone().into()),
+    ("Names", |_, row| row.container.name.clone().into()),
+    ("Image", |_, row| row.container.config.image.clone().into()),
+    ("ImageID", |_, row| {
+        row.container.config.image_id.clone().into()
+    }),
+    ("Command", |looks, row| looks.command(row).into()),
+    ("Created", |looks, row| looks.created(row).into()),
+    ("CreatedAt", |looks, row| {
+        time::go_string(row.container.config.created, &looks.zone).into()
+    }),
+    ("CreatedHuman", |looks, row| looks.created(row).into()),
+    ("RunningFor", |looks, row| looks.created(row).into()),
+    ("State", |_, row| row.status.name().into()),
+    ("Status", |looks, row| looks.status(row).into()),
+    ("Exited", |_, row| Times::of(&row.status).exited.into()),
+    ("ExitedAt", |_, row| Times::of(&row.status).exited_at.into()),
+    ("ExitCode", |_, row| Times::of(&row.status).exit_code.into()),
+    ("StartedAt", |_, row| {
+        Times::of(&row.status).started_at.into()
+    }),
+    ("Pid", |_, row| Times::of(&row.status).pid.into()),
+    ("Ports", |_, row| port::column(&row.status).into()),
+    ("ExposedPorts", |_, _| json!({})),
+    ("Networks", |_, row| {
+        row.container.config.process.network.name().into()
+    }),
+    ("Mounts", |_, row| {
+        destinations(&row.container).join(",").into()
+    }),
+    ("LocalVolumes", |_, row| volumes(&row.container).into()),
+    ("Labels", |_, row| json!(row.container.config.labels)),
+    ("Annotations", |_, row| {
+        json!(row.container.config.annotations)
+    }),
+    ("AutoRemove", |_, row| row.container.config.remove.into()),
+    ("CIDFile", |_, row| json!(id_file(&row.container))),
+    ("IsInfra", |_, _| false.into()),
+    ("Pod", |_, _| "".into()),
+    ("PodName", |_, _| "".into()),
+    ("Restarts", |_, row| row.status.restarts().into()),
+    ("Size", |_, row| {
+        row.size.map_or(String::new(), sizes).into()
+    }),
+    ("Namespaces", |looks, row| match looks.namespaces {
+        true => namespaces(Times::of(&row.status).pid),
+        false => Value::Null,
+    }),
+];
+
 /// How rows are shown.
 pub struct Looks {
     /// Whole ids and commands.
@@ -29,19 +86,27 @@ pub struct Looks {
     namespaces: bool,
     /// Sizes are asked for by the format.
     pub size: bool,
-    /// Times of day are asked for by the format: each takes a look at the zone.
-    dates: bool,
+    /// What may be asked for.
+    fields: Vec<&'static (&'static str, Field)>,
     now: Timestamp,
     zone: TimeZone,
 }
 
 impl Looks {
-    pub fn new(format: &str, whole: bool, namespaces: bool) -> Looks {
+    /// `format` is what the user gave; otherwise a table of ours says which fields there are.
+    pub fn new(format: Option<&str>, table: &str, whole: bool) -> Looks {
+        let shown = format.unwrap_or(table);
+        let is_named = |name: &str| table.contains(&format!("{{{{.{name}"));
+        let fields = FIELDS.iter();
         Looks {
             whole,
-            namespaces: namespaces || format.contains("Namespaces"),
-            size: format.contains(".Size"),
-            dates: !format.is_empty(),
+            namespaces: [shown, table]
+                .iter()
+                .any(|text| text.contains("Namespaces")),
+            size: shown.contains(".Size"),
+            fields: fields
+                .filter(|(name, _)| format.is_some() || is_named(name))
+                .collect(),
             now: Timestamp::now(),
             zone: time::local_zone(),
         }
@@ -67,53 +132,23 @@ impl Looks {
 
     /// By the names that Docker and Podman give them.
     pub fn fields(&self, row: &Row) -> Value {
-        let (container, status) = (&row.container, &row.status);
-        let config = &container.config;
-        let times = Times::of(status);
-        let command = config.process.args().join(" ");
-        let created = self.created(row);
-        let date = if self.dates {
-            time::go_string(config.created, &self.zone)
+        let fields = self.fields.iter();
+        fields
+            .map(|(name, field)| ((*name).to_owned(), field(self, row)))
+            .collect()
+    }
+
+    fn status(&self, row: &Row) -> String {
+        describe(&row.status, self.now)
+    }
+
+    fn command(&self, row: &Row) -> String {
+        let command = row.container.config.process.args().join(" ");
+        if self.whole {
+            command
         } else {
-            String::new()
-        };
-        let mounts = destinations(container);
-        let volumes = config.files.mounts.iter();
-        let volumes = volumes.filter(|mount| matches!(mount.source, Source::Volume { .. }));
-        json!({
-            "ID": self.id(row),
-            "Id": config.id,
-            "Names": container.name,
-            "Image": config.image,
-            "ImageID": config.image_id,
-            "Command": if self.whole { command } else { shortened(&command) },
-            "Created": created,
-            "CreatedAt": date,
-            "CreatedHuman": created,
-            "RunningFor": created,
-            "State": status.name(),
-            "Status": describe(status, self.now),
-            "Exited": times.exited,
-            "ExitedAt": times.exited_at,
-            "ExitCode": times.exit_code,
-            "StartedAt": times.started_at,
-            "Pid": times.pid,
-            "Ports": port::column(status),
-            "ExposedPorts": {},
-            "Networks": config.process.network.name(),
-            "Mounts": mounts.join(","),
-            "LocalVolumes": volumes.count(),
-            "Labels": config.labels,
-            "Annotations": config.annotations,
-            "AutoRemove": config.remove,
-            "CIDFile": config.process.files.container.as_deref().unwrap_or("".as_ref()),
-            "IsInfra": false,
-            "Pod": "",
-            "PodName": "",
-            "Restarts": status.restarts(),
-            "Size": row.size.map_or(String::new(), sizes),
-            "Namespaces": if self.namespaces { namespaces(times.pid) } else { Value::Null },
-        })
+            shortened(&command)
+        }
     }
 
     /// As podman prints it.
@@ -128,7 +163,7 @@ impl Looks {
             "AutoRemove": config.remove,
             "Command": config.process.args(),
             "CreatedAt": self.created(row),
-            "CIDFile": config.process.files.container.as_deref().unwrap_or("".as_ref()),
+            "CIDFile": id_file(container),
             "Exited": times.exited,
             "ExitedAt": times.exited_at,
             "ExitCode": times.exit_code,
@@ -150,7 +185,7 @@ impl Looks {
             "Size": size,
             "StartedAt": times.started_at,
             "State": status.name(),
-            "Status": describe(status, self.now),
+            "Status": self.status(row),
             "Created": config.created.as_second(),
         })
     }
@@ -184,6 +219,17 @@ impl Times {
             },
         }
     }
+}
+
+fn volumes(container: &Container) -> usize {
+    let mounts = container.config.files.mounts.iter();
+    let volumes = mounts.filter(|mount| matches!(mount.source, Source::Volume { .. }));
+    volumes.count()
+}
+
+fn id_file(container: &Container) -> &Path {
+    let file = container.config.process.files.container.as_deref();
+    file.unwrap_or("".as_ref())
 }
 
 fn destinations(container: &Container) -> Vec<String> {

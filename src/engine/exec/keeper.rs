@@ -58,7 +58,9 @@ impl Kept {
     pub fn exit(&self) -> anyhow::Result<Exit> {
         match hear(&self.keeper)? {
             (Some(Reply::Exit(exit)), _) => Ok(exit),
-            _ => Err(anyhow!("the process that waited for the command was killed")),
+            _ => Err(anyhow!(
+                "the process that waited for the command was killed"
+            )),
         }
     }
 }
