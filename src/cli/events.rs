@@ -183,12 +183,33 @@ fn fields(event: &Event) -> Value {
     if let Some(code) = event.exit_code {
         value["ContainerExitCode"] = json!(code);
     }
+    if event.action == "health_status" {
+        for name in OF_HEALTH {
+            let known = event.attributes.get(name);
+            let streak = known.filter(|_| name == "health_failing_streak");
+            match (known, streak.and_then(|text| text.parse::<u32>().ok())) {
+                (_, Some(streak)) => value[name] = json!(streak),
+                (Some(known), None) => value[name] = json!(known),
+                (None, None) => {}
+            }
+        }
+    }
     value
 }
+
+/// The names of what is said of a check of health, in an event of Podman's.
+const OF_HEALTH: [&str; 3] = ["health_status", "health_failing_streak", "health_log"];
 
 /// What Docker calls it.
 fn dockers(event: &Event) -> &str {
     match (event.kind.as_str(), event.action.as_str()) {
+        ("container", "health_status") => {
+            match event.attributes.get("health_status").map(String::as_str) {
+                Some("healthy") => "health_status: healthy",
+                Some("unhealthy") => "health_status: unhealthy",
+                _ => "health_status: starting",
+            }
+        }
         ("container", "died") => "die",
         ("container" | "volume", "remove") => "destroy",
         ("container", "exec") => "exec_start",

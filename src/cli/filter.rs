@@ -10,6 +10,7 @@ use regex::Regex;
 use crate::cli::port;
 use crate::container::config::Config;
 use crate::container::config::Restart;
+use crate::container::health;
 use crate::container::mounts::Source;
 use crate::container::record::Container;
 use crate::container::record::Status;
@@ -23,7 +24,7 @@ use crate::text::publish::Publish;
 use crate::text::time;
 
 /// What there is to filter by.
-const KEYS: &str = "ancestor, annotation, annotation!, before, command, exited, id, label, label!, name, network, publish, restart-policy, should-start-on-boot, since, status, until, volume";
+const KEYS: &str = "ancestor, annotation, annotation!, before, command, exited, health, id, label, label!, name, network, publish, restart-policy, should-start-on-boot, since, status, until, volume";
 
 /// By the words of `podman ps`; `stopped` is what Docker calls `exited`.
 const STATUSES: [&str; 12] = [
@@ -41,6 +42,8 @@ const STATUSES: [&str; 12] = [
     "unreadable",
 ];
 
+const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
+
 enum Filter {
     Ancestor(String, Option<Box<Image>>),
     Annotation(String),
@@ -48,6 +51,7 @@ enum Filter {
     Before(Timestamp),
     Command(String),
     Exited(i32),
+    Health(&'static str),
     Id(Regex),
     IdPrefix(String),
     Label(String),
@@ -108,6 +112,10 @@ fn fits(filter: &Filter, container: &Container, status: &Status) -> bool {
         Filter::Command(command) => config.process.args().first() == Some(command),
         Filter::Exited(wanted) => {
             matches!(status, Status::Exited(exit) if exit.status == *wanted)
+        }
+        Filter::Health(wanted) => {
+            let report = health::of(container, status.is_running());
+            report.map_or("none", |report| report.status.name()) == *wanted
         }
         Filter::Id(pattern) => pattern.is_match(&config.id),
         Filter::IdPrefix(prefix) => config.id.starts_with(prefix.as_str()),
@@ -170,6 +178,10 @@ fn one(engine: &Engine, word: &str, key: &str, value: &str) -> anyhow::Result<Fi
         "before" => Filter::Before(created()?),
         "command" => Filter::Command(value.to_owned()),
         "exited" => Filter::Exited(value.parse().map_err(|_| expected("an exit status"))?),
+        "health" => match HEALTH.into_iter().find(|name| *name == value) {
+            Some(name) => Filter::Health(name),
+            None => return Err(expected(&format!("one of {}", HEALTH.join(", ")))),
+        },
         // As podman: digits are the beginning of an id.
         "id" if value.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
             Filter::IdPrefix(value.to_owned())

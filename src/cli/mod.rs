@@ -20,6 +20,7 @@ mod filter;
 mod flags;
 pub mod format;
 mod generate;
+mod healthcheck;
 mod hello;
 mod images;
 mod info;
@@ -107,6 +108,7 @@ enum Verb {
     Generate(generate::Args),
     #[command(hide = true)]
     GenerateDocs(docs::GenerateDocs),
+    Healthcheck(healthcheck::Args),
     #[command(name = image::hello::COMMAND, hide = true)]
     Hello(hello::Args),
     Images(images::Args),
@@ -202,6 +204,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Exists(args) => exists::run(engine, &args),
         Verb::Export(args) => export::run(engine, &args),
         Verb::Generate(args) => generate::run(engine, args),
+        Verb::Healthcheck(args) => healthcheck::run(engine, &args),
         Verb::Images(args) => images::run(engine, args),
         Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
         Verb::Inspect(args) => inspect::run(engine, args),

@@ -3,6 +3,7 @@
 use crate::cli::choose;
 use crate::cli::choose::Wanted;
 use crate::cli::flags::ChangedVariables;
+use crate::cli::flags::HealthFlags;
 use crate::cli::flags::LimitFlags;
 use crate::cli::flags::UlimitFlags;
 use crate::cli::output;
@@ -25,6 +26,9 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     limits: LimitFlags,
+
+    #[command(flatten)]
+    health: HealthFlags,
 
     #[command(flatten)]
     ulimits: UlimitFlags,
@@ -52,6 +56,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     }
     let changes = Changes {
         limits: args.limits.into_limits()?,
+        health: args.health.into_wish()?,
         environment: args.environment.into_changes()?,
         ulimits: args.ulimits.into_ulimits()?,
     };

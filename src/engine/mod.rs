@@ -20,6 +20,7 @@ mod etc;
 pub mod exec;
 pub mod export;
 pub mod groups;
+pub mod health;
 pub mod ids;
 pub mod images;
 pub mod info;

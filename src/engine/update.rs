@@ -19,6 +19,7 @@ use crate::container::record::Status;
 use crate::container::spec;
 use crate::engine::Engine;
 use crate::engine::connect::Connection;
+use crate::engine::create::health;
 use crate::engine::create::process;
 use crate::engine::create::process::Environment;
 use crate::engine::create::resources;
@@ -35,6 +36,7 @@ pub struct Changes {
     pub environment: Environment,
     /// None at all are the host's.
     pub ulimits: Option<Vec<Ulimit>>,
+    pub health: health::Wish,
 }
 
 /// Makes the changes. Those that the kernel refuses leave all as it was.
@@ -47,7 +49,11 @@ pub fn update(engine: &Engine, container: &mut Container, changes: Changes) -> a
             limits,
             environment,
             ulimits,
+            health,
         } = changes;
+        if health != health::Wish::default() {
+            config.health = health::change(config.health.clone(), health)?;
+        }
         set_variables(&environment, &mut config.process);
         if let Some(ulimits) = ulimits {
             set_ulimits(ulimits, &mut config.process.limits)?;

@@ -306,6 +306,10 @@ impl Supervisor<'_> {
     }
 
     fn act(&mut self, action: OnFailure) {
+        if action != OnFailure::None {
+            // Once is enough: a second signal makes some programs give up what they do at their end.
+            self.checks = None;
+        }
         match action {
             OnFailure::None => {}
             OnFailure::Kill => self.signal(libc::SIGKILL),

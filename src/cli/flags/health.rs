@@ -21,11 +21,11 @@ use crate::text::duration;
 #[command(next_help_heading = "Health check")]
 pub struct HealthFlags {
     /// Check by this command: a text for a shell, or a JSON array of words; none is no check
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, alias = "healthcheck-command", value_name = "COMMAND")]
     health_cmd: Option<String>,
 
     /// Pause so long between checks; disable is to check only with `rbox healthcheck run` [default: 30s]
-    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    #[arg(long, alias = "healthcheck-interval", value_name = "DURATION", value_parser = interval)]
     health_interval: Option<Interval>,
 
     /// Keep the results in a directory, or local, or each as an event too: events_logger [default: local]
@@ -45,7 +45,7 @@ pub struct HealthFlags {
     health_on_failure: Option<OnFailure>,
 
     /// Call it unhealthy after so many failures in a row [default: 3]
-    #[arg(long, value_name = "COUNT", value_parser = retries)]
+    #[arg(long, alias = "healthcheck-retries", value_name = "COUNT", value_parser = retries)]
     health_retries: Option<u32>,
 
     /// Pause so long between checks within the start period [default: 5s, or the interval]
@@ -53,7 +53,7 @@ pub struct HealthFlags {
     health_start_interval: Option<Duration>,
 
     /// Count no failures for so long after the start [default: 0s]
-    #[arg(long, value_name = "DURATION", value_parser = length)]
+    #[arg(long, alias = "healthcheck-start-period", value_name = "DURATION", value_parser = length)]
     health_start_period: Option<Duration>,
 
     /// Check by this command first, until it succeeds
@@ -77,7 +77,7 @@ pub struct HealthFlags {
     health_startup_timeout: Option<Duration>,
 
     /// Kill a check after so long, which is a failure [default: 30s]
-    #[arg(long, value_name = "DURATION", value_parser = pause)]
+    #[arg(long, alias = "healthcheck-timeout", value_name = "DURATION", value_parser = pause)]
     health_timeout: Option<Duration>,
 
     /// Do not check, whatever the image says

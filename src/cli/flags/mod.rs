@@ -110,7 +110,7 @@ pub struct ContainerFlags {
     log: logging::LogFlags,
 
     #[command(flatten)]
-    health: health::HealthFlags,
+    health: HealthFlags,
 
     #[command(flatten)]
     resources: resources::ResourceFlags,

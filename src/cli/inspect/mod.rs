@@ -1,5 +1,6 @@
 //! `rbox inspect`.
 
+mod health;
 mod resources;
 
 use std::collections::BTreeMap;
@@ -199,6 +200,8 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
     });
     extend(&mut found["HostConfig"], resources::limits(container));
     extend(&mut found["State"], resources::state(container, &status)?);
+    extend(&mut found["State"], health::state(container, &status));
+    extend(&mut found["Config"], health::config(container));
     Ok(found)
 }
 

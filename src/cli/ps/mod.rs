@@ -29,7 +29,7 @@ use crate::error::fail;
   rbox ps --format '{{.Names}} {{.Status}} {{.Label \"app\"}}'
   rbox ps -a --size --sort size
 
-Filters: ancestor, annotation, annotation!, before, command, exited, id, label, label!,
+Filters: ancestor, annotation, annotation!, before, command, exited, health, id, label, label!,
 name, network, publish, restart-policy, should-start-on-boot, since, status, until,
 volume.
 Values of one key are alternatives, but for labels and annotations; keys must all fit.")]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::port;
+use crate::container::health;
 use crate::container::mounts::Source;
 use crate::container::record::Container;
 use crate::container::record::Status;
@@ -139,7 +140,7 @@ impl Looks {
     }
 
     fn status(&self, row: &Row) -> String {
-        describe(&row.status, self.now)
+        describe(row, self.now)
     }
 
     fn command(&self, row: &Row) -> String {
@@ -297,15 +298,19 @@ fn shortened(command: &str) -> String {
     format!("{}...", crate::text::escape::line(&short))
 }
 
-/// `Up 3 minutes`, `Exited (1) 2 hours ago`.
-fn describe(status: &Status, now: Timestamp) -> String {
-    match status {
+/// `Up 3 minutes (healthy)`, `Exited (1) 2 hours ago`.
+fn describe(row: &Row, now: Timestamp) -> String {
+    match &row.status {
         Status::Created => "Created".into(),
         Status::Unreadable(_) => "Unreadable".into(),
         Status::Running(state) => {
             let up = time::ago(state.started, now);
-            let paused = if state.paused { " (Paused)" } else { "" };
-            format!("Up {}{paused}", up.strip_suffix(" ago").unwrap_or(&up))
+            let more = match health::of(&row.container, true) {
+                _ if state.paused => " (Paused)".to_owned(),
+                Some(report) => format!(" ({})", report.status.name()),
+                None => String::new(),
+            };
+            format!("Up {}{more}", up.strip_suffix(" ago").unwrap_or(&up))
         }
         Status::Restarting(exit) => {
             let ago = time::ago(exit.finished, now);
