@@ -114,7 +114,7 @@ fn fits(filter: &Filter, container: &Container, status: &Status) -> bool {
             matches!(status, Status::Exited(exit) if exit.status == *wanted)
         }
         Filter::Health(wanted) => {
-            let report = health::of(container, status.is_running());
+            let report = health::of(container, status);
             report.map_or("none", |report| report.status.name()) == *wanted
         }
         Filter::Id(pattern) => pattern.is_match(&config.id),

@@ -178,10 +178,10 @@ impl Watch {
             .iter()
             .any(|one| matches!(one, Condition::Health(_)));
         if health {
-            let Some(report) = health::of(&self.container, status.is_running()) else {
+            let Some(report) = health::of(&self.container, &status) else {
                 return Err(unchecked(&self.container));
             };
-            if status.is_running() && waits_for(Condition::Health(report.status)) {
+            if matches!(status, Status::Running(_)) && waits_for(Condition::Health(report.status)) {
                 return Ok(Some(-1));
             }
             if ended && self.has_run {

@@ -13,7 +13,7 @@ use crate::container::record::Status;
 
 /// For `State`: nothing where it is not checked.
 pub fn state(container: &Container, status: &Status) -> Value {
-    let Some(report) = health::of(container, status.is_running()) else {
+    let Some(report) = health::of(container, status) else {
         return json!({});
     };
     let log = report.log.iter().map(|entry| {

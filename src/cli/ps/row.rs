@@ -305,7 +305,7 @@ fn describe(row: &Row, now: Timestamp) -> String {
         Status::Unreadable(_) => "Unreadable".into(),
         Status::Running(state) => {
             let up = time::ago(state.started, now);
-            let more = match health::of(&row.container, true) {
+            let more = match health::of(&row.container, &row.status) {
                 _ if state.paused => " (Paused)".to_owned(),
                 Some(report) => format!(" ({})", report.status.name()),
                 None => String::new(),

@@ -13,6 +13,7 @@ use crate::container::config::health::Destination;
 use crate::container::config::health::Health;
 use crate::container::config::health::Log;
 use crate::container::record::Container;
+use crate::container::record::Status as Doing;
 use crate::store::atomic;
 use crate::store::atomic::Durability;
 use crate::store::record;
@@ -116,12 +117,12 @@ pub fn note(
 }
 
 /// What is known. `None`: the container is not checked.
-pub fn of(container: &Container, is_running: bool) -> Option<Report> {
+pub fn of(container: &Container, doing: &Doing) -> Option<Report> {
     let health = &container.config.health;
     health.check.as_ref()?;
     let mut report = load(container, health);
     // Docker: who is not checked any more is unhealthy, and who has never run is starting.
-    if !is_running && container.health_file().exists() {
+    if !matches!(doing, Doing::Running(_)) && container.health_file().exists() {
         report.status = Status::Unhealthy;
     }
     Some(report)
