@@ -108,5 +108,5 @@ fn config(
             .first()
             .map_or_else(|| image.id.to_string(), ToString::to_string);
     }
-    Ok(config)
+    Ok(*config)
 }
