@@ -10,6 +10,7 @@ use crate::cli::session;
 use crate::cli::session::Wishes;
 use crate::container::record::Container;
 use crate::engine::Engine;
+use crate::engine::connect;
 use crate::engine::connect::Connection;
 use crate::engine::pause;
 use crate::error::Kind;
@@ -70,6 +71,9 @@ pub fn attach(
     if container.status()?.is_paused() {
         return Err(pause::paused(container))
             .with_context(|| format!("cannot attach to container \"{}\"", container.name));
+    }
+    if container.status()?.is_restarting() {
+        return Err(connect::restarting(container)).context("cannot attach");
     }
     let process = &container.config.process;
     let proxy = proxy.or(!process.terminal);

@@ -7,6 +7,7 @@ use crate::cli::flags::HealthFlags;
 use crate::cli::flags::LimitFlags;
 use crate::cli::flags::UlimitFlags;
 use crate::cli::output;
+use crate::container::config::Restart;
 use crate::engine::Engine;
 use crate::engine::update;
 use crate::engine::update::Changes;
@@ -21,7 +22,8 @@ use crate::error::fail;
 
 Examples:
   rbox update --memory 1g --cpus 2 web
-  rbox update --pids-limit -1 --latest"
+  rbox update --pids-limit -1 --latest
+  rbox update --restart on-failure:3 web"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -40,9 +42,9 @@ pub struct Args {
     #[arg(short, long, conflicts_with = "containers")]
     latest: bool,
 
-    /// Refused: containers have no restart policy
-    #[arg(long, value_name = "POLICY", hide = true)]
-    restart: Option<String>,
+    /// Start them again when they have ended: no, on-failure[:TIMES], always or unless-stopped
+    #[arg(long, value_name = "POLICY", value_parser = Restart::parse)]
+    restart: Option<Restart>,
 
     /// Names or ids
     #[arg(required_unless_present = "latest", value_name = "CONTAINER")]
@@ -50,15 +52,12 @@ pub struct Args {
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
-    if let Some(policy) = args.restart.filter(|policy| policy != "no") {
-        let text = format!("--restart=\"{policy}\": containers have no restart policy");
-        return Err(fail(Kind::Unsupported, text));
-    }
     let changes = Changes {
         limits: args.limits.into_limits()?,
         health: args.health.into_wish()?,
         environment: args.environment.into_changes()?,
         ulimits: args.ulimits.into_ulimits()?,
+        restart: args.restart,
     };
     if changes == Changes::default() {
         return Err(fail(Kind::Usage, "nothing is to be changed")

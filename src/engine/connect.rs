@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::container::record::Container;
 use crate::container::record::Status;
 use crate::error::Kind;
+use crate::error::WithHint;
 use crate::error::fail;
 use crate::supervisor::protocol;
 use crate::supervisor::protocol::PACKET;
@@ -104,6 +105,7 @@ pub enum Ended {
 
 pub fn not_running(container: &Container) -> anyhow::Error {
     let status = match container.status_to_show() {
+        status if status.is_restarting() => return restarting(container),
         // Its supervisor has not recorded the end yet.
         status if status.is_running() => "ending",
         status => status.name(),
@@ -114,7 +116,16 @@ pub fn not_running(container: &Container) -> anyhow::Error {
     )
 }
 
-/// Waits until a container has ended, and returns its exit status.
+/// What is said of one that rests between two runs.
+pub fn restarting(container: &Container) -> anyhow::Error {
+    let text = format!("container \"{}\" is restarting", container.name);
+    fail(Kind::WrongStatus, text).hint(format!(
+        "`rbox wait --condition running {0}` waits until it runs, `rbox stop {0}` ends it",
+        container.name
+    ))
+}
+
+/// Waits until a container has ended, or a run of it, and returns its exit status.
 pub fn wait(container: &Container) -> anyhow::Result<i32> {
     if let Some(connection) = Connection::open(container)?
         && connection.send(&Request::Wait).is_ok()

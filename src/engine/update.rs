@@ -8,6 +8,7 @@ use crate::cgroup::Settings;
 use crate::container::config;
 use crate::container::config::Config;
 use crate::container::config::Process;
+use crate::container::config::Restart;
 use crate::container::config::process::Ulimit;
 use crate::container::config::process::Unset;
 use crate::container::config::resources::Cgroups;
@@ -37,6 +38,7 @@ pub struct Changes {
     /// None at all are the host's.
     pub ulimits: Option<Vec<Ulimit>>,
     pub health: health::Wish,
+    pub restart: Option<Restart>,
 }
 
 /// Makes the changes. Those that the kernel refuses leave all as it was.
@@ -50,9 +52,18 @@ pub fn update(engine: &Engine, container: &mut Container, changes: Changes) -> a
             environment,
             ulimits,
             health,
+            restart,
         } = changes;
         if health != health::Wish::default() {
             config.health = health::change(config.health.clone(), health)?;
+        }
+        if let Some(restart) = restart {
+            if config.remove && restart != config.restart {
+                // As docker; and what it runs on may be such that it is not mounted twice.
+                let text = "--restart: it was made with --rm";
+                return Err(fail(Kind::Unsupported, text));
+            }
+            config.restart = restart;
         }
         set_variables(&environment, &mut config.process);
         if let Some(ulimits) = ulimits {

@@ -247,8 +247,8 @@ fn update_wants_something_to_change() {
         .stderr("Error: nothing is to be changed\nHint: `rbox update --help` lists what can be\n")
         .status(125)
         .run();
-    rbox.args(["update", "--restart", "always", "c"])
-        .stderr("Error: --restart=\"always\": containers have no restart policy\n")
+    rbox.args(["update", "--restart", "often", "c"])
+        .stderr("Error: --restart=\"often\": expected no, on-failure[:TIMES], always or unless-stopped\nHint: `rbox --help` and `rbox COMMAND --help` tell what there is\n")
         .status(125)
         .run();
     // To lift what is not there is always possible, and is kept.
