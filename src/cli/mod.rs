@@ -1,6 +1,7 @@
 //! The command line: one command a file, flags to typed arguments, results to text.
 
 mod attach;
+mod boot;
 mod choose;
 mod cleanup;
 mod clone;
@@ -91,6 +92,7 @@ pub struct Cli {
 #[command(defer = true)]
 enum Verb {
     Attach(attach::Args),
+    Boot(boot::Args),
     #[command(hide = true, disable_help_flag = true)]
     Checkpoint(refused::Args),
     Cleanup(cleanup::Args),
@@ -186,6 +188,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
     }
     match verb {
         Verb::Attach(args) => attach::run(engine, args),
+        Verb::Boot(args) => boot::run(engine, args),
         Verb::Checkpoint(args) | Verb::Restore(args) => refused::checkpoint(&args),
         Verb::Cleanup(args) => cleanup::run(engine, &args),
         Verb::Clone(args) => clone::run(engine, args),

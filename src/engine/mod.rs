@@ -5,6 +5,7 @@
 //! container (held from start to end, and while it is removed). No verb holds two run locks.
 
 pub mod activation;
+pub mod boot;
 mod calls;
 pub mod cdi;
 pub mod changes;

@@ -283,6 +283,9 @@ impl Supervisor<'_> {
             journal::add(self.dirs, &event);
         }
         self.tell_checked(outcome.passed, startup);
+        if let (health::Status::Healthy, Some(notifier)) = (now, &mut self.sdnotify) {
+            notifier.healthy();
+        }
         match need {
             Need::OnFailure => self.act(on_failure),
             Need::Restart => self.act(OnFailure::Restart),
@@ -314,7 +317,12 @@ impl Supervisor<'_> {
             OnFailure::None => {}
             OnFailure::Kill => self.signal(libc::SIGKILL),
             OnFailure::Restart => self.stop_then(Next::Run),
-            OnFailure::Stop => self.stop_then(Next::Stopped),
+            OnFailure::Stop => {
+                if let Some(notifier) = &mut self.sdnotify {
+                    notifier.unhealthy();
+                }
+                self.stop_then(Next::Stopped);
+            }
         }
     }
 

@@ -62,8 +62,13 @@ impl Supervisor<'_> {
         record
     }
 
-    /// Records the end, tells it, and lets go of everything.
-    pub fn finish(mut self, lock: &RunLock, mut exit: Ended) -> anyhow::Result<()> {
+    /// Records the end, tells it, and lets go of everything; the exit status of this process.
+    pub fn finish(mut self, lock: &RunLock, mut exit: Ended) -> anyhow::Result<i32> {
+        let asked = self.next.is_end();
+        let status = self
+            .sdnotify
+            .as_ref()
+            .map_or(0, |notifier| notifier.status(exit.status, asked));
         let Left {
             mut network,
             mut group,
@@ -102,7 +107,7 @@ impl Supervisor<'_> {
         if self.container.config.remove {
             remove_files(&self.container, &volumes, userns.as_ref());
         }
-        recorded
+        recorded.map(|()| status)
     }
 }
 

@@ -119,14 +119,15 @@ pub enum Ran {
 /// Runs in a forked process; never returns.
 pub fn main(order: Order<'_>) -> ! {
     let status = match supervise(order) {
-        Ok(()) => 0,
+        Ok(status) => status,
         // Everything that a person must hear has been sent to the starter or is in a record.
         Err(_) => 1,
     };
     process::exit_now(status)
 }
 
-fn supervise(order: Order<'_>) -> anyhow::Result<()> {
+/// The exit status of this process.
+fn supervise(order: Order<'_>) -> anyhow::Result<i32> {
     let Order {
         dirs,
         container,
@@ -163,13 +164,13 @@ fn not_started(
     lock: &RunLock,
     starter: &mut Client,
     err: &anyhow::Error,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<i32> {
     let exit = record_of(Timestamp::now(), &failed_exit(err), Some(err));
     record_end(dirs, container, &exit, false).ok();
     lock.release().ok();
     starter.tell(&Reply::Failed(Told::of(err)));
     starter.flush();
-    Ok(())
+    Ok(0)
 }
 
 fn failed_exit(err: &anyhow::Error) -> Exit {

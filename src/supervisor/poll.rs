@@ -229,12 +229,19 @@ impl Supervisor<'_> {
     }
 
     fn forward_signal(&mut self) {
-        if let Ok(Some(number @ (libc::SIGTERM | libc::SIGINT))) =
+        let Ok(Some(number @ (libc::SIGTERM | libc::SIGINT))) =
             signal::read_signal(self.signals.as_fd())
-        {
-            if !self.next.is_end() {
-                self.next = Next::Interrupted;
-            }
+        else {
+            return;
+        };
+        if !self.next.is_end() {
+            self.next = Next::Interrupted;
+        }
+        if number == libc::SIGTERM {
+            // A service manager ends us so, which is to end the container in its own way.
+            let limit = self.container.config.process.stop_timeout;
+            self.stop(None, Some(Duration::from_secs(limit.into())));
+        } else {
             self.signal(number);
         }
     }

@@ -41,6 +41,8 @@ pub struct Notifier {
     socket: OwnedFd,
     /// Where the container's programs speak.
     inside: Option<OwnedFd>,
+    ready: bool,
+    unhealthy: bool,
 }
 
 impl Notifier {
@@ -54,6 +56,8 @@ impl Notifier {
             order,
             socket: datagram::new()?,
             inside,
+            ready: false,
+            unhealthy: false,
         })
     }
 
@@ -67,6 +71,29 @@ impl Notifier {
             message.push_str("READY=1\n");
         }
         self.send(&message);
+    }
+
+    /// Its health check has succeeded. The first time it is ready.
+    pub fn healthy(&mut self) {
+        if self.order.who == SdNotify::Healthy && !self.ready {
+            self.ready = true;
+            self.send("READY=1\n");
+        }
+    }
+
+    /// It is stopped for its health check: a failure, although we have asked for it.
+    pub fn unhealthy(&mut self) {
+        self.unhealthy = true;
+    }
+
+    /// How we end, whom the manager takes for the service: as the container did. One that was asked to end
+    /// and ended by a signal, or as if by one, has done what it was asked for.
+    pub fn status(&self, status: i32, asked: bool) -> i32 {
+        if !self.order.main || asked && !self.unhealthy && status > 128 {
+            0
+        } else {
+            status
+        }
     }
 
     /// To be waited for.

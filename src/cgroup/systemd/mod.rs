@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
+use rustbus::MessageBuilder;
 use rustbus::message_builder::MarshalledMessage;
 use rustbus::wire::ObjectPath;
 use rustix::process::Pid;
@@ -169,6 +170,28 @@ pub fn stop(bus: Bus, unit: &str) -> Result<()> {
         anyhow::Ok(())
     };
     stop().with_context(|| format!("cannot stop unit \"{unit}\""))
+}
+
+/// Has systemd read its units anew.
+pub fn reload(bus: Bus) -> Result<()> {
+    let mut systemd = Connection::open(bus)?;
+    systemd.call(&Connection::manager("Reload"))?;
+    Ok(())
+}
+
+/// Asks logind to run this user's systemd from boot to shutdown. It may want more rights than we have.
+pub fn set_linger() -> Result<()> {
+    let mut bus = Connection::open(Bus::System)?;
+    let mut call = MessageBuilder::new()
+        .call("SetLinger")
+        .with_interface("org.freedesktop.login1.Manager")
+        .on("/org/freedesktop/login1")
+        .at("org.freedesktop.login1")
+        .build();
+    // Nobody is to be asked for a password.
+    call.body.push_param3(host_uid(), true, false)?;
+    bus.call(&call)?;
+    Ok(())
 }
 
 fn reset(systemd: &mut Connection, unit: &str) {

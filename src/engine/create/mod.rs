@@ -21,6 +21,7 @@ use crate::container::config::Identity;
 use crate::container::config::Process;
 use crate::container::config::Resources;
 use crate::container::config::Restart;
+use crate::container::config::sdnotify::SdNotify;
 use crate::container::events;
 use crate::container::name;
 use crate::container::record::Container;
@@ -30,6 +31,8 @@ use crate::engine::ids;
 use crate::engine::sweep;
 use crate::engine::volumes;
 use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
 use crate::image;
 use crate::image::Image;
 use crate::image::config::ImageConfig;
@@ -128,9 +131,15 @@ fn config(engine: &Engine, image: Option<&Image>, request: Request) -> anyhow::R
     let mut labels = from_image.labels.clone();
     labels.extend(request.labels);
     let log = log::decide(request.log, &labels, &process.env);
+    let health = health::decide(request.health, from_image)?;
+    if process.sdnotify == Some(SdNotify::Healthy) && health.check.is_none() {
+        let text = "--sdnotify=\"healthy\": the container has no health check";
+        return Err(fail(Kind::Usage, text))
+            .hint("give one by --health-cmd, or use `--sdnotify conmon`");
+    }
     Ok(Config {
         log,
-        health: health::decide(request.health, from_image)?,
+        health,
         command_line: request.command_line,
         created: Timestamp::now(),
         image_id: image.map_or(String::new(), |image| image.id.to_string()),

@@ -99,10 +99,6 @@ pub fn decide(
     let hostname = hostname(engine, wish.hostname, &namespaces.uts, &network, id)?;
     check_etc(&wish.etc, &network)?;
     check_limits(&wish.limits)?;
-    if wish.sdnotify == Some(SdNotify::Healthy) {
-        let text = "--sdnotify=\"healthy\": the container has no health check";
-        return Err(fail(Kind::Usage, text).hint("give one, or use `--sdnotify conmon`"));
-    }
     let workdir = wish.workdir.unwrap_or_else(|| image.working_dir.clone());
     Ok(Process {
         entrypoint,

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::Finding;
 use super::systemd_runs;
 use crate::config::ids::user_name;
+use crate::engine::boot;
 
 const MAKE_TUN: &str = "sudo modprobe tun || \
     sudo sh -c 'mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200'";
@@ -85,4 +86,13 @@ pub(super) fn linger() -> Option<Finding> {
         "containers are ended when you log out",
         Some("loginctl enable-linger".to_owned()),
     ))
+}
+
+/// Whether containers come back.
+pub(super) fn reboot() -> Finding {
+    let survival = boot::survival();
+    match survival.missing {
+        None => Finding::ok("reboot", "containers with a restart policy come back"),
+        Some(missing) => Finding::warn("reboot", missing, survival.fix),
+    }
 }

@@ -117,6 +117,7 @@ pub fn examine() -> Vec<Finding> {
     findings.push(host::tun());
     findings.push(host::runtime_dir());
     findings.extend(host::linger());
+    findings.push(host::reboot());
     findings
 }
 
