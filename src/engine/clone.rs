@@ -3,6 +3,7 @@
 use anyhow::Context;
 use jiff::Timestamp;
 
+use crate::container::config::CommandLine;
 use crate::container::config::Config;
 use crate::container::config::process::PidFiles;
 use crate::container::config::resources::Limits;
@@ -86,6 +87,7 @@ fn config(
     // Each of these files tells of one container.
     config.process.files = PidFiles::default();
     config.log.path = None;
+    config.command_line = CommandLine::default();
     if config.process.hostname == old.short_id() {
         config.process.hostname = config.short_id().to_owned();
     }
