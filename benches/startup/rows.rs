@@ -242,11 +242,23 @@ fn rate(place: &Place, _: usize) -> Result<()> {
 
 /// What rbox's own processes take for containers that only sleep.
 fn memory(place: &Place, _: usize) -> Result<()> {
+    for (what, network) in [
+        ("no network", "none"),
+        ("a network and a published port", "private -p 80"),
+    ] {
+        sleepers(place, what, network)?;
+    }
+    Ok(())
+}
+
+fn sleepers(place: &Place, what: &str, network: &str) -> Result<()> {
     let containers = 10;
     for n in 0..containers {
-        let run = format!("run -d --name m{n} --network none busybox sleep 1000");
+        let run = format!("run -d --name m{n} --network {network} busybox sleep 1000");
         once(&place.rbox("store", &run))?;
     }
+    // A supervisor makes itself small when it has had nothing to do for a second.
+    thread::sleep(Duration::from_secs(2));
     let (mut pss, mut dirty, mut processes) = (0, 0, 0);
     for entry in fs::read_dir("/proc")? {
         if let Some(rollup) = engine_memory(&entry?.path(), &place.rbox) {
@@ -255,12 +267,14 @@ fn memory(place: &Place, _: usize) -> Result<()> {
             processes += 1;
         }
     }
-    println!("\nmemory of {containers} detached containers, {processes} processes of rbox");
+    println!(
+        "\nmemory of {containers} detached containers with {what}, {processes} processes of rbox"
+    );
     let each = |total: u32| f64::from(total) / f64::from(containers) / 1024.0;
     println!("  {:.2} MiB Pss per container (target <= 0.5)", each(pss));
     println!("  {:.2} MiB of that private and dirty", each(dirty));
     for n in 0..containers {
-        once(&place.rbox("store", &format!("rm -f m{n}")))?;
+        once(&place.rbox("store", &format!("rm -f -t 0 m{n}")))?;
     }
     Ok(())
 }
