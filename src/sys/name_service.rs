@@ -27,60 +27,33 @@ extern "C" fn getaddrinfo(
 #[unsafe(no_mangle)]
 extern "C" fn freeaddrinfo(_result: *mut libc::addrinfo) {}
 
-/// Fails (getpwuid_r(3)); std::env::home_dir asks it where HOME is not set.
-// SAFETY: as declared by libc; `result` is null or points to a pointer that the caller owns.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn getpwuid_r(
-    _uid: libc::uid_t,
-    _entry: *mut libc::passwd,
-    _buffer: *mut c_char,
-    _length: libc::size_t,
-    result: *mut *mut libc::passwd,
-) -> c_int {
-    // SAFETY: getpwuid_r(3) demands a valid `result` of its caller.
-    unsafe { no_entry(result) }
+/// Look-ups that say that there is no such entry, and why.
+macro_rules! find_nothing {
+    ($($function:ident($key:ty) -> $entry:ty,)*) => {$(
+        // SAFETY: as declared by libc; `result` is null or points to a pointer that the caller owns.
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $function(
+            _key: $key,
+            _entry: *mut $entry,
+            _buffer: *mut c_char,
+            _length: libc::size_t,
+            result: *mut *mut $entry,
+        ) -> c_int {
+            // SAFETY: the manual page of each demands a valid `result` of its caller.
+            if let Some(result) = unsafe { result.as_mut() } {
+                *result = std::ptr::null_mut();
+            }
+            libc::ENOSYS
+        }
+    )*};
 }
 
-/// Fails (getpwnam_r(3)).
-// SAFETY: as declared by libc; `result` is null or points to a pointer that the caller owns.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn getpwnam_r(
-    _name: *const c_char,
-    _entry: *mut libc::passwd,
-    _buffer: *mut c_char,
-    _length: libc::size_t,
-    result: *mut *mut libc::passwd,
-) -> c_int {
-    // SAFETY: getpwnam_r(3) demands a valid `result` of its caller.
-    unsafe { no_entry(result) }
-}
-
-/// Fails (getgrgid_r(3)).
-// SAFETY: as declared by libc; `result` is null or points to a pointer that the caller owns.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn getgrgid_r(
-    _gid: libc::gid_t,
-    _entry: *mut libc::group,
-    _buffer: *mut c_char,
-    _length: libc::size_t,
-    result: *mut *mut libc::group,
-) -> c_int {
-    // SAFETY: getgrgid_r(3) demands a valid `result` of its caller.
-    unsafe { no_entry(result) }
-}
-
-/// Fails (getgrnam_r(3)).
-// SAFETY: as declared by libc; `result` is null or points to a pointer that the caller owns.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn getgrnam_r(
-    _name: *const c_char,
-    _entry: *mut libc::group,
-    _buffer: *mut c_char,
-    _length: libc::size_t,
-    result: *mut *mut libc::group,
-) -> c_int {
-    // SAFETY: getgrnam_r(3) demands a valid `result` of its caller.
-    unsafe { no_entry(result) }
+find_nothing! {
+    // std::env::home_dir asks it where HOME is not set.
+    getpwuid_r(libc::uid_t) -> libc::passwd,
+    getpwnam_r(*const c_char) -> libc::passwd,
+    getgrgid_r(libc::gid_t) -> libc::group,
+    getgrnam_r(*const c_char) -> libc::group,
 }
 
 /// Fails (getgrouplist(3)).
@@ -100,16 +73,4 @@ extern "C" fn getgrouplist(
 #[unsafe(no_mangle)]
 extern "C" fn initgroups(_user: *const c_char, _group: libc::gid_t) -> c_int {
     -1
-}
-
-/// Says that there is no such entry, and why.
-///
-/// # Safety
-/// `result` is null or valid for writing.
-unsafe fn no_entry<T>(result: *mut *mut T) -> c_int {
-    // SAFETY: the caller's promise.
-    if let Some(result) = unsafe { result.as_mut() } {
-        *result = std::ptr::null_mut();
-    }
-    libc::ENOSYS
 }

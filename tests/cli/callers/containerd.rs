@@ -1,17 +1,16 @@
 //! `ctr run --runc-binary`: containerd's runc shim.
-use rustix::process::Signal;
 
 use super::Mounts;
+use crate::callers::Daemon;
 use crate::support::Rbox;
 use crate::support::call::Call;
-use crate::support::call::Running;
 use crate::support::images;
 use crate::support::tmux::Tmux;
 
 /// containerd with directories of its own.
 pub struct Containerd<'a> {
     rbox: &'a Rbox,
-    daemon: Option<Running<'a>>,
+    _daemon: Daemon<'a>,
     mounts: Mounts<'a>,
 }
 
@@ -39,7 +38,7 @@ impl<'a> Containerd<'a> {
         let daemon = daemon.stderr_any().spawn();
         let containerd = Self {
             rbox,
-            daemon: Some(daemon),
+            _daemon: Daemon(Some(daemon)),
             mounts,
         };
         super::eventually("containerd", rbox, || {
@@ -86,16 +85,6 @@ impl<'a> Containerd<'a> {
 
     fn run<const N: usize>(&self, args: [&str; N]) -> Call<'a> {
         self.call(["run"]).args(self.runtime()).args(args)
-    }
-}
-
-impl Drop for Containerd<'_> {
-    fn drop(&mut self) {
-        let daemon = self.daemon.take().expect("it runs until here");
-        daemon.signal(Signal::TERM);
-        if !std::thread::panicking() {
-            daemon.wait();
-        }
     }
 }
 

@@ -1,18 +1,17 @@
 //! dockerd with rbox as its runtime: the default one by `rbox oci`, another by the name runc.
-use rustix::process::Signal;
 use serde_json::json;
 
 use super::containerd::Containerd;
+use crate::callers::Daemon;
 use crate::support::Rbox;
 use crate::support::call::Call;
-use crate::support::call::Running;
 use crate::support::images;
 use crate::support::tmux::Tmux;
 
 /// dockerd without networks, on a containerd of its own, with `busybox`; and the client of the same package.
 struct Docker<'a> {
     rbox: &'a Rbox,
-    daemon: Option<Running<'a>>,
+    _daemon: Daemon<'a>,
     _containerd: Containerd<'a>,
 }
 
@@ -45,7 +44,7 @@ impl<'a> Docker<'a> {
         let daemon = daemon.stderr_any().spawn();
         let docker = Self {
             rbox,
-            daemon: Some(daemon),
+            _daemon: Daemon(Some(daemon)),
             _containerd: containerd,
         };
         super::eventually("dockerd", rbox, || {
@@ -76,16 +75,6 @@ impl<'a> Docker<'a> {
 
     fn run<const N: usize>(&self, args: [&str; N]) -> Call<'a> {
         self.call(["run", "--rm", "--network=none"]).args(args)
-    }
-}
-
-impl Drop for Docker<'_> {
-    fn drop(&mut self) {
-        let daemon = self.daemon.take().expect("it runs until here");
-        daemon.signal(Signal::TERM);
-        if !std::thread::panicking() {
-            daemon.wait();
-        }
     }
 }
 

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
+use rustix::process::Signal;
+
 use crate::support::Rbox;
 use crate::support::call::Call;
 use crate::support::call::Running;
@@ -106,5 +108,18 @@ fn eventually(what: &str, rbox: &Rbox, mut holds: impl FnMut() -> bool) {
             rbox.diagnostics()
         );
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A daemon that is told to end when its test does.
+struct Daemon<'a>(Option<Running<'a>>);
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        let daemon = self.0.take().expect("it runs until here");
+        daemon.signal(Signal::TERM);
+        if !std::thread::panicking() {
+            daemon.wait();
+        }
     }
 }
