@@ -42,6 +42,7 @@ mod process;
 mod ps;
 mod records;
 mod registry;
+mod restart;
 mod root;
 mod run;
 mod seccomp;
