@@ -14,6 +14,7 @@ use crate::container::config::Config;
 use crate::container::events;
 use crate::container::mounts::Source;
 use crate::container::record::Container;
+use crate::container::record::Status;
 use crate::engine::Engine;
 use crate::engine::changes;
 use crate::engine::changes::Layers;
@@ -60,7 +61,7 @@ pub fn commit(engine: &Engine, container: &Container, request: &Request<'_>) -> 
     // What is wrong with the wishes shows before anything is read.
     change_config(&mut Map::new(), container, request).with_context(cannot)?;
     let pauses =
-        request.pause && container.status()?.is_running() && !container.status()?.is_paused();
+        request.pause && matches!(container.status()?, Status::Running(state) if !state.paused);
     if pauses {
         pause::pause(engine, container).with_context(cannot)?;
     }

@@ -12,6 +12,7 @@ use oci_spec::runtime::Spec;
 
 use crate::config::addresses::Addresses;
 use crate::config::hooks;
+use crate::container::config::Config;
 use crate::container::config::Restart;
 use crate::container::config::namespaces::Namespace;
 use crate::container::config::process::Network;
@@ -334,13 +335,18 @@ pub fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::R
         work,
         merged,
         // Linux: what was mounted so is not mounted again (overlayfs, "Volatile mount").
-        volatile: container.config.remove && container.config.restart == Restart::No,
+        volatile: container.config.remove && !may_run_again(&container.config),
     };
     Ok(if engine.dirs.no_overlay().exists() {
         Rootfs::Copy(overlay)
     } else {
         Rootfs::Overlay(overlay)
     })
+}
+
+/// Whether its supervisor may start it again.
+fn may_run_again(config: &Config) -> bool {
+    config.restart != Restart::No || config.health.check.is_some()
 }
 
 fn is_cgroup2(path: &Path) -> bool {

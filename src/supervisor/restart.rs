@@ -185,6 +185,7 @@ impl Supervisor<'_> {
         let started = Timestamp::now();
         self.look_again();
         self.restarts.begin();
+        self.log.begin_run();
         events::add(self.dirs, &self.container, "restart");
         let container = self.container.clone();
         let ran = again(&container, &mut |ready| self.run_once(ready, None));

@@ -83,6 +83,14 @@ impl Writer {
         })
     }
 
+    /// The container is started again: its first line is none that was left open.
+    pub fn begin_run(&mut self) {
+        if let Target::File(target) = &mut self.target {
+            let (file, encoder) = &mut **target;
+            close_lines(file, encoder);
+        }
+    }
+
     /// Takes bytes as they come from a stream and writes the lines that are whole.
     pub fn write(&mut self, stream: Stream, bytes: &[u8]) {
         match &mut self.target {
