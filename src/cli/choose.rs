@@ -10,6 +10,7 @@ use crate::cli::output;
 use crate::container::record::Container;
 use crate::container::record::Status;
 use crate::engine::Engine;
+use crate::engine::sweep;
 use crate::error;
 use crate::error::Kind;
 use crate::error::fail;
@@ -100,6 +101,9 @@ pub fn choose(
     let mut chosen = Vec::new();
     for container in found {
         let status = container.status_to_show();
+        if !wanted.unreadable && sweep::take_left_behind(engine, &container, &status) {
+            continue;
+        }
         let is_named = |name: &String| {
             *name == container.name || !name.is_empty() && container.config.id.starts_with(name)
         };

@@ -1,8 +1,10 @@
 //! The records of a container, found by name or id, and its status.
 
 use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,6 +48,13 @@ const EXIT: &str = "exit.json";
 
 /// The empty file that says that the container is to run.
 const WANTED: &str = "wanted";
+
+/// The file that names the control group of a start before there is one, in the runtime directory.
+const GROUP: &str = "cgroup";
+
+/// The name of a container that does not outlive its supervisor leads to `ID/.`: that is known of it, too, where
+/// a power cut has left nothing of its record, which nobody waited to have on disk.
+const PASSING: &str = ".";
 
 /// The file of the run lock.
 const LOCK: &str = "lock";
@@ -234,7 +243,10 @@ impl Container {
     }
 
     fn take_name(&self, dirs: &Dirs, durability: Durability) -> anyhow::Result<()> {
-        let target = PathBuf::from("../containers").join(&self.config.id);
+        let mut target = PathBuf::from("../containers").join(&self.config.id);
+        if durability == Durability::Volatile {
+            target.push(PASSING);
+        }
         let link = dirs.names().join(&self.name);
         loop {
             match rustix::fs::symlink(&target, &link) {
@@ -285,6 +297,19 @@ impl Container {
             }
         }
         Ok(())
+    }
+
+    /// Whether its supervisor, which was to take it away when it ends, is not there any more.
+    pub fn is_left_behind(&self, dirs: &Dirs, status: &Status) -> bool {
+        match status {
+            Status::Exited(_) => self.config.remove,
+            Status::Unreadable(_) => {
+                let link = std::fs::read_link(dirs.names().join(&self.name)).unwrap_or_default();
+                link.as_os_str().as_encoded_bytes().ends_with(b"/.")
+                    && self.is_locked().is_ok_and(|locked| !locked)
+            }
+            _ => false,
+        }
     }
 
     /// Whether this name leads to it.
@@ -445,7 +470,7 @@ impl Container {
         Container::at(dirs, name.to_owned(), config)
     }
 
-    /// The name of the container that a person means. No record is read: there may be many.
+    /// The name of the container that a person means. No other records are read: there may be many.
     fn find_name(dirs: &Dirs, given: &str) -> anyhow::Result<String> {
         if crate::container::name::check(given).is_ok()
             && dirs.names().join(given).symlink_metadata().is_ok()
@@ -456,13 +481,11 @@ impl Container {
             return Err(missing(given));
         }
         let mut matching = Vec::new();
-        for name in std::fs::read_dir(dirs.names()).context("cannot list containers")? {
-            let name = name.context("cannot list containers")?.file_name();
-            let name = name.to_string_lossy();
-            if let Ok(Some(id)) = id_of(dirs, &name)
-                && id.starts_with(given)
-            {
-                matching.push(name.into_owned());
+        for id in std::fs::read_dir(dirs.containers()).context("cannot list containers")? {
+            let id = id.context("cannot list containers")?.file_name();
+            let id = id.to_string_lossy();
+            if id.starts_with(given) {
+                matching.extend(name_of(dirs, &id)?);
             }
         }
         match matching.len() {
@@ -564,14 +587,32 @@ impl Container {
         }
     }
 
+    /// Names the control group that is about to be made, for who comes after us if we are killed.
+    pub fn note_group(&self, group: &Path) -> anyhow::Result<()> {
+        let file = self.run.join(GROUP);
+        std::fs::write(&file, group.as_os_str().as_encoded_bytes())
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// The control group of the last start.
+    pub fn group_at(run: &Path) -> Option<PathBuf> {
+        let state: Option<State> = record::load_if_present(&run.join(STATE)).ok().flatten();
+        let noted = || {
+            let bytes = std::fs::read(run.join(GROUP)).ok()?;
+            Some(PathBuf::from(OsString::from_vec(bytes)))
+        };
+        state.and_then(|state| state.cgroup).or_else(noted)
+    }
+
     /// Forgets the processes of an earlier run, once they are gone.
     ///
     /// The group that they were in is returned: what is left of it is to be removed.
     ///
     /// Must: be called with the run lock held, which says that their supervisor is not there.
     pub fn clear_state(&self) -> anyhow::Result<Option<PathBuf>> {
+        let group = Container::group_at(&self.run);
         let state: Option<State> = match record::load_if_present(&self.state_file()) {
-            Ok(None) => return Ok(None),
+            Ok(None) => return Ok(group),
             Ok(state) => state,
             // Whatever it is, it says nothing of processes, and must not keep us from a new start.
             Err(_) => None,
@@ -580,7 +621,7 @@ impl Container {
             end_orphan(state);
         }
         remove_tree(&self.state_file())?;
-        Ok(state.and_then(|state| state.cgroup))
+        Ok(group)
     }
 
     /// What the container does now. Takes no lock. One whose supervisor was killed is ended.
@@ -784,6 +825,26 @@ fn id_of(dirs: &Dirs, name: &str) -> anyhow::Result<Option<String>> {
         }
         Err(err) => Err(err).with_context(cannot),
     }
+}
+
+/// The name that leads to this id. None: it is being made, or was removed.
+fn name_of(dirs: &Dirs, id: &str) -> anyhow::Result<Option<String>> {
+    let leads_here = |name: &str| id_of(dirs, name).is_ok_and(|found| found.as_deref() == Some(id));
+    if let Ok(Some(config)) = read_config(dirs, id)
+        && !config.name.is_empty()
+        && leads_here(&config.name)
+    {
+        return Ok(Some(config.name));
+    }
+    // It has been renamed.
+    for name in std::fs::read_dir(dirs.names()).context("cannot list containers")? {
+        let name = name.context("cannot list containers")?.file_name();
+        let name = name.to_string_lossy();
+        if leads_here(&name) {
+            return Ok(Some(name.into_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// `None` where nothing is left of the container but a name, as a power cut may do it.

@@ -57,6 +57,7 @@ use crate::supervisor::Order;
 use crate::supervisor::Ran;
 use crate::supervisor::Ready;
 use crate::supervisor::Served;
+use crate::supervisor::group::Place;
 use crate::supervisor::group::Plan;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
@@ -208,6 +209,15 @@ impl Prepared {
             .with_context(|| format!("cannot write {}", container.spec_file().display()))?;
         let rootfs = rootfs(engine, container, &ids)?;
         let mut group = groups::plan(container, &spec)?;
+        if let Some(
+            Place::Directory(path)
+            | Place::Split {
+                container: path, ..
+            },
+        ) = &group.place
+        {
+            container.note_group(path)?;
+        }
         let sdnotify = options.activation.order(container, options.foreground)?;
         // systemd: a message counts for the unit in whose group its sender is.
         group.supervisor &= sdnotify.is_none();

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 
 use crate::container::config::Config;
 use crate::container::record::Container;
-use crate::container::record::STATE;
-use crate::container::record::State;
+use crate::container::record::Status;
 use crate::engine::Engine;
 use crate::engine::groups;
+use crate::engine::remove;
 use crate::engine::volumes;
 use crate::store::lock::Lock;
 use crate::store::record;
@@ -36,7 +36,8 @@ pub fn sweep(engine: &Engine) -> anyhow::Result<()> {
         let id = target.file_name().unwrap_or_default();
         if dirs.containers().join(id).symlink_metadata().is_ok() {
             named.insert(id.to_owned());
-        } else {
+        } else if std::fs::read_link(&path).is_ok_and(|still| still == target) {
+            // Who removes a container begins with its name: this one is nobody's.
             std::fs::remove_file(&path)?;
         }
     }
@@ -51,8 +52,7 @@ pub fn sweep(engine: &Engine) -> anyhow::Result<()> {
         let config: Option<Config> = record::load_if_present(&data.join("config.json"))
             .ok()
             .flatten();
-        let state: Option<State> = record::load_if_present(&run.join(STATE)).ok().flatten();
-        if let Some(group) = state.and_then(|state| state.cgroup) {
+        if let Some(group) = Container::group_at(&run) {
             groups::clear(&group);
         }
         remove_tree(&data)?;
@@ -63,4 +63,28 @@ pub fn sweep(engine: &Engine) -> anyhow::Result<()> {
         remove_tree(&run)?;
     }
     Ok(())
+}
+
+/// Takes away a container that was made with `--rm` and whose supervisor was killed, or went with the machine;
+/// whether that was so.
+pub fn take_left_behind(engine: &Engine, container: &Container, status: &Status) -> bool {
+    container.is_left_behind(&engine.dirs, status)
+        && remove::remove(engine, container, false, false).is_ok()
+}
+
+/// The same for the one of this name, if it has an owner.
+pub fn free_name(engine: &Engine, name: &str) {
+    match Container::by_name(&engine.dirs, name) {
+        Ok(None) => {}
+        Ok(Some(container)) => {
+            let status = container.status_to_show();
+            take_left_behind(engine, &container, &status);
+        }
+        Err(err) => {
+            if let Ok(container) = Container::find_unreadable(&engine.dirs, name) {
+                let status = Status::Unreadable(crate::error::message(&err));
+                take_left_behind(engine, &container, &status);
+            }
+        }
+    }
 }

@@ -25,6 +25,7 @@ use crate::container::record::RunLock;
 use crate::container::record::Status;
 use crate::engine::Engine;
 use crate::engine::connect::not_running;
+use crate::engine::groups;
 use crate::engine::ids;
 use crate::engine::mounted;
 use crate::engine::start;
@@ -159,7 +160,9 @@ pub fn running_or_locked(engine: &Engine, container: &Container) -> anyhow::Resu
             if !container.still_exists(&engine.dirs) {
                 return Err(record::missing(&container.name));
             }
-            container.clear_state()?;
+            if let Some(group) = container.clear_state()? {
+                groups::clear(&group);
+            }
             return Ok(Held::Lock(lock));
         }
         if Instant::now() > end {

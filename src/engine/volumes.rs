@@ -22,6 +22,9 @@ use crate::store::dirs::Dirs;
 use crate::store::journal;
 use crate::store::journal::Event;
 use crate::store::lock::Lock;
+use crate::store::remove::remove_tree;
+use crate::store::temp;
+use crate::supervisor::end;
 use crate::volume;
 use crate::volume::Volume;
 
@@ -91,6 +94,10 @@ pub fn take<'a>(
             wanted.name.clone_from(name);
             wanted.anonymous = true;
         } else if volume::exists(dirs, name) {
+            if name::is_id(name) {
+                // It may be the anonymous one of another container.
+                volume::mark_shared(dirs, name)?;
+            }
             continue;
         } else if *anonymous {
             // Of another container (--volumes-from), and gone with it since.
@@ -186,8 +193,16 @@ pub fn prune(
 ) -> anyhow::Result<Vec<String>> {
     let dirs = &engine.dirs;
     let _alone = volume::lock_for_removal(dirs)?;
+    temp::sweep(&dirs.volumes()).ok();
     let used = uses::volumes(dirs)?;
     let mut gone = Vec::new();
+    // A power cut leaves nothing of the record of one that was made for a container with --rm.
+    for name in volume::unreadable(dirs)? {
+        if name::is_id(&name) && !used.contains_key(&name) && !dry_run {
+            volume::remove(dirs, &name)?;
+            gone.push(name);
+        }
+    }
     for volume in volume::list(dirs, drop)? {
         if used.contains_key(&volume.name) || !wanted(&volume) {
             continue;
@@ -205,18 +220,8 @@ pub fn prune(
 
 /// Removes the anonymous volumes of a container that is gone.
 pub fn remove_anonymous(engine: &Engine, config: &Config) -> anyhow::Result<()> {
-    let names = uses::anonymous(config);
-    if names.is_empty() {
-        return Ok(());
-    }
-    let dirs = &engine.dirs;
-    let _alone = volume::lock_for_removal(dirs)?;
-    let Ok(used) = uses::volumes(dirs) else {
-        // What a container uses whose record cannot be read is not known: they are for `volume prune`.
-        return Ok(());
-    };
-    for name in names.iter().filter(|name| !used.contains_key(*name)) {
-        volume::remove(dirs, name)?;
+    for left in end::retire_volumes(&engine.dirs, config)? {
+        remove_tree(&left)?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::Timespec;
 
+use crate::container::config::Config;
 use crate::container::events;
 use crate::container::record::Container;
 use crate::container::record::Exit as Ended;
@@ -87,7 +88,7 @@ impl Supervisor<'_> {
         }
         let volumes = if self.container.config.remove {
             // What is not taken away now is left for `volume prune`.
-            retire_volumes(self.dirs, &self.container).unwrap_or_default()
+            retire_volumes(self.dirs, &self.container.config).unwrap_or_default()
         } else {
             // Who starts the container again makes the same group.
             if let Some(group) = group.take() {
@@ -179,7 +180,7 @@ pub fn record_end(
         container.remove_id_file();
         if !has_run {
             remove::remove_tree(&container.data)?;
-            for left in retire_volumes(dirs, container)? {
+            for left in retire_volumes(dirs, &container.config)? {
                 remove::remove_tree(&left)?;
             }
             remove::remove_tree(&container.run)?;
@@ -207,15 +208,22 @@ pub fn remove_files(container: &Container, volumes: &[PathBuf], userns: Option<&
 
 /// Takes the anonymous volumes of a container that is gone from where they are found; what is to be
 /// deleted of them.
-pub fn retire_volumes(dirs: &Dirs, container: &Container) -> anyhow::Result<Vec<PathBuf>> {
-    let names = uses::anonymous(&container.config);
+pub fn retire_volumes(dirs: &Dirs, config: &Config) -> anyhow::Result<Vec<PathBuf>> {
+    let mut names = uses::anonymous(config);
     if names.is_empty() {
         return Ok(vec![]);
     }
     let _alone = volume::lock_for_removal(dirs)?;
-    let used = uses::volumes(dirs)?;
+    // The records of all containers are only read where they have something to tell: there may be many.
+    if names.iter().any(|name| volume::is_shared(dirs, name)) {
+        // With a record that cannot be read nothing is known: they are for `volume prune`.
+        let Ok(used) = uses::volumes(dirs) else {
+            return Ok(vec![]);
+        };
+        names.retain(|name| !used.contains_key(name));
+    }
     let mut left = Vec::new();
-    for name in names.iter().filter(|name| !used.contains_key(*name)) {
+    for name in &names {
         left.extend(volume::retire(dirs, name)?);
     }
     Ok(left)

@@ -23,7 +23,7 @@ mod checks;
 pub mod client;
 mod descendants;
 pub mod emulation;
-mod end;
+pub mod end;
 pub mod group;
 mod make;
 mod poll;

@@ -4,6 +4,7 @@
 //! DATA/volumes/<name>/  volume.json  what it was made with, never changed
 //!                       _data/       its files
 //!                       new          there until a container uses it for the first time
+//!                       shared       of an anonymous one: more than one container may have used it
 //! DATA/volumes/.lock    shared: containers that use volumes are being made; exclusive: removal
 //! ```
 //!
@@ -37,6 +38,9 @@ use crate::store::temp::TempDir;
 
 /// The file that says that a volume was never used.
 pub const NEW: &str = "new";
+
+/// The file that says that an anonymous volume may be in the records of more than one container.
+const SHARED: &str = "shared";
 
 const RECORD: &str = "volume.json";
 pub const DATA: &str = "_data";
@@ -261,6 +265,19 @@ pub fn list(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> Result<Vec<Volum
     Ok(volumes)
 }
 
+/// The names of those whose record cannot be read.
+pub fn unreadable(dirs: &Dirs) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dirs.volumes()).context("cannot list volumes")? {
+        let name = entry.context("cannot list volumes")?.file_name();
+        let name = name.to_string_lossy();
+        if by_name(dirs, &name).is_err() {
+            names.push(name.into_owned());
+        }
+    }
+    Ok(names)
+}
+
 /// The volume that a person means: by its name, or the unique beginning of one.
 pub fn find(dirs: &Dirs, given: &str) -> Result<Volume> {
     if let Some(volume) = by_name(dirs, given)? {
@@ -327,6 +344,19 @@ pub fn give_up(dirs: &Dirs, name: &str) -> Result<()> {
         Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTEMPTY) => Ok(()),
         Err(errno) => Err(errno).with_context(|| format!("cannot use volume \"{name}\"")),
     }
+}
+
+/// A container is made that uses a volume which was there before it.
+///
+/// Must: be called with the lock for use held.
+pub fn mark_shared(dirs: &Dirs, name: &str) -> Result<()> {
+    let file = place(dirs, name).join(SHARED);
+    std::fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Whether only the records of all containers tell who uses it.
+pub fn is_shared(dirs: &Dirs, name: &str) -> bool {
+    place(dirs, name).join(SHARED).exists()
 }
 
 /// From now on it is not new.

@@ -18,6 +18,7 @@ use crate::container::record::Container;
 use crate::container::record::Status;
 use crate::engine::Engine;
 use crate::engine::sizes;
+use crate::engine::sweep;
 use crate::error;
 use crate::error::Kind;
 use crate::error::fail;
@@ -211,10 +212,13 @@ fn rows(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Vec<R
     let containers = Container::list(&engine.dirs, |one| unreadable.push(one))?;
     let mut damaged = Vec::new();
     let mut rows = Vec::new();
-    let unknown = unreadable.into_iter().map(|one| {
+    let unknown = unreadable.into_iter().filter_map(|one| {
         let status = Status::Unreadable(error::message(&one.err));
+        if sweep::take_left_behind(engine, &one.container, &status) {
+            return None;
+        }
         damaged.push(one.err);
-        (one.container, status)
+        Some((one.container, status))
     });
     // When they were made is not known either: they come first.
     let mut listed: Vec<(Container, Option<Status>)> = unknown
@@ -230,6 +234,9 @@ fn rows(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Vec<R
                 status
             })
         });
+        if sweep::take_left_behind(engine, &container, &status) {
+            continue;
+        }
         let shown = all || status.is_running() || matches!(status, Status::Unreadable(_));
         if shown && filters.fit(&container, &status) {
             rows.push(Row {

@@ -38,6 +38,9 @@ pub use security::Security;
 pub struct Config {
     /// 64 hexadecimal digits.
     pub id: String,
+    /// The name that it was created with, which may be another's by now: where its own is looked for first.
+    #[serde(default)]
+    pub name: String,
     pub created: Timestamp,
     /// The image as its reference, and the digest of its configuration.
     pub image: String,

@@ -79,15 +79,18 @@ pub fn create(
     } else {
         Durability::Durable
     };
-    sweep::sweep(engine)?;
+    // What cannot be taken away is in nobody's way.
+    sweep::sweep(engine).ok();
     let _references = Lock::shared(&dirs.lock_file())?;
     let _ids = request.identity.lock(engine)?;
     if let Some(name) = &given_name {
         name::check(name).context(cannot.clone())?;
+        sweep::free_name(engine, name);
     }
     let mut config = config(engine, image, request).context(cannot.clone())?;
     let volumes = volumes::take(engine, &mut config, durability).context(cannot.clone())?;
     if let Some(name) = given_name {
+        config.name.clone_from(&name);
         let container = Container::at(dirs, name, config);
         container.create(dirs, durability).context(cannot)?;
         volumes.keep();
@@ -95,7 +98,8 @@ pub fn create(
         return Ok(container);
     }
     loop {
-        let container = Container::at(dirs, name::random()?, config.clone());
+        config.name = name::random()?;
+        let container = Container::at(dirs, config.name.clone(), config.clone());
         match container.create(dirs, durability) {
             Err(err) if crate::error::kind(&err) == Some(Kind::Conflict) => {}
             result => {
@@ -158,6 +162,7 @@ fn config(engine: &Engine, image: Option<&Image>, request: Request) -> anyhow::R
         image: image
             .and_then(|image| image.names.first())
             .map_or(request.image, ToString::to_string),
+        name: String::new(),
         id,
     })
 }
