@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::powercut::Disk;
 use crate::support::Rbox;
 use crate::support::account;
 use crate::support::images;
@@ -180,5 +181,164 @@ fn a_log_that_rotates_on_a_full_disk() {
         .run();
     std::fs::remove_file(&filler).unwrap();
     rbox.remove(&["c"]);
+    drop(disk);
+}
+
+/// Every command that writes says what is wrong and changes nothing, or does without; what runs goes on.
+#[test]
+fn every_command_on_a_full_disk() {
+    let rbox = Rbox::new();
+    let Some(disk) = SmallDisk::mount(&rbox, "20m") else {
+        return;
+    };
+    rbox.load("busybox");
+    rbox.sleeper("runs");
+    rbox.args(["create", "--name", "waits", "busybox", "sleep", "1000"])
+        .stdout("[ID]\n")
+        .run();
+    rbox.args(["volume", "create", "vol"]).stdout("vol\n").run();
+    rbox.write("large", vec![b'x'; 1 << 20]);
+    rbox.write("small", "");
+    let filler = rbox.dir().join("data/filler");
+    let status = Command::new("dd")
+        .args(["if=/dev/zero", "bs=4k", "status=none"])
+        .arg(format!("of={}", filler.display()))
+        .output()
+        .unwrap();
+    assert!(!status.status.success());
+    for line in [
+        "create --name new busybox",
+        "run -d --name new busybox sleep 1000",
+        "run --name new busybox true",
+        "update --env A=B waits",
+        "commit waits new",
+        "cp large waits:/tmp/large",
+        "cp large runs:/tmp/large",
+        "volume create new",
+        "run --rm -v new:/v busybox true",
+        "tag busybox new",
+    ] {
+        let told = rbox
+            .args(line.split(' '))
+            .stdout_any()
+            .stderr_has("No space left on device")
+            .status(125)
+            .run();
+        assert!(
+            told.stderr.starts_with("Error: "),
+            "{line}: {}",
+            told.stderr
+        );
+        assert!(told.stderr.lines().count() <= 2, "{line}: {}", told.stderr);
+    }
+    // What needs no room works.
+    rbox.args(["rename", "waits", "other"]).run();
+    rbox.args(["rename", "other", "waits"]).run();
+    rbox.args(["exec", "runs", "true"]).run();
+    rbox.args(["exec", "-d", "runs", "true"]).stdout_any().run();
+    rbox.args(["logs", "runs"]).run();
+    rbox.args(["cp", "runs:/etc/passwd", "-"])
+        .stdout_any()
+        .run();
+    rbox.args(["stop", "-t", "0", "runs"])
+        .stdout("runs\n")
+        .run();
+    rbox.args(["wait", "runs"]).stdout("137\n").run();
+    rbox.args([
+        "ps",
+        "-a",
+        "--sort",
+        "names",
+        "--format",
+        "{{.Names}} {{.State}} {{.ExitCode}}",
+    ])
+    .stdout("runs exited 137\nwaits created 0\n")
+    .run();
+    rbox.args(["volume", "rm", "vol"]).stdout("vol\n").run();
+    std::fs::remove_file(&filler).unwrap();
+    // Nothing half-made.
+    rbox.args(["volume", "ls", "-q"]).run();
+    rbox.args(["images", "--format", "{{.Repository}}"])
+        .stdout("docker.io/library/busybox\n")
+        .run();
+    for name in ["runs", "waits"] {
+        rbox.args(["start", name]).stdout(format!("{name}\n")).run();
+        rbox.args(["exec", name, "sh", "-c", "ls /tmp; echo $A"])
+            .stdout("\n")
+            .run();
+    }
+    rbox.remove(&["runs", "waits"]);
+    rbox.assert_no_leaks();
+    drop(disk);
+}
+
+/// The disk had an error, and the kernel lets nobody write to it any more.
+#[test]
+fn a_disk_that_became_read_only() {
+    let rbox = Rbox::new();
+    let Some(disk) = Disk::new(&rbox) else {
+        return;
+    };
+    rbox.load("busybox");
+    rbox.sleeper("runs");
+    rbox.args(["create", "--name", "waits", "busybox", "sleep", "1000"])
+        .stdout("[ID]\n")
+        .run();
+    disk.abort();
+    for line in [
+        "create --name new busybox",
+        "run --rm busybox true",
+        "start waits",
+        "update --env A=B waits",
+        "rename waits other",
+        "commit waits new",
+        "cp small waits:/tmp/small",
+        "volume create new",
+        "tag busybox new",
+        "rm waits",
+        "rm -f waits",
+    ] {
+        rbox.write("small", "");
+        let told = rbox
+            .args(line.split(' '))
+            .stdout_any()
+            .stderr_has("Read-only file system")
+            .status(125)
+            .run();
+        assert!(
+            told.stderr.starts_with("Error: "),
+            "{line}: {}",
+            told.stderr
+        );
+        assert!(told.stderr.lines().count() <= 2, "{line}: {}", told.stderr);
+    }
+    rbox.args(["images", "-q"]).stdout_any().run();
+    rbox.args(["inspect", "waits"]).stdout_any().run();
+    rbox.args(["exec", "runs", "echo", "here"])
+        .stdout("here\n")
+        .run();
+    rbox.args(["logs", "runs"]).run();
+    rbox.args(["stop", "-t", "0", "runs"])
+        .stdout("runs\n")
+        .run();
+    rbox.args([
+        "ps",
+        "-a",
+        "--sort",
+        "names",
+        "--format",
+        "{{.Names}} {{.State}} {{.ExitCode}}",
+    ])
+    .stdout("runs exited 137\nwaits created 0\n")
+    .run();
+    disk.mount_again(&rbox);
+    for name in ["runs", "waits"] {
+        rbox.args(["start", name]).stdout(format!("{name}\n")).run();
+    }
+    rbox.remove(&["runs", "waits"]);
+    rbox.args(["run", "--rm", "busybox", "echo", "hi"])
+        .stdout("hi\n")
+        .run();
+    rbox.assert_no_leaks();
     drop(disk);
 }

@@ -12,6 +12,7 @@ pub mod liar;
 pub mod packages;
 pub mod place;
 pub mod processes;
+pub mod random;
 pub mod rbox;
 pub mod registry;
 pub mod skip;

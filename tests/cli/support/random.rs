@@ -1,0 +1,51 @@
+//! Random choices that a seed repeats.
+use std::time::Duration;
+use std::time::SystemTime;
+
+/// Sebastiano Vigna's splitmix64.
+pub struct Random(u64);
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().expect("a number"))
+}
+
+impl Random {
+    /// By RBOX_TEST_SEED, or the time; printed, for who has to repeat it.
+    pub fn new(test: &str) -> Self {
+        let seed = number("RBOX_TEST_SEED").unwrap_or_else(|| {
+            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+            now.as_secs() ^ u64::from(now.subsec_nanos())
+        });
+        println!("{test}: RBOX_TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    /// How often, unless a variable says otherwise.
+    pub fn count(&self, variable: &str, usual: u32) -> u32 {
+        number(variable).map_or(usual, |count| count.try_into().unwrap())
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(limit).unwrap()).unwrap()
+    }
+
+    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+
+    /// Short times are as likely as long ones: much happens at the beginning.
+    pub fn time(&mut self, longest: Duration) -> Duration {
+        let most = u64::try_from(longest.as_micros()).unwrap();
+        let limit = 1 + self.next() % most;
+        Duration::from_micros(self.next() % limit)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
