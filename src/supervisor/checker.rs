@@ -46,6 +46,9 @@ pub type Execute<'a> = dyn Fn(&Container, Vec<String>, Stdio) -> anyhow::Result<
 const FREELY: usize = 1024 * 1024;
 const PACE: Duration = Duration::from_millis(10);
 
+/// How long a command may take to end that was killed.
+const LAST: Duration = Duration::from_secs(1);
+
 /// Linux: what a pipe holds, and one more for what is written meanwhile (pipe(7)).
 const LAST_READS: usize = 17;
 
@@ -238,8 +241,14 @@ fn check(job: &Job<'_>) -> anyhow::Result<(i32, String)> {
         output.read_now()?;
     }
     let text = output.text();
-    if ended {
-        return Ok((process::wait(command.pidfd.as_fd())?.status, text));
+    // What hangs in the kernel cannot be waited for.
+    let is_over = poll::readable([Some(command.pidfd.as_fd())], Some(LAST))?;
+    let exit = match is_over {
+        [true] => Some(process::wait(command.pidfd.as_fd())?),
+        _ => None,
+    };
+    if let (true, Some(exit)) = (ended, exit) {
+        return Ok((exit.status, text));
     }
     let late = format!(
         "Health check exceeded timeout ({})",

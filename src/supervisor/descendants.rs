@@ -5,8 +5,8 @@ use std::fs;
 use std::os::fd::AsFd;
 
 use rustix::process::Pid;
-use rustix::process::PidfdFlags;
 
+use crate::sys::process;
 use crate::sys::signal;
 
 /// One that makes processes faster than they are killed is left after so many looks.
@@ -16,6 +16,7 @@ struct Process {
     pid: i32,
     parent: i32,
     session: i32,
+    start: u64,
 }
 
 /// Kills a process, its children and theirs, and what is in its session. What has left the session and whose
@@ -61,25 +62,21 @@ fn all() -> Vec<Process> {
 
 fn look(pid: i32) -> Option<Process> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // proc(5): after the name in parentheses the state, the parent, the process group and the session.
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    let session = fields.nth(1)?.parse().ok()?;
-    (state != "Z" && state != "X").then_some(Process {
+    // proc(5): after the name in parentheses field 3, the state; 4 the parent, 6 the session, 22 the start.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    let id = |field| i32::try_from(number(field)?).ok();
+    let is_dead = fields[0] == "Z" || fields[0] == "X";
+    (!is_dead).then_some(Process {
         pid,
-        parent,
-        session,
+        parent: id(4)?,
+        session: id(6)?,
+        start: number(22)?,
     })
 }
 
+/// By its start, which with the pid names one process for ever: its parent may have been killed just now.
 fn end(known: &Process) -> Option<()> {
-    let pid = Pid::from_raw(known.pid)?;
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
-    // What is killed is what was looked at.
-    let now = look(known.pid)?;
-    if (now.parent, now.session) != (known.parent, known.session) {
-        return Some(());
-    }
+    let pidfd = process::open_started(known.pid, known.start)?;
     signal::send(pidfd.as_fd(), libc::SIGKILL).ok()
 }

@@ -60,6 +60,8 @@ impl Supervisor<'_> {
             let deadline = self.keep_deadline();
             self.keep_checks();
             if self.turn(&mut buffer, deadline)? {
+                // Must: before the children that are left are killed and reaped, of which its process is one.
+                self.end_checks();
                 let run = self.run.as_ref().context("no container runs")?;
                 let exit = process::wait(run.running.init.pidfd.as_fd())?;
                 if let Some(remains) = &run.remains {
@@ -68,7 +70,6 @@ impl Supervisor<'_> {
                     }
                     remains.end();
                 }
-                self.end_checks();
                 self.drain(&mut buffer);
                 self.pass_last_notices();
                 return Ok(exit);

@@ -17,6 +17,7 @@ mod events;
 mod exec;
 mod fulldisk;
 mod harness;
+mod health;
 mod ids;
 mod image;
 mod isolation;
