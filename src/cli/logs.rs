@@ -8,9 +8,11 @@ use anyhow::Context;
 use jiff::Timestamp;
 use rustix::io::Errno;
 
+use crate::cli::choose;
 use crate::cli::session::write_all;
 use crate::container::config::log::Driver;
 use crate::container::log::Entry;
+use crate::container::log::JournalReader;
 use crate::container::log::Stream;
 use crate::container::log::reader;
 use crate::container::log::reader::Reader;
@@ -28,7 +30,8 @@ use crate::text::time;
   rbox logs --tail 20 -f web                go on from the last 20 lines
   rbox logs -t --since 10m --names web db   two containers, with times and names
 
-Containers with --log-driver journald are read by journalctl; those with none and passthrough have no log.")]
+Lines of several containers come in the order of their times. Those with --log-driver none and passthrough
+have no log.")]
 pub struct Args {
     /// Print each container in a colour of its own
     #[arg(long)]
@@ -97,9 +100,7 @@ const COLORS: [u8; 12] = [31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96];
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let containers = if args.latest {
-        let all = Container::list(&engine.dirs, drop)?;
-        let latest = all.into_iter().next_back();
-        vec![latest.ok_or_else(|| fail(Kind::NotFound, "there is no container"))?]
+        vec![choose::latest(engine)?]
     } else {
         let found = args.containers.iter();
         found
@@ -114,6 +115,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             .map_err(|err| fail(Kind::Usage, format!("{flag}: {err}")))
     };
     let wanted = Wanted {
+        in_order: containers.len() > 1,
         since: moment("--since", &args.since)?,
         until: moment("--until", &args.until)?,
         timestamps: args.timestamps,
@@ -152,10 +154,10 @@ fn follow(sources: &mut [Source], wanted: &Wanted, go_on: bool) -> anyhow::Resul
         let mut running = false;
         for source in &mut *sources {
             // Looked at before the reading: what is written until then is in the file.
-            let runs = go_on && in_time && source.container.status()?.is_running();
-            source.print(wanted, !runs)?;
-            running |= runs;
+            source.runs = go_on && in_time && source.container.status()?.is_running();
+            running |= source.runs;
         }
+        print(sources, wanted)?;
         if !running {
             return Ok(());
         }
@@ -163,16 +165,71 @@ fn follow(sources: &mut [Source], wanted: &Wanted, go_on: bool) -> anyhow::Resul
     }
 }
 
+/// Prints what there is, of several containers in the order of the times.
+fn print(sources: &mut [Source], wanted: &Wanted) -> anyhow::Result<()> {
+    let mut printer = Printer::default();
+    for source in &mut *sources {
+        source.fill(wanted)?;
+    }
+    let time = |source: &Source| source.ready.as_ref().map(|line| line.time);
+    while let Some(first) = sources
+        .iter_mut()
+        .filter(|source| source.ready.is_some())
+        .min_by_key(|source| time(source))
+    {
+        if let Some(line) = first.ready.take() {
+            printer.write(line.stream, &line.bytes)?;
+        }
+        first.fill(wanted)?;
+    }
+    printer.flush()
+}
+
 /// The log of one container.
 struct Source {
     container: Container,
-    reader: Reader,
+    reader: Records,
     prefix: (String, &'static str),
+    /// More may come.
+    runs: bool,
     /// The beginning of a line whose end has not come, of each stream.
     begun: [Vec<u8>; 2],
+    /// A part of the line was printed already.
+    goes_on: [bool; 2],
+    ready: Option<Line>,
+}
+
+/// What is printed next.
+struct Line {
+    time: Option<Timestamp>,
+    stream: Stream,
+    bytes: Vec<u8>,
+}
+
+/// Where records come from.
+enum Records {
+    Files(Reader),
+    Journal(Box<JournalReader>),
+}
+
+impl Records {
+    fn read(&mut self) -> std::io::Result<Option<Entry<'_>>> {
+        match self {
+            Records::Files(reader) => reader.read(),
+            Records::Journal(reader) => reader.read(),
+        }
+    }
+
+    fn taken(&mut self) {
+        if let Records::Files(reader) = self {
+            reader.taken();
+        }
+    }
 }
 
 struct Wanted {
+    /// The times are needed to put lines in order.
+    in_order: bool,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     timestamps: bool,
@@ -186,37 +243,32 @@ impl Source {
         args: &Args,
         prefix: (String, &'static str),
     ) -> anyhow::Result<Option<Source>> {
-        let driver = container.config.log.driver;
-        let path = container.log_path().ok_or_else(|| unreadable(&container))?;
-        if reader::is_empty(&path) {
-            if args.follow {
-                let text = format!("container \"{}\" has no log yet", container.name);
-                return Err(fail(Kind::WrongStatus, text));
-            }
+        let Some(reader) = open(&container, args)? else {
             return Ok(None);
-        }
-        let reader = match args.tail {
-            Tail(Some(count)) => Reader::last_lines(&path, driver, count),
-            Tail(None) => Ok(Reader::new(&path, driver)),
         };
-        let reader = reader.with_context(|| cannot_read(&container))?;
         Ok(Some(Source {
             container,
             reader,
             prefix,
+            runs: false,
             begun: [vec![], vec![]],
+            goes_on: [false; 2],
+            ready: None,
         }))
     }
 
-    /// Prints what there is; at the end also lines that have none.
-    fn print(&mut self, wanted: &Wanted, is_end: bool) -> anyhow::Result<()> {
-        let mut printer = Printer::default();
-        let terminal = self.container.config.process.terminal;
+    /// Reads to the end of the next line; where nothing more comes also one that has none.
+    fn fill(&mut self, wanted: &Wanted) -> anyhow::Result<()> {
         let name = &self.container;
-        while let Some(entry) = self.reader.read().with_context(|| cannot_read(name))? {
+        let terminal = name.config.process.terminal;
+        while self.ready.is_none() {
+            let Some(entry) = self.reader.read().map_err(|err| failed(name, err))? else {
+                break;
+            };
             if wanted.wants(&entry) {
                 let begun = &mut self.begun[entry.stream as usize];
-                if begun.is_empty() {
+                let goes_on = &mut self.goes_on[entry.stream as usize];
+                if begun.is_empty() && !*goes_on {
                     begin(begun, &entry, wanted, &self.prefix.0);
                 }
                 begun.extend_from_slice(&entry.text);
@@ -230,24 +282,65 @@ impl Source {
                     begun.push(b'\n');
                 }
                 if entry.whole || begun.len() > JOINED {
-                    printer.write(entry.stream, begun)?;
-                    begun.clear();
+                    *goes_on = !entry.whole;
+                    let time = wanted.in_order.then(|| time::parse_rfc3339(&entry.time));
+                    self.ready = Some(Line {
+                        time: time.flatten(),
+                        stream: entry.stream,
+                        bytes: std::mem::take(begun),
+                    });
                 }
             }
             self.reader.taken();
         }
-        if is_end {
-            for stream in [Stream::Stdout, Stream::Stderr] {
-                let begun = &mut self.begun[stream as usize];
-                if !begun.is_empty() {
-                    begun.extend_from_slice(self.prefix.1.as_bytes());
-                    printer.write(stream, begun)?;
-                    begun.clear();
-                }
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let begun = &mut self.begun[stream as usize];
+            if self.ready.is_none() && !self.runs && !begun.is_empty() {
+                begun.extend_from_slice(self.prefix.1.as_bytes());
+                self.ready = Some(Line {
+                    time: None,
+                    stream,
+                    bytes: std::mem::take(begun),
+                });
             }
         }
-        printer.flush()
+        Ok(())
     }
+}
+
+/// `None`: there is nothing, and more is not waited for.
+fn open(container: &Container, args: &Args) -> anyhow::Result<Option<Records>> {
+    let driver = container.config.log.driver;
+    if driver == Driver::Journald {
+        return open_journal(container, args).map(Some);
+    }
+    let path = container.log_path().ok_or_else(|| unreadable(container))?;
+    if reader::is_empty(&path) {
+        if args.follow {
+            let text = format!("container \"{}\" has no log yet", container.name);
+            return Err(fail(Kind::WrongStatus, text));
+        }
+        return Ok(None);
+    }
+    let reader = match args.tail {
+        Tail(Some(count)) => Reader::last_lines(&path, driver, count),
+        Tail(None) => Ok(Reader::new(&path, driver)),
+    };
+    let reader = reader.with_context(|| cannot_read(container))?;
+    Ok(Some(Records::Files(reader)))
+}
+
+fn open_journal(container: &Container, args: &Args) -> anyhow::Result<Records> {
+    let mut reader = JournalReader::new(&container.config.id);
+    let has_some = match args.tail {
+        Tail(Some(count)) => reader.skip_to_last(count).and_then(|()| reader.has_some()),
+        Tail(None) => reader.has_some(),
+    };
+    let has_some = has_some.map_err(|err| in_journal(container, err.into()))?;
+    if let (false, Some(why)) = (has_some, reader.blindness()) {
+        return Err(in_journal(container, fail(Kind::Unsupported, why)));
+    }
+    Ok(Records::Journal(Box::new(reader)))
 }
 
 /// Name, attributes and time, as podman and docker put them before a line.
@@ -323,20 +416,25 @@ fn cannot_read(container: &Container) -> String {
     format!("cannot read the log of \"{}\"", container.name)
 }
 
-fn unreadable(container: &Container) -> anyhow::Error {
-    let driver = container.config.log.driver;
-    let text = format!(
-        "{}: its log driver is {}",
-        cannot_read(container),
-        driver.name()
-    );
-    match driver {
-        Driver::Journald => {
-            let id = &container.config.id;
-            fail(Kind::Unsupported, text).hint(format!(
-                "the journal has it: `journalctl -o cat CONTAINER_ID_FULL={id}`"
-            ))
-        }
-        _ => fail(Kind::Unsupported, format!("{text}, which keeps nothing")),
+fn failed(container: &Container, err: std::io::Error) -> anyhow::Error {
+    match container.config.log.driver {
+        Driver::Journald => in_journal(container, err.into()),
+        _ => anyhow::Error::new(err).context(cannot_read(container)),
     }
+}
+
+fn in_journal(container: &Container, err: anyhow::Error) -> anyhow::Error {
+    let id = &container.config.id;
+    err.context(cannot_read(container)).hint(format!(
+        "ask systemd, as one who may: `sudo journalctl -o cat CONTAINER_ID_FULL={id}`"
+    ))
+}
+
+fn unreadable(container: &Container) -> anyhow::Error {
+    let text = format!(
+        "{}: its log driver is {}, which keeps nothing",
+        cannot_read(container),
+        container.config.log.driver.name()
+    );
+    fail(Kind::Unsupported, text)
 }

@@ -29,6 +29,7 @@ use crate::container::log::journal::Journal;
 use crate::container::record::Container;
 
 pub use entry::Entry;
+pub use journal::reader::JournalReader;
 
 /// A line longer than this is written in parts.
 const PART: usize = 16 * 1024;

@@ -1,5 +1,10 @@
 //! The journal of systemd, by its native protocol: a datagram of fields for each record, or a sealed
-//! memfd with them where they are more than a datagram takes (systemd's JOURNAL_NATIVE_PROTOCOL).
+//! memfd with them where they are more than a datagram takes (systemd's JOURNAL_NATIVE_PROTOCOL). It is read
+//! from its files.
+
+mod file;
+mod hash;
+pub mod reader;
 
 use std::io::IoSlice;
 use std::io::Write;
