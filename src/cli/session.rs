@@ -152,8 +152,8 @@ impl Session<'_> {
             if signal && let Some(end) = self.take_signal() {
                 return Ok(end);
             }
-            if input && self.read_input(stdin) {
-                return Ok(End::Detached);
+            if input && let Some(end) = self.read_input(stdin) {
+                return Ok(end);
             }
             if heard && let Some(end) = self.hear()? {
                 return Ok(end);
@@ -216,18 +216,24 @@ impl Session<'_> {
         }
     }
 
-    /// Whether the person detached.
-    fn read_input(&mut self, stdin: BorrowedFd<'_>) -> bool {
+    fn read_input(&mut self, stdin: BorrowedFd<'_>) -> Option<End> {
         let length = match rustix::io::read(stdin, &mut self.buffer[..INPUT]) {
             Ok(length) => length,
-            Err(Errno::INTR | Errno::AGAIN) => return false,
+            Err(Errno::INTR | Errno::AGAIN) => return None,
             // EIO: a background process group's terminal, or one that hung up.
             Err(_) => 0,
         };
+        if length == 0 && self.keys.is_some() {
+            // A raw terminal has no end of input but this: it hung up, and the person is gone.
+            if self.wishes.proxy_signals {
+                self.connection.send(&Request::Signal(libc::SIGHUP)).ok();
+            }
+            return Some(End::Signalled(libc::SIGHUP));
+        }
         if length == 0 {
             self.stdin_open = false;
             self.connection.send(&Request::StdinClosed).ok();
-            return false;
+            return None;
         }
         let input = &self.buffer[..length];
         let (passed, detached) = match &mut self.keys {
@@ -239,7 +245,7 @@ impl Session<'_> {
             // It may have ended just now; its exit is on the way.
             self.connection.send(&Request::Stdin(&passed)).ok();
         }
-        detached
+        detached.then_some(End::Detached)
     }
 }
 

@@ -73,9 +73,13 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     };
     let mut chosen = choose::choose(engine, wanted, |status| !status.is_running())?;
     let activation = Activation::of_caller().told_by(args.sdnotify);
+    let stays = args.attach || args.interactive;
+    if !stays && args.proxy.is_given() {
+        return Err(fail(Kind::Usage, "--sig-proxy needs --attach"));
+    }
     // The oldest first: others may use it.
     wanted.order(&mut chosen);
-    if args.attach || args.interactive {
+    if stays {
         let [one] = chosen.as_slice() else {
             return Err(fail(Kind::Usage, "only one container can be attached to"));
         };

@@ -107,7 +107,7 @@ pub fn not_running(container: &Container) -> anyhow::Error {
     let status = match container.status_to_show() {
         status if status.is_restarting() => return restarting(container),
         // Its supervisor has not recorded the end yet.
-        status if status.is_running() => "ending",
+        status if status.is_running() && !status.is_restarting() => "ending",
         status => status.name(),
     };
     fail(

@@ -291,6 +291,67 @@ fn times_choose_lines_and_a_torn_end_is_passed_over() {
 }
 
 #[test]
+fn lines_of_several_containers_come_in_the_order_of_their_times() {
+    let rbox = Rbox::with_busybox();
+    for (name, driver, log) in [
+        (
+            "one",
+            "k8s-file",
+            "2026-01-01T02:00:01.000000000+02:00 stdout F a\n\
+             2026-01-01T02:00:03.000000000+02:00 stdout P c\n\
+             2026-01-01T02:00:05.000000000+02:00 stdout F c\n",
+        ),
+        (
+            "two",
+            "json-file",
+            "{\"log\":\"b\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-01T00:00:02Z\"}\n\
+             {\"log\":\"d\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-01T00:00:06Z\"}\n",
+        ),
+    ] {
+        let path = rbox.write(&format!("{name}.log"), log);
+        let path = format!("path={}", path.display());
+        rbox.args(["create", "--name", name, "--log-driver", driver])
+            .args(["--log-opt", &path, "busybox", "true"])
+            .stdout("[ID]\n")
+            .run();
+    }
+    rbox.args(["logs", "-n", "two", "one"])
+        .stdout("one a\ntwo b\none cc\ntwo d\n")
+        .run();
+    rbox.remove(&["one", "two"]);
+}
+
+#[test]
+fn a_long_line_is_one_line_with_one_time() {
+    let rbox = Rbox::with_busybox();
+    let script = "head -c 2500000 /dev/zero | tr '\\0' x; echo; echo next";
+    rbox.args([
+        "run", "-d", "--name", "c", "busybox", "sh", "-c", script,
+    ])
+    .stdout("[ID]\n")
+    .run();
+    rbox.args(["wait", "c"]).stdout("0\n").run();
+    let found = rbox.args(["logs", "-n", "c"]).stdout_any().run().stdout;
+    let expected = format!("c {}\nc next\n", "x".repeat(2_500_000));
+    assert!(found == expected, "{} bytes", found.len());
+    rbox.remove(&["c"]);
+}
+
+#[test]
+fn a_log_is_followed_across_the_runs_of_its_container() {
+    let rbox = Rbox::with_busybox();
+    let script = "echo begin; sleep 0.3; echo end; exit 1";
+    rbox.args(["run", "-d", "--name", "c", "--restart", "on-failure:2"])
+        .args(["busybox", "sh", "-c", script])
+        .stdout("[ID]\n")
+        .run();
+    rbox.args(["logs", "-f", "c"])
+        .stdout("begin\nend\n".repeat(3))
+        .run();
+    rbox.remove(&["c"]);
+}
+
+#[test]
 fn none_keeps_nothing_and_passthrough_gives_the_streams_themselves() {
     let rbox = Rbox::with_busybox();
     rbox.args([

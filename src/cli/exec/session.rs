@@ -158,12 +158,9 @@ impl Session {
         let raw = (self.terminal && self.reads_stdin && std::io::stdin().is_terminal())
             .then(|| Raw::enter(stdin.as_fd()))
             .transpose()?;
-        let keys = if raw.is_some() {
-            std::mem::take(&mut self.keys)
-        } else {
-            Keys::default()
-        };
-        let status = self.serve(stdin.as_fd(), signals, Watch::for_keys(keys));
+        let keys = std::mem::take(&mut self.keys);
+        let watch = raw.is_some().then(|| Watch::for_keys(keys));
+        let status = self.serve(stdin.as_fd(), signals, watch);
         drop(raw);
         status
     }
@@ -173,14 +170,14 @@ impl Session {
         &mut self,
         stdin: BorrowedFd<'_>,
         signals: &OwnedFd,
-        mut keys: Watch,
+        mut watch: Option<Watch>,
     ) -> anyhow::Result<i32> {
         loop {
             let [signal, input, room, stdout, stderr, ended] = self.wait(stdin, signals)?;
             if signal {
                 self.pass_signal(signals);
             }
-            if input && self.read_input(stdin, &mut keys) {
+            if input && self.read_input(stdin, watch.as_mut()) {
                 return Ok(0);
             }
             if room {
@@ -259,12 +256,17 @@ impl Session {
         }
     }
 
-    /// Whether the person leaves.
-    fn read_input(&mut self, stdin: BorrowedFd<'_>, keys: &mut Watch) -> bool {
+    /// Whether the person leaves. `watch`: at a terminal in raw mode.
+    fn read_input(&mut self, stdin: BorrowedFd<'_>, watch: Option<&mut Watch>) -> bool {
         let length = match rustix::io::read(stdin, &mut self.buffer) {
             Err(Errno::INTR | Errno::AGAIN) => return false,
             result => result.unwrap_or(0),
         };
+        if length == 0 && watch.is_some() {
+            // A raw terminal has no end of input but this: it hung up, and so does the command's.
+            signal::send(self.command.pidfd(), libc::SIGHUP).ok();
+            return true;
+        }
         if length == 0 {
             self.reads_stdin = false;
             if !self.terminal {
@@ -272,7 +274,11 @@ impl Session {
             }
             return false;
         }
-        let (passed, leaves) = keys.filter(&self.buffer[..length]);
+        let typed = &self.buffer[..length];
+        let (passed, leaves) = match watch {
+            Some(watch) => watch.filter(typed),
+            None => (typed.to_vec(), false),
+        };
         self.pending.extend(passed);
         self.write_pending();
         leaves

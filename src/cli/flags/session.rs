@@ -66,6 +66,10 @@ pub struct ProxyFlags {
 }
 
 impl ProxyFlags {
+    pub fn is_given(self) -> bool {
+        self.sig_proxy.is_some()
+    }
+
     /// The choice of the command line, or this default.
     pub fn or(self, default: bool) -> bool {
         self.sig_proxy.unwrap_or(default)
