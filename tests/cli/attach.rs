@@ -53,6 +53,7 @@ fn keys_to_leave_by_are_chosen_and_others_pass() {
     tmux.wait("box>");
     tmux.keys(&["C-x"]);
     host_prompt(&tmux);
+    std::fs::remove_dir_all(rbox.dir().join("home/.docker")).unwrap();
     rbox.args(["attach", "--detach-keys=ctrl-", "c"])
         .stderr_has("Error: --detach-keys=\"ctrl-\": expected keys as ctrl-p,ctrl-q: single characters, or ctrl- with a letter or one of @ [ \\ ] ^ _\n")
         .status(125)
@@ -214,7 +215,7 @@ fn streams_are_chosen() {
         .status(125)
         .run();
     call(&["-a", "stdin", "-d"])
-        .stderr_has("Error: flag --attach cannot be used with --detach\n")
+        .stderr_has("Error: flag --attach cannot be used with --detach\nHint: ")
         .status(125)
         .run();
 }

@@ -167,7 +167,7 @@ fn in_the_background_a_command_has_an_id_an_end_and_nobodys_streams() {
     let rbox = Rbox::with_busybox();
     rbox.sleeper("c");
     for flags in [&["-d"][..], &["-d", "-t"]] {
-        let script = "test ! -t 0 && ls -l /proc/self/fd/0 >/fds; sleep 0.5; echo out; exit 7";
+        let script = "test ! -t 0 && cat >/read; sleep 0.5; echo out; exit 7";
         let started = Instant::now();
         // A pipe that somebody waits for would stay open.
         let output = rbox
@@ -181,8 +181,8 @@ fn in_the_background_a_command_has_an_id_an_end_and_nobodys_streams() {
         wait_for_end(&rbox);
         assert_eq!(died(&rbox, id), "7");
     }
-    rbox.args(["exec", "c", "cat", "/fds"])
-        .stdout_has("-> /dev/null")
+    rbox.args(["exec", "c", "wc", "-c", "/read"])
+        .stdout("0 /read\n")
         .run();
     rbox.args(["exec", "-d", "c", "nosuch"])
         .stderr("Error: cannot execute in container \"c\": cannot execute \"nosuch\": no such command in PATH /bin:/usr/bin:/sbin:/usr/sbin\n")
@@ -210,7 +210,6 @@ fn a_command_at_a_terminal_goes_on_when_its_client_is_killed() {
     rbox.args(["exec", "c", "cat", "/done"])
         .stdout("written\n")
         .run();
-    rbox.assert_no_leaks();
     rbox.remove(&["c"]);
 }
 

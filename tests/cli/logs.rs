@@ -232,10 +232,17 @@ fn logs_of_several_containers_have_names_and_follow_to_the_end_of_all() {
         ]
     );
     let text = rbox.args(["logs", "one", "two"]).stdout_any().run().stdout;
-    let id = inspect(&rbox, "two", "{{.Id}}");
-    assert!(
-        text.ends_with(&format!("{0} second\n{0} second again\n", &id[..12])),
-        "{text}"
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable_by_key(|line| line.split_once(' ').map(|(_, text)| text));
+    let [one, two] = ["one", "two"].map(|name| inspect(&rbox, name, "{{.Id}}")[..12].to_owned());
+    assert_eq!(
+        lines,
+        [
+            format!("{one} first"),
+            format!("{one} first again"),
+            format!("{two} second"),
+            format!("{two} second again")
+        ]
     );
     rbox.args(["logs", "--latest", "--color", "--names", "--tail=1"])
         .stdout("\u{1b}[31mtwo second again\u{1b}[0m\n")

@@ -291,7 +291,9 @@ pub fn explain(err: &clap::Error) -> anyhow::Error {
         }
         ErrorKind::ArgumentConflict => format!(
             "flag {flag} cannot be used with {}",
-            text(ContextKind::PriorArg).unwrap_or_default()
+            text(ContextKind::PriorArg)
+                .unwrap_or_default()
+                .replace("[=<BOOL>]", "")
         ),
         ErrorKind::MissingSubcommand => "missing a command".into(),
         _ => {

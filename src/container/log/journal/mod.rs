@@ -70,9 +70,13 @@ impl Journal {
         let kind = SocketType::DGRAM;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)
             .with_context(cannot)?;
+        let address = SocketAddrUnix::new(path).with_context(cannot)?;
+        // Linux: room for a datagram is waited for (poll(2)) on a connected socket alone; any other is always
+        // ready, however many datagrams the receiver has not taken (net.unix.max_dgram_qlen).
+        process::retry(|| rustix::net::connect(&socket, &address)).with_context(cannot)?;
         Ok(Journal {
             socket,
-            address: SocketAddrUnix::new(path).with_context(cannot)?,
+            address,
             fields,
             non_blocking: false,
             lost: 0,
@@ -119,10 +123,19 @@ impl Journal {
     }
 
     fn try_transmit(&self, datagram: &[u8]) -> rustix::io::Result<()> {
+        match self.hand_over(datagram) {
+            // journald has been started anew: its socket is another one.
+            Err(Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOTCONN | Errno::PIPE) => {
+                process::retry(|| rustix::net::connect(&self.socket, &self.address))?;
+                self.hand_over(datagram)
+            }
+            result => result,
+        }
+    }
+
+    fn hand_over(&self, datagram: &[u8]) -> rustix::io::Result<()> {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let sent =
-            process::retry(|| rustix::net::sendto(&self.socket, datagram, flags, &self.address));
-        match sent {
+        match process::retry(|| rustix::net::send(&self.socket, datagram, flags)) {
             // Linux: a datagram that is larger than the send buffer (unix(7)).
             Err(Errno::MSGSIZE | Errno::NOBUFS) => {
                 let sealed = sealed(datagram)?;
@@ -131,14 +144,7 @@ impl Journal {
                 let fds = [sealed.as_fd()];
                 control.push(SendAncillaryMessage::ScmRights(&fds));
                 let nothing = [IoSlice::new(&[])];
-                rustix::net::sendmsg_addr(
-                    &self.socket,
-                    &self.address,
-                    &nothing,
-                    &mut control,
-                    flags,
-                )
-                .map(drop)
+                rustix::net::sendmsg(&self.socket, &nothing, &mut control, flags).map(drop)
             }
             sent => sent.map(drop),
         }
@@ -213,10 +219,11 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
+    use crate::store::temp::TempDir;
     use crate::store::temp::tests::scratch;
     use crate::sys::socket;
 
-    fn journal(fields: &[u8]) -> (UnixDatagram, Journal, impl Drop) {
+    fn journal(fields: &[u8]) -> (UnixDatagram, Journal, TempDir) {
         let base = scratch("journal");
         let path = base.path().join("socket");
         let server = UnixDatagram::bind(&path).unwrap();
@@ -283,6 +290,30 @@ mod tests {
         let notice =
             format!("PRIORITY=3\nMESSAGE=rbox: {lost} records were lost: the journal is busy\n");
         assert_eq!(buffer[..length], *notice.as_bytes());
+    }
+
+    #[test]
+    fn a_journal_that_is_slow_loses_nothing_and_one_that_is_started_anew_gets_the_rest() {
+        let (server, mut journal, base) = journal(b"");
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 1024];
+            for _ in 0..200 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                server.recv(&mut buffer).unwrap();
+            }
+        });
+        for _ in 0..200 {
+            journal.send(Stream::Stdout, b"x", true);
+            assert_eq!(journal.lost, 0);
+        }
+        reader.join().unwrap();
+        let path = base.path().join("socket");
+        std::fs::remove_file(&path).unwrap();
+        let server = UnixDatagram::bind(&path).unwrap();
+        journal.send(Stream::Stdout, b"anew", true);
+        let mut buffer = [0; 1024];
+        let length = server.recv(&mut buffer).unwrap();
+        assert_eq!(buffer[..length], *b"PRIORITY=6\nMESSAGE=anew\n");
     }
 
     #[test]
