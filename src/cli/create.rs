@@ -7,6 +7,9 @@ use crate::container::record::Container;
 use crate::engine;
 use crate::engine::Engine;
 use crate::engine::remove;
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
 
 /// Create a container without starting it
 #[derive(Debug, clap::Args)]
@@ -17,11 +20,19 @@ use crate::engine::remove;
   rbox start web"
 )]
 pub struct Args {
+    /// Refused: a container has streams when it starts
+    #[arg(short, long, value_name = "STREAM", hide = true)]
+    attach: Vec<String>,
+
     #[command(flatten)]
     container: ContainerFlags,
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    if let Some(stream) = args.attach.first() {
+        let text = format!("--attach=\"{stream}\": a container has streams when it starts");
+        return Err(fail(Kind::Unsupported, text).hint("`rbox start --attach` joins them then"));
+    }
     let container = create(engine, args.container)?;
     output::print_line(&container.config.id)?;
     Ok(0)

@@ -332,11 +332,9 @@ fn lines_of_several_containers_come_in_the_order_of_their_times() {
 fn a_long_line_is_one_line_with_one_time() {
     let rbox = Rbox::with_busybox();
     let script = "head -c 2500000 /dev/zero | tr '\\0' x; echo; echo next";
-    rbox.args([
-        "run", "-d", "--name", "c", "busybox", "sh", "-c", script,
-    ])
-    .stdout("[ID]\n")
-    .run();
+    rbox.args(["run", "-d", "--name", "c", "busybox", "sh", "-c", script])
+        .stdout("[ID]\n")
+        .run();
     rbox.args(["wait", "c"]).stdout("0\n").run();
     let found = rbox.args(["logs", "-n", "c"]).stdout_any().run().stdout;
     let expected = format!("c {}\nc next\n", "x".repeat(2_500_000));

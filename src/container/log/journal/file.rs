@@ -67,7 +67,11 @@ impl JournalFile {
         let keyed = flags & KEYED_HASH != 0;
         Ok(JournalFile {
             file,
-            hash: if keyed { Hash::Keyed(key) } else { Hash::Jenkins },
+            hash: if keyed {
+                Hash::Keyed(key)
+            } else {
+                Hash::Jenkins
+            },
             compact: flags & COMPACT != 0,
             table: (u64_at(&header, 104), u64_at(&header, 112) / 16),
         })
