@@ -1,5 +1,6 @@
 //! Joining a container's streams: several clients, the keys to leave by, signals, ends of input, and clients
 //! that stop or die.
+use std::fmt::Write as _;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -141,8 +142,12 @@ fn a_client_that_stops_is_left_behind() {
     stopped.wait();
     other.send("end\n");
     let output = other.wait().stdout;
-    let expected: String = (1..=400_000).map(|number| format!("{number}\n")).collect();
-    assert!(output == expected + "written\n", "{} bytes", output.len());
+    let mut expected = String::new();
+    for number in 1..=400_000 {
+        writeln!(expected, "{number}").unwrap();
+    }
+    expected.push_str("written\n");
+    assert!(output == expected, "{} bytes", output.len());
     rbox.remove(&["c"]);
 }
 
