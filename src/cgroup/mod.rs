@@ -32,6 +32,7 @@ pub use hierarchy::UNIFY;
 pub use hierarchy::Version;
 pub use hierarchy::WANTED;
 pub use hierarchy::delegation;
+pub use hierarchy::is_unified;
 pub use settings::Setting;
 pub use settings::Settings;
 pub use settings::settings;

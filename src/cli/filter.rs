@@ -73,12 +73,7 @@ impl Filters {
     pub fn parse(engine: &Engine, words: &[String]) -> anyhow::Result<Filters> {
         let mut filters = Filters(BTreeMap::new());
         for word in words {
-            let (key, value) = word.split_once('=').ok_or_else(|| {
-                fail(
-                    Kind::Usage,
-                    format!("--filter=\"{word}\": expected KEY=VALUE"),
-                )
-            })?;
+            let (key, value) = split(word)?;
             let filter = one(engine, word, key, value)?;
             filters.0.entry(key.to_owned()).or_default().push(filter);
         }
@@ -91,15 +86,36 @@ impl Filters {
     }
 
     pub fn fit(&self, container: &Container, status: &Status) -> bool {
-        self.0.iter().all(|(key, filters)| {
-            let mut fitting = filters.iter().map(|one| fits(one, container, status));
-            if key.starts_with("label") || key.starts_with("annotation") {
-                fitting.all(|fits| fits)
-            } else {
-                fitting.any(|fits| fits)
-            }
-        })
+        all_fit(&self.0, |one| fits(one, container, status))
     }
+}
+
+/// Key and value of a filter, of whatever things.
+pub fn split(word: &str) -> anyhow::Result<(&str, &str)> {
+    let pair = word.split_once('=');
+    pair.ok_or_else(|| expected(word, "KEY=VALUE"))
+}
+
+pub fn expected(word: &str, what: &str) -> anyhow::Error {
+    fail(Kind::Usage, format!("--filter=\"{word}\": expected {what}"))
+}
+
+/// Values of one key are alternatives, except for what a thing has many of; keys must all fit.
+pub fn all_fit<F>(by_key: &BTreeMap<String, Vec<F>>, fits: impl Fn(&F) -> bool) -> bool {
+    by_key.iter().all(|(key, filters)| {
+        let mut fitting = filters.iter().map(&fits);
+        if key.starts_with("label") || key.starts_with("annotation") {
+            fitting.all(|fits| fits)
+        } else {
+            fitting.any(|fits| fits)
+        }
+    })
+}
+
+/// A time, or how long ago.
+pub fn moment(word: &str, value: &str) -> anyhow::Result<Timestamp> {
+    let moment = time::parse_since(value, Timestamp::now(), &time::local_zone());
+    moment.map_err(|_| expected(word, "a time, or how long ago"))
 }
 
 fn fits(filter: &Filter, container: &Container, status: &Status) -> bool {
@@ -157,7 +173,7 @@ fn descends(config: &Config, given: &str, image: Option<&Image>) -> bool {
 }
 
 /// `KEY`, or `KEY=VALUE`.
-fn has(pairs: &BTreeMap<String, String>, wanted: &str) -> bool {
+pub fn has(pairs: &BTreeMap<String, String>, wanted: &str) -> bool {
     match wanted.split_once('=') {
         Some((key, value)) => pairs.get(key).is_some_and(|known| known == value),
         None => pairs.contains_key(wanted),
@@ -165,7 +181,7 @@ fn has(pairs: &BTreeMap<String, String>, wanted: &str) -> bool {
 }
 
 fn one(engine: &Engine, word: &str, key: &str, value: &str) -> anyhow::Result<Filter> {
-    let expected = |what: &str| fail(Kind::Usage, format!("--filter=\"{word}\": expected {what}"));
+    let expected = |what: &str| expected(word, what);
     let pattern = || Regex::new(value).map_err(|_| expected("a regular expression"));
     let created = || Container::find(&engine.dirs, value).map(|found| found.config.created);
     Ok(match key {
@@ -211,11 +227,7 @@ fn one(engine: &Engine, word: &str, key: &str, value: &str) -> anyhow::Result<Fi
         "status" if value == "stopped" => Filter::Status("exited".into()),
         "status" if STATUSES.contains(&value) => Filter::Status(value.to_owned()),
         "status" => return Err(expected(&format!("one of {}", STATUSES.join(", ")))),
-        "until" => {
-            let now = Timestamp::now();
-            let moment = time::parse_since(value, now, &time::local_zone());
-            Filter::Until(moment.map_err(|_| expected("a time, or how long ago"))?)
-        }
+        "until" => Filter::Until(moment(word, value)?),
         "volume" => Filter::Volume(value.to_owned()),
         _ => return Err(expected(&format!("one of the keys {KEYS}"))),
     })

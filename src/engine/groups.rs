@@ -69,9 +69,8 @@ pub fn plan(container: &Container, spec: &Spec) -> anyhow::Result<Plan> {
 
 /// Where there is no group to be had. Quick: each start of a container asks.
 fn is_none_ours() -> bool {
-    // Linux: CGROUP2_SUPER_MAGIC (linux/magic.h). Elsewhere only root has groups of version 2.
-    let is_v2 = rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.f_type == 0x6367_7270);
-    !is_v2 && !rustix::process::geteuid().is_root()
+    // Elsewhere only root has groups of version 2.
+    !cgroup::is_unified() && !rustix::process::geteuid().is_root()
 }
 
 fn find_place(container: &Container, needed: Option<&str>) -> anyhow::Result<Option<Place>> {

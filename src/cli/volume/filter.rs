@@ -7,11 +7,10 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use regex::Regex;
 
+use crate::cli::filter;
+use crate::cli::filter::has;
 use crate::container::uses;
 use crate::engine::Engine;
-use crate::error::Kind;
-use crate::error::fail;
-use crate::text::time;
 use crate::volume;
 use crate::volume::Volume;
 
@@ -42,12 +41,7 @@ impl Filters {
             used: BTreeSet::new(),
         };
         for word in words {
-            let (key, value) = word.split_once('=').ok_or_else(|| {
-                fail(
-                    Kind::Usage,
-                    format!("--filter=\"{word}\": expected KEY=VALUE"),
-                )
-            })?;
+            let (key, value) = filter::split(word)?;
             let filter = one(engine, word, key, value)?;
             if let Filter::Dangling(_) = filter {
                 filters.used = uses::volumes(&engine.dirs)?.into_keys().collect();
@@ -62,14 +56,7 @@ impl Filters {
     }
 
     pub fn fit(&self, volume: &Volume) -> bool {
-        self.by_key.iter().all(|(key, filters)| {
-            let mut fitting = filters.iter().map(|filter| self.fits(filter, volume));
-            if key.starts_with("label") {
-                fitting.all(|fits| fits)
-            } else {
-                fitting.any(|fits| fits)
-            }
-        })
+        filter::all_fit(&self.by_key, |one| self.fits(one, volume))
     }
 
     /// `all=true`, for `prune`.
@@ -100,16 +87,8 @@ impl Filters {
     }
 }
 
-/// `KEY`, or `KEY=VALUE`.
-fn has(pairs: &BTreeMap<String, String>, wanted: &str) -> bool {
-    match wanted.split_once('=') {
-        Some((key, value)) => pairs.get(key).is_some_and(|known| known == value),
-        None => pairs.contains_key(wanted),
-    }
-}
-
 fn one(engine: &Engine, word: &str, key: &str, value: &str) -> anyhow::Result<Filter> {
-    let expected = |what: &str| fail(Kind::Usage, format!("--filter=\"{word}\": expected {what}"));
+    let expected = |what: &str| filter::expected(word, what);
     let boolean = || match value {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
@@ -126,11 +105,7 @@ fn one(engine: &Engine, word: &str, key: &str, value: &str) -> anyhow::Result<Fi
         "opt" => Filter::Option(value.to_owned()),
         "scope" => Filter::Scope(value.to_owned()),
         "since" | "after" => Filter::Since(volume::find(&engine.dirs, value)?.created),
-        "until" => {
-            let now = Timestamp::now();
-            let moment = time::parse_since(value, now, &time::local_zone());
-            Filter::Until(moment.map_err(|_| expected("a time, or how long ago"))?)
-        }
+        "until" => Filter::Until(filter::moment(word, value)?),
         _ => {
             return Err(expected(
                 "one of the keys after, all, anonymous, dangling, driver, label, label!, name, opt, scope, since, until",
