@@ -13,6 +13,10 @@ pub struct Args {
     #[command(flatten)]
     pub bundle: BundleFlags,
 
+    /// Become no subreaper, as it does not anyway
+    #[arg(long)]
+    no_subreaper: bool,
+
     /// The name of the new container
     #[arg(value_name = "ID")]
     pub id: String,

@@ -33,6 +33,7 @@ use clap::CommandFactory;
 use clap::FromArgMatches;
 use clap::Parser;
 use clap::Subcommand;
+use regex::Regex;
 
 use crate::bundle::Container;
 use crate::bundle::Root;
@@ -131,7 +132,11 @@ enum Verb {
 
 /// The same as a program of its own, without what other commands of rbox would cost.
 #[derive(Debug, Parser)]
-#[command(name = "rbox oci", max_term_width = 100)]
+#[command(
+    name = "rbox oci",
+    about = "Run containers from OCI bundles, as runc does",
+    max_term_width = 100
+)]
 struct Program {
     #[command(flatten)]
     args: Args,
@@ -148,6 +153,17 @@ pub struct Context {
 impl Context {
     fn find(&self, id: &str) -> anyhow::Result<Container> {
         self.root.find(id)
+    }
+
+    /// Those whose names fit a regular expression.
+    fn fitting(&self, pattern: &str) -> anyhow::Result<Vec<Container>> {
+        let pattern = Regex::new(pattern).map_err(|_| {
+            let text = format!("ID=\"{pattern}\": expected a regular expression");
+            fail(Kind::Usage, text)
+        })?;
+        let mut all = self.root.list(&mut |err| self.warn(&err))?;
+        all.retain(|one| pattern.is_match(&one.state.id));
+        Ok(all)
     }
 
     /// Something that went wrong and was passed over.
@@ -270,7 +286,7 @@ fn help_or_error(err: &clap::Error) -> anyhow::Result<Option<Args>> {
             output::print(&err.render().to_string())?;
             Ok(None)
         }
-        _ => Err(flags::explain(err)),
+        _ => Err(flags::explain(err, "rbox oci")),
     }
 }
 

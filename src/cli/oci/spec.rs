@@ -19,6 +19,10 @@ pub struct Args {
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
 
+    /// Write it to this file [default: config.json in the directory]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
     /// Make it one for a user who is not root
     #[arg(long)]
     rootless: bool,
@@ -33,7 +37,8 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
     spec.serialize(&mut serde_json::Serializer::with_formatter(&mut text, tabs))?;
     text.push(b'\n');
-    let path = args.bundle.join("config.json");
+    let name = args.file.clone().unwrap_or_else(|| "config.json".into());
+    let path = args.bundle.join(name);
     match std::fs::File::create_new(&path) {
         Ok(mut file) => file.write_all(&text),
         Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => {
