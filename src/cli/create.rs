@@ -40,7 +40,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
 
 /// The container that the flags describe, its image pulled where it is missing.
 pub fn create(engine: &Engine, flags: ContainerFlags) -> anyhow::Result<Container> {
-    let (policy, registry) = (flags.pull, flags.registry.clone());
+    let (policy, registry, quiet) = (flags.pull, flags.registry.clone(), flags.quiet);
     let has_image = !flags.is_of_directory();
     let replaced = flags.replaced().map(str::to_owned);
     let request = flags.into_request()?;
@@ -48,7 +48,7 @@ pub fn create(engine: &Engine, flags: ContainerFlags) -> anyhow::Result<Containe
         replace(engine, replaced)?;
         return engine::create::create(engine, None, request);
     }
-    let image = pull::for_container(engine, &request.image, policy, &registry)?;
+    let image = pull::for_container(engine, &request.image, policy, &registry, quiet)?;
     replace(engine, replaced)?;
     engine::create::create(engine, Some(&image), request)
 }

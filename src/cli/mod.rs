@@ -25,6 +25,7 @@ mod healthcheck;
 mod hello;
 mod images;
 mod info;
+mod init;
 mod inspect;
 mod kill;
 mod load;
@@ -115,6 +116,7 @@ enum Verb {
     Hello(hello::Args),
     Images(images::Args),
     Info(info::Info),
+    Init(init::Args),
     Inspect(inspect::Args),
     Kill(kill::Args),
     Load(load::Args),
@@ -210,6 +212,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Healthcheck(args) => healthcheck::run(engine, &args),
         Verb::Images(args) => images::run(engine, args),
         Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
+        Verb::Init(args) => init::run(engine, &args),
         Verb::Inspect(args) => inspect::run(engine, args),
         Verb::Kill(args) => kill::run(engine, args),
         Verb::Load(args) => load::run(engine, args),
@@ -309,7 +312,7 @@ fn usage(err: &clap::Error) -> anyhow::Result<u8> {
             output::print(&err.render().to_string())?;
             Ok(125)
         }
-        _ => Err(flags::explain(err)),
+        _ => Err(flags::explain(err, "rbox")),
     }
 }
 

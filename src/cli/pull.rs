@@ -107,6 +107,7 @@ pub fn for_container(
     name: &str,
     policy: Policy,
     registry: &RegistryFlags,
+    quiet: bool,
 ) -> anyhow::Result<Image> {
     // The image that rbox brings along, unless there is another one of that name.
     if name == BUILT_IN && policy != Policy::Never {
@@ -133,7 +134,7 @@ pub fn for_container(
             format!("image \"{name}\" is not in the store, and --pull=never forbids to pull it"),
         )
         .hint(format!("get it with `rbox pull {name}`"))),
-        (Policy::Newer, Some(image)) => Ok(pull(engine, name, &options, false).unwrap_or(image)),
-        _ => pull(engine, name, &options, false),
+        (Policy::Newer, Some(image)) => Ok(pull(engine, name, &options, quiet).unwrap_or(image)),
+        _ => pull(engine, name, &options, quiet),
     }
 }

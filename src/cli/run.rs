@@ -21,8 +21,11 @@ use crate::container::record::Status;
 use crate::engine::Engine;
 use crate::engine::activation::Activation;
 use crate::engine::connect::Connection;
+use crate::engine::images;
 use crate::engine::start;
 use crate::engine::start::Options;
+use crate::error;
+use crate::error::Kind;
 use crate::runtime::Preserved;
 
 /// Run a command in a new container
@@ -45,6 +48,10 @@ pub struct Args {
         conflicts_with = "detach")]
     attach: Vec<Attached>,
 
+    /// Remove the container when its command ends, and its image if no other container uses it
+    #[arg(long, conflicts_with = "detach")]
+    rmi: bool,
+
     #[command(flatten)]
     keys: DetachFlags,
 
@@ -58,7 +65,10 @@ pub struct Args {
     container: ContainerFlags,
 }
 
-pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+pub fn run(engine: &Engine, mut args: Args) -> anyhow::Result<u8> {
+    if args.rmi {
+        args.container.remove_at_end();
+    }
     let detach = args.detach;
     let activation = Activation::of_caller();
     let preserved = activation.preserve(args.preserve.open()?)?;
@@ -86,7 +96,20 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         // As docker: who hears nothing of it has at least its id.
         output::print_line(&container.config.id)?;
     }
-    foreground(engine, &container, wishes, &preserved, &activation)
+    let status = foreground(engine, &container, wishes, &preserved, &activation)?;
+    if args.rmi {
+        remove_image(engine, &container.config.image);
+    }
+    Ok(status)
+}
+
+/// One that others use, or that has gone meanwhile, is left as it is.
+fn remove_image(engine: &Engine, name: &str) {
+    if let Err(err) = images::remove(engine, name, false)
+        && !matches!(error::kind(&err), Some(Kind::Conflict | Kind::NotFound))
+    {
+        output::print_warning(&error::message(&err));
+    }
 }
 
 /// Starts a container and stays with it; the exit status is the container's.

@@ -10,6 +10,7 @@ use anyhow::Context;
 use anyhow::bail;
 use oci_spec::runtime::Spec;
 
+use crate::cgroup;
 use crate::config::addresses::Addresses;
 use crate::config::hooks;
 use crate::container::config::Config;
@@ -130,6 +131,22 @@ pub fn start(
     Ok(options.foreground.then_some(connection))
 }
 
+/// Makes what a start of the container needs, and finds what would hinder it; nothing of it is executed.
+///
+/// Must: be called by a single-threaded process.
+pub fn prepare(engine: &Engine, container: &Container) -> anyhow::Result<()> {
+    let cannot = || format!("cannot initialize container \"{}\"", container.name);
+    let Some(_lock) = container.try_lock().with_context(cannot)? else {
+        let busy = || fail(Kind::Conflict, "it runs already, or is being removed");
+        return Err(mounted::in_the_way(container).unwrap_or_else(busy)).with_context(cannot);
+    };
+    if !container.still_exists(&engine.dirs) {
+        return Err(record::missing(&container.name)).with_context(cannot);
+    }
+    Prepared::new(engine, container, Options::in_background()).with_context(cannot)?;
+    Ok(())
+}
+
 /// What `--rm` promises holds too where nothing could be started. What fails here is collected by the
 /// next command that creates a container (`sweep`).
 ///
@@ -183,7 +200,7 @@ impl Prepared {
         let filled = std::mem::take(&mut places.filled);
         let host = Host {
             tty_group: idmap::outside(&ids.gids, 5).is_some(),
-            unified_cgroup: is_cgroup2(Path::new("/sys/fs/cgroup")),
+            unified_cgroup: cgroup::is_unified(),
             files,
             places,
             size: options.size,
@@ -357,11 +374,6 @@ pub fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::R
 /// Whether its supervisor may start it again.
 fn may_run_again(config: &Config) -> bool {
     config.restart != Restart::No || config.health.check.is_some()
-}
-
-fn is_cgroup2(path: &Path) -> bool {
-    // Linux: CGROUP2_SUPER_MAGIC (linux/magic.h).
-    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == 0x6367_7270)
 }
 
 fn fork_supervisor(

@@ -11,6 +11,7 @@ mod logging;
 mod namespaces;
 mod preserve;
 mod process;
+mod refused;
 mod resources;
 mod security;
 mod session;
@@ -85,6 +86,10 @@ pub struct ContainerFlags {
     #[arg(long)]
     rm: bool,
 
+    /// Show no progress of a pull
+    #[arg(short, long)]
+    pub quiet: bool,
+
     #[command(flatten)]
     pub registry: RegistryFlags,
 
@@ -125,6 +130,11 @@ impl ContainerFlags {
     /// The name that is to be free.
     pub fn replaced(&self) -> Option<&str> {
         self.name.as_deref().filter(|_| self.replace)
+    }
+
+    /// As with `--rm`.
+    pub fn remove_at_end(&mut self) {
+        self.rm = true;
     }
 
     /// The request for a container.
@@ -181,14 +191,15 @@ pub fn given(value: Option<String>) -> Option<String> {
 /// The first word of a command line that goes on with a container's own may not be a flag: clap takes
 /// an unknown one for it.
 pub fn refuse_flag(words: &[String]) -> anyhow::Result<()> {
-    match words.first() {
-        Some(word) if word.starts_with('-') => Err(fail(
-            Kind::Usage,
-            format!("unknown flag {}", word.split('=').next().unwrap_or(word)),
-        )
-        .hint("`rbox COMMAND --help` tells what there is")),
-        _ => Ok(()),
-    }
+    let Some(word) = words.first().filter(|word| word.starts_with('-')) else {
+        return Ok(());
+    };
+    let flag = word.split('=').next().unwrap_or(word);
+    Err(match refused::reason(flag) {
+        Some(reason) => fail(Kind::Unsupported, format!("{flag}: {reason}")),
+        None => fail(Kind::Usage, format!("unknown flag {flag}"))
+            .hint("`rbox COMMAND --help` tells what there is"),
+    })
 }
 
 /// Those of the files first, so that the single ones win.
@@ -236,7 +247,7 @@ fn annotations(words: Vec<String>) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 /// clap's report of a wrong command line as one line of ours.
-pub fn explain(err: &clap::Error) -> anyhow::Error {
+pub fn explain(err: &clap::Error, program: &str) -> anyhow::Error {
     use clap::error::ContextKind;
     use clap::error::ContextValue;
     use clap::error::ErrorKind;
@@ -247,11 +258,17 @@ pub fn explain(err: &clap::Error) -> anyhow::Error {
     };
     let arg = text(ContextKind::InvalidArg).unwrap_or_default();
     // `--name <NAME>` and `-d, --detach` are told by their flags.
-    let flag = arg
-        .split([' ', '=', '['])
+    let named = arg.trim_start_matches(['[', '<']);
+    let flag = named
+        .split([' ', '=', '[', ']', '>'])
         .next()
         .unwrap_or_default()
         .to_owned();
+    if err.kind() == ErrorKind::UnknownArgument
+        && let Some(reason) = refused::reason(&flag)
+    {
+        return fail(Kind::Unsupported, format!("{flag}: {reason}"));
+    }
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
     let cause = std::error::Error::source(err).map(|cause| {
         if cause.is::<std::num::ParseIntError>() {
@@ -306,6 +323,8 @@ pub fn explain(err: &clap::Error) -> anyhow::Error {
     let err = fail(Kind::Usage, message);
     match suggestion {
         Some(suggestion) => err.hint(format!("did you mean `{suggestion}`?")),
-        None => err.hint("`rbox --help` and `rbox COMMAND --help` tell what there is"),
+        None => err.hint(format!(
+            "`{program} --help` and `{program} COMMAND --help` tell what there is"
+        )),
     }
 }

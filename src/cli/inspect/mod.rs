@@ -1,6 +1,7 @@
 //! `rbox inspect`.
 
 mod health;
+mod more;
 mod resources;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use oci_spec::runtime::Capability;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::cli::choose;
 use crate::cli::output;
 use crate::cli::port;
 use crate::config::addresses::Addresses;
@@ -51,6 +53,14 @@ pub struct Args {
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
 
+    /// The container that was created last
+    #[arg(short, long, conflicts_with = "names")]
+    latest: bool,
+
+    /// Measure the files of containers too: SizeRw and SizeRootFs
+    #[arg(short, long)]
+    size: bool,
+
     /// Look only among these: container, image or all
     #[arg(
         short = 't',
@@ -62,7 +72,7 @@ pub struct Args {
     kind: Among,
 
     /// Names or ids
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required_unless_present = "latest", value_name = "NAME")]
     names: Vec<String>,
 }
 
@@ -73,10 +83,14 @@ enum Among {
     Image,
 }
 
-pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+pub fn run(engine: &Engine, mut args: Args) -> anyhow::Result<u8> {
     let mut found = Vec::new();
+    if args.latest {
+        args.names = vec![choose::latest(engine)?.config.id];
+        args.kind = Among::Container;
+    }
     let status = output::each(&args.names, |name| {
-        found.push(look_up(engine, name, args.kind)?);
+        found.push(look_up(engine, name, args.kind, args.size)?);
         Ok(())
     });
     match args.format.as_deref() {
@@ -93,10 +107,16 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     status
 }
 
-fn look_up(engine: &Engine, name: &str, among: Among) -> anyhow::Result<Value> {
+fn look_up(engine: &Engine, name: &str, among: Among, size: bool) -> anyhow::Result<Value> {
     if among != Among::Image {
         match Container::find(&engine.dirs, name) {
-            Ok(container) => return describe(&engine.dirs, &container),
+            Ok(container) => {
+                let mut found = describe(&engine.dirs, &container)?;
+                if size {
+                    extend(&mut found, more::sizes(engine, &container)?);
+                }
+                return Ok(found);
+            }
             Err(err) if error::kind(&err) != Some(Kind::NotFound) => return Err(err),
             Err(err) if among == Among::Container => return Err(err),
             Err(_) => {}
@@ -169,13 +189,7 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
         "BoundingCaps": capability_names(&spec::security::bounding(security)),
         "ExecIDs": execs::running(container),
         "Driver": "overlay",
-        "GraphDriver": {
-            "Name": "overlay",
-            "Data": {
-                "UpperDir": container.data.join("upper"),
-                "WorkDir": container.data.join("work"),
-            },
-        },
+        "GraphDriver": more::graph_driver(dirs, container),
         "Mounts": mounts,
         "Config": {
             "Hostname": config.process.hostname,
@@ -200,6 +214,9 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
     });
     extend(&mut found["HostConfig"], resources::limits(container));
     extend(&mut found["State"], resources::state(container, &status)?);
+    extend(&mut found, more::places(container));
+    extend(&mut found["Config"], more::config(config));
+    extend(&mut found["HostConfig"], more::host_config(config));
     extend(&mut found["State"], health::state(container, &status));
     extend(&mut found["Config"], health::config(container));
     Ok(found)

@@ -1,0 +1,82 @@
+//! Flags of Podman and Docker that rbox has nowhere, each with the reason: who types one learns more than that
+//! it is unknown.
+
+const PODS: &str = "rbox has no pods";
+const ADDRESSES: &str = "each container has a network of its own, whose addresses rbox chooses; --publish leads to its ports";
+const WINDOWS: &str = "it is for containers of Windows";
+const PLATFORM: &str =
+    "containers run for this machine's platform; `rbox pull --platform` fetches images for others";
+const RETRIES: &str = "pull the image first, with `rbox pull`";
+
+const REFUSED: [(&str, &str); 37] = [
+    ("--arch", PLATFORM),
+    (
+        "--authfile",
+        "REGISTRY_AUTH_FILE names the file with the credentials",
+    ),
+    ("--checkpoint", "rbox saves no processes"),
+    ("--checkpoint-dir", "rbox saves no processes"),
+    ("--cpu-count", WINDOWS),
+    ("--cpu-percent", WINDOWS),
+    ("--decryption-key", "rbox has no encrypted images"),
+    (
+        "--disable-content-trust",
+        "rbox looks at digests, and at no signatures of Notary",
+    ),
+    ("--domainname", "--hostname takes a name with its domain"),
+    (
+        "--expose",
+        "each port of a container can be reached; --publish leads to one from outside",
+    ),
+    ("--external", "there are no containers but those of rbox"),
+    ("--init-ctr", PODS),
+    ("--io-maxbandwidth", WINDOWS),
+    ("--io-maxiops", WINDOWS),
+    ("--ip", ADDRESSES),
+    ("--ip6", ADDRESSES),
+    ("--isolation", WINDOWS),
+    (
+        "--link",
+        "containers have no links; --network container:NAME shares a network",
+    ),
+    ("--link-local-ip", ADDRESSES),
+    ("--mac-address", ADDRESSES),
+    ("--network-alias", ADDRESSES),
+    ("--os", PLATFORM),
+    ("--platform", PLATFORM),
+    ("--pod", PODS),
+    ("--pod-id-file", PODS),
+    (
+        "--requires",
+        "a container is started alone; start those that it needs first",
+    ),
+    ("--retry", RETRIES),
+    ("--retry-delay", RETRIES),
+    ("--runtime", "rbox is the runtime"),
+    (
+        "--seccomp-policy",
+        "--security-opt seccomp=PROFILE chooses the filter",
+    ),
+    (
+        "--secret",
+        "rbox keeps no secrets; --mount shows the container a file",
+    ),
+    ("--storage-opt", "the store has no options"),
+    (
+        "--sync",
+        "what rbox tells is never older than the processes",
+    ),
+    ("--use-api-socket", "rbox has no API socket"),
+    ("--variant", PLATFORM),
+    (
+        "--volume-driver",
+        "volumes are directories of rbox; --mount takes the options of one",
+    ),
+    ("--wait", "`rbox wait` waits"),
+];
+
+/// Why there is no such flag, if that is known.
+pub fn reason(flag: &str) -> Option<&'static str> {
+    let found = REFUSED.iter().find(|(refused, _)| *refused == flag);
+    found.map(|(_, reason)| *reason)
+}
