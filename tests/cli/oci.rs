@@ -299,7 +299,7 @@ fn wrong_words_are_one_line() {
     for (args, said) in [
         (
             &["kill", "one", "NOSUCH"][..],
-            "unknown signal \"NOSUCH\": use a name as TERM or a number from 1 to 64",
+            "SIGNAL=\"NOSUCH\": expected a name as TERM, or a number from 0 to 64",
         ),
         (
             &["checkpoint", "one"],
