@@ -155,7 +155,11 @@ fn what_is_told_of_it() {
         .stdout;
     let all = "create init start died restart init start died";
     assert_eq!(events.split_whitespace().collect::<Vec<_>>().join(" "), all);
-    rbox.remove(&["e"]);
+    // The lines of two runs are two lines.
+    rbox.restarted("o", "on-failure:1", "printf open; exit 1");
+    rbox.wait_for_field("o", ".State.Status", "exited");
+    rbox.args(["logs", "o"]).stdout("open\nopen").run();
+    rbox.remove(&["e", "o"]);
 }
 
 #[test]
