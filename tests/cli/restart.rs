@@ -419,12 +419,14 @@ fn a_stop_goes_on_without_its_command_and_may_be_cut_short() {
         assert!(Instant::now() < deadline, "it is not ready");
     }
     // Without end, until somebody else loses patience.
+    let start = Instant::now();
     let patient = rbox.args(["stop", "-t", "-1", "t"]).stdout("t\n").spawn();
     let killed = rbox.args(["stop", "-t", "1", "t"]).status_any().spawn();
     std::thread::sleep(Duration::from_millis(500));
     killed.signal(Signal::KILL);
     killed.wait();
     patient.wait();
+    assert!(start.elapsed() < Duration::from_secs(8));
     assert_eq!(
         rbox.field("t", "print .State.Status \" \" .State.ExitCode"),
         "exited 137"
