@@ -589,8 +589,10 @@ fn a_checker_that_is_killed_is_a_failure_and_a_supervisor_takes_it_along() {
 fn a_paused_container_is_not_checked() {
     let Some(rbox) = Rbox::as_root() else { return };
     rbox.load("busybox");
-    let check = ["--health-cmd", "true", "--health-interval", "100ms"];
-    run(&rbox, "c", &check);
+    // It is paused in the midst of a check, whose time is over then.
+    let check = ["--health-cmd", "sleep 0.5", "--health-timeout", "800ms"];
+    let often = ["--health-interval", "1ms", "--health-retries", "1"];
+    run(&rbox, "c", &[check, often].concat());
     wait(&rbox, "c", "healthy");
     let paused = rbox
         .args(["pause", "c"])
@@ -599,17 +601,27 @@ fn a_paused_container_is_not_checked() {
         .status_any()
         .run();
     if paused.status.success() {
-        let last = || health(&rbox, "c")["Log"][4]["End"].clone();
-        std::thread::sleep(Duration::from_millis(300));
+        let last = || {
+            health(&rbox, "c")["Log"]
+                .as_array()
+                .unwrap()
+                .last()
+                .unwrap()
+                .clone()
+        };
+        std::thread::sleep(Duration::from_millis(1500));
         let before = last();
-        std::thread::sleep(Duration::from_millis(700));
+        assert_eq!(before["ExitCode"], 0);
+        std::thread::sleep(Duration::from_millis(1500));
         assert_eq!(last(), before);
+        assert_eq!(health(&rbox, "c")["Status"], "healthy");
         rbox.args(["healthcheck", "run", "c"])
             .stderr("Error: cannot check container \"c\": it is paused\nHint: let it go on with `rbox unpause c`\n")
             .status(125)
             .run();
         rbox.args(["unpause", "c"]).stdout("c\n").run();
         until("checks again", || last() != before);
+        assert_eq!(health(&rbox, "c")["Status"], "healthy");
     }
     rbox.remove(&["c"]);
 }
