@@ -33,6 +33,9 @@ use crate::supervisor::restart::Next;
 /// What joining a container may take beside the command's own time, before all of it counts as hung.
 const JOINING: Duration = Duration::from_secs(30);
 
+/// Between two looks at a paused container at least.
+const PAUSED: Duration = Duration::from_secs(1);
+
 /// The checks of one run of a container.
 pub struct Checks {
     health: Health,
@@ -172,6 +175,8 @@ impl Supervisor<'_> {
         };
         if paused {
             checks.plan();
+            // An interval may be far shorter than a rest.
+            checks.due = checks.due.max(Some(Instant::now() + PAUSED));
             return;
         }
         let Some(probe) = checks.machine.probe(&checks.health) else {

@@ -1,5 +1,6 @@
 //! Health checks: when they run, what they are, what follows from them, and that no check and no image
 //! holds up or outlives its container.
+use std::path::Path;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -594,13 +595,8 @@ fn a_paused_container_is_not_checked() {
     let often = ["--health-interval", "1ms", "--health-retries", "1"];
     run(&rbox, "c", &[check, often].concat());
     wait(&rbox, "c", "healthy");
-    let paused = rbox
-        .args(["pause", "c"])
-        .stdout_any()
-        .stderr_any()
-        .status_any()
-        .run();
-    if paused.status.success() {
+    if Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists() {
+        rbox.args(["pause", "c"]).stdout("c\n").run();
         let last = || {
             health(&rbox, "c")["Log"]
                 .as_array()
