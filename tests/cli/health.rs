@@ -553,8 +553,8 @@ fn a_checker_that_is_killed_is_a_failure_and_a_supervisor_takes_it_along() {
     let pid = inspect(&rbox, "c", ".State.Pid").to_string();
     let parent = || {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let fields = stat.rsplit_once(") ").unwrap().1.split(' ');
-        fields.skip(1).next().unwrap().to_owned()
+        let mut fields = stat.rsplit_once(") ").unwrap().1.split(' ');
+        fields.nth(1).unwrap().to_owned()
     };
     let supervisor = parent();
     let children = || {
