@@ -20,6 +20,9 @@ use crate::measure::table;
 use crate::measure::words;
 use crate::peers;
 
+/// Containers in the store that is full.
+const MANY: u32 = 1000;
+
 /// Where things are and who measures.
 pub struct Place {
     rbox: String,
@@ -114,6 +117,7 @@ fn tables(place: &Place, rounds: usize) -> Result<()> {
     for (name, table) in [
         ("exec", exec as fn(&Place, usize) -> Result<()>),
         ("ps", ps),
+        ("one of many", one_of_many),
         ("containers per second", rate),
         ("memory", memory),
     ] {
@@ -192,7 +196,7 @@ fn exec(place: &Place, rounds: usize) -> Result<()> {
 
 fn ps(place: &Place, rounds: usize) -> Result<()> {
     let mut there = 0;
-    for (count, target) in [(1, 3.0), (50, 4.0), (200, 8.0)] {
+    for (count, target) in [(1, 3.0), (50, 4.0), (200, 8.0), (MANY, 30.0)] {
         while there < count {
             once(&place.rbox("full", "create --network none busybox true"))?;
             there += 1;
@@ -206,6 +210,34 @@ fn ps(place: &Place, rounds: usize) -> Result<()> {
             &format!("target <= {target}"),
         );
     }
+    Ok(())
+}
+
+/// What is done with one container, beside ten others and beside a thousand (see `ps`).
+fn one_of_many(place: &Place, rounds: usize) -> Result<()> {
+    for _ in 0..10 {
+        once(&place.rbox("store", "create --network none busybox true"))?;
+    }
+    let create = "create --network none --name gone busybox true";
+    for store in ["store", "full"] {
+        once(&place.rbox(store, "create --network none --name here busybox true"))?;
+        once(&place.rbox(store, create))?;
+    }
+    let start = |name, store| {
+        Row::new(name, place.rbox(store, "start here")).after(place.rbox(store, "wait here"))
+    };
+    let rm = |name, store| {
+        Row::new(name, place.rbox(store, "rm gone")).after(place.rbox(store, create))
+    };
+    let rows = [
+        start("start, beside 10", "store"),
+        start("start, beside 1000", "full"),
+        rm("rm, beside 10", "store"),
+        rm("rm, beside 1000", "full"),
+    ];
+    let times = table("one of many containers", &rows, rounds)?;
+    ratio("start, 1000/10", times[1], times[0], "target <= 1.1");
+    ratio("rm, 1000/10", times[3], times[2], "target <= 1.1");
     Ok(())
 }
 

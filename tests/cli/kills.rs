@@ -105,11 +105,11 @@ impl World {
         let moment = self.random.time(LONGEST);
         let mut chosen = vec![running.pid()];
         let what = match self.random.below(8) {
-            0..3 => {
+            0..2 => {
                 std::thread::sleep(moment);
                 "the command"
             }
-            3..5 => {
+            2..5 => {
                 chosen = self.newcomers(running.pid(), moment);
                 "one that it has started"
             }
@@ -195,7 +195,7 @@ impl World {
         let other = self.random.one_of(&NAMES).to_owned();
         let mut open = BTreeSet::new();
         let mut passing = false;
-        let number = self.random.below(30);
+        let number = self.random.below(33);
         let text = match number {
             0..=5 => {
                 open.insert(name.clone());
@@ -211,7 +211,12 @@ impl World {
                     "--pid=host",
                     "--user 1000",
                     "--network private",
+                    "--restart always",
+                    "--restart on-failure:2",
+                    "--health-cmd true --health-interval 200ms",
                 ]);
+                let forbidden = option.contains("--restart") && (passing || how == "run");
+                let option = if forbidden { "" } else { option };
                 let command = if how == "run" {
                     "echo hi"
                 } else {
@@ -249,6 +254,12 @@ impl World {
                 "prune -f".to_owned()
             }
             26 => format!("logs {name}"),
+            29 => {
+                open.insert(other.clone());
+                format!("clone {name} {other}")
+            }
+            30 => format!("init {name}"),
+            31 => format!("healthcheck run {name}"),
             27 => "volume create vol".to_owned(),
             28 => self
                 .random
@@ -316,7 +327,7 @@ impl World {
         for (name, state) in &shown {
             match state.as_str() {
                 "running" => self.assert_serves(name),
-                "created" | "exited" | "paused" | "restarting" => {}
+                "created" | "initialized" | "exited" | "paused" | "restarting" | "stopping" => {}
                 other => self.fail(&format!("{name} is {other}")),
             }
         }
@@ -430,7 +441,7 @@ impl World {
         for (name, state) in self.shown() {
             if state == "paused" {
                 self.rbox.args(["unpause", &name]).stdout_any().run();
-            } else if state != "running" {
+            } else if state != "running" && state != "restarting" {
                 self.rbox.args(["start", &name]).stdout_any().run();
             }
             if self.random.below(2) == 0 {
