@@ -363,7 +363,7 @@ impl Container {
         let mut config: Config = record::load(&self.config_file())?;
         let result = change(&mut config)?;
         record::save(&self.config_file(), &config, Durability::Durable)?;
-        self.config = Box::new(config);
+        *self.config = config;
         Ok(result)
     }
 

@@ -89,7 +89,8 @@ fn config(
     config.log.path = None;
     config.command_line = CommandLine::default();
     if config.process.hostname == old.short_id() {
-        config.process.hostname = config.short_id().to_owned();
+        config.process.hostname.clear();
+        config.process.hostname.push_str(&config.id[..name::SHORT_ID]);
     }
     let uuid = |id: &str| format!("container_uuid={}", &id[..32]);
     for variable in &mut config.process.env {

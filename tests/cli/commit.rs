@@ -54,7 +54,7 @@ fn diff_tells_what_was_added_changed_and_deleted() {
             .stdout("A /a\\nb\nC /etc\nA /etc/hosts.new\n")
             .run();
         rbox.args(["diff", "none"])
-            .stderr_has("Error: no container or image with name or id \"none\"\n")
+            .stderr_has("Error: no container, image or layer with name or id \"none\"\n")
             .status(125)
             .run();
         rbox.remove(&["c", "new", "odd"]);
