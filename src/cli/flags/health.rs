@@ -89,20 +89,20 @@ impl HealthFlags {
     pub fn into_wish(self) -> anyhow::Result<Wish> {
         let test = command("--health-cmd", self.health_cmd)?;
         let startup = command("--health-startup-cmd", self.health_startup_cmd)?;
-        let is_none = matches!(test, Some(None));
-        if matches!(startup, Some(None)) {
+        let is_none = test == Command::None;
+        if startup == Command::None {
             let text = "--health-startup-cmd=\"none\": expected a command";
             return Err(fail(Kind::Usage, text));
         }
         let wish = Wish {
             none: false,
-            test: test.flatten(),
+            test: test.test(),
             interval: self.health_interval,
             timeout: self.health_timeout,
             retries: self.health_retries,
             start_period: self.health_start_period,
             start_interval: self.health_start_interval,
-            startup_test: startup.flatten(),
+            startup_test: startup.test(),
             startup_interval: self.health_startup_interval,
             startup_timeout: self.health_startup_timeout,
             startup_retries: self.health_startup_retries,
@@ -128,17 +128,34 @@ impl HealthFlags {
     }
 }
 
+/// What a flag says of a command.
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Absent,
+    None,
+    Test(Test),
+}
+
+impl Command {
+    fn test(self) -> Option<Test> {
+        match self {
+            Command::Test(test) => Some(test),
+            Command::Absent | Command::None => None,
+        }
+    }
+}
+
 /// The forms that podman takes: words that begin as Docker's list does, a JSON array, or a text for a shell.
-fn command(flag: &str, given: Option<String>) -> anyhow::Result<Option<Option<Test>>> {
+fn command(flag: &str, given: Option<String>) -> anyhow::Result<Command> {
     let Some(text) = flags::given(given) else {
-        return Ok(None);
+        return Ok(Command::Absent);
     };
     let list = as_list(&text);
     let test = Test::of_list(&list).map_err(|why| {
         let text = format!("{flag}=\"{text}\": expected a command: {why}");
         fail(Kind::Usage, text)
     })?;
-    Ok(Some(test))
+    Ok(test.map_or(Command::None, Command::Test))
 }
 
 fn as_list(text: &str) -> Vec<String> {
@@ -244,11 +261,8 @@ mod tests {
         }
         assert!(command("--health-cmd", Some("[]".into())).is_err());
         assert!(command("--health-cmd", Some("CMD".into())).is_err());
-        assert!(
-            command("--health-cmd", Some(String::new()))
-                .unwrap()
-                .is_none()
-        );
+        let empty = command("--health-cmd", Some(String::new()));
+        assert_eq!(empty.unwrap(), Command::Absent);
     }
 
     #[test]
