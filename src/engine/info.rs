@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::cgroup;
 use crate::config::ids::Ids;
 use crate::container::name;
+use crate::engine::boot;
 use crate::engine::doctor;
 use crate::engine::doctor::Cgroups;
 use crate::engine::groups;
@@ -29,6 +30,8 @@ pub struct Info {
 #[serde(rename_all = "camelCase")]
 pub struct Host {
     pub arch: &'static str,
+    /// Containers with a restart policy come back after a reboot.
+    pub boot_survival: bool,
     pub cgroup_controllers: Vec<String>,
     pub cgroup_manager: &'static str,
     pub cgroup_version: cgroup::Version,
@@ -142,6 +145,7 @@ fn host(maps: &IdMaps) -> Host {
     let uname = rustix::system::uname();
     Host {
         arch: arch(),
+        boot_survival: boot::survival().in_force,
         cgroup_controllers: cgroups.delegated,
         cgroup_manager: groups::manager(),
         cgroup_version: cgroups.version,

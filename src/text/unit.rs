@@ -49,7 +49,7 @@ pub fn command(words: &[String]) -> String {
     for (at, word) in words.iter().enumerate() {
         let between = match at {
             0 => "",
-            _ if word.starts_with('-') => " \\\n\t",
+            _ if word.trim_start_matches('"').starts_with('-') => " \\\n\t",
             _ => " ",
         };
         text.push_str(between);
@@ -81,7 +81,11 @@ mod tests {
 
     #[test]
     fn a_flag_begins_a_line() {
-        let words = ["rbox", "run", "--rm", "-v", "a:b", "image"].map(str::to_owned);
-        assert_eq!(command(&words), "rbox run \\\n\t--rm \\\n\t-v a:b image");
+        let words =
+            ["rbox", "run", "--rm", "-v", "a:b", "\"--env=a b\"", "image"].map(str::to_owned);
+        assert_eq!(
+            command(&words),
+            "rbox run \\\n\t--rm \\\n\t-v a:b \\\n\t\"--env=a b\" image"
+        );
     }
 }

@@ -4,6 +4,7 @@ mod support;
 
 mod attach;
 mod attacks;
+mod boot;
 mod callers;
 mod cgroup;
 mod choosing;
@@ -37,6 +38,7 @@ mod mounts;
 mod namespaces;
 mod nested;
 mod network;
+mod notify;
 mod oci;
 mod oci_attacks;
 mod oci_crash;
