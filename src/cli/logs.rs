@@ -298,7 +298,8 @@ impl Source {
             if self.ready.is_none() && !self.runs && !begun.is_empty() {
                 begun.extend_from_slice(self.prefix.1.as_bytes());
                 self.ready = Some(Line {
-                    time: None,
+                    // After all that has an end.
+                    time: Some(Timestamp::MAX),
                     stream,
                     bytes: std::mem::take(begun),
                 });
