@@ -226,9 +226,8 @@ fn one_of_many(place: &Place, rounds: usize) -> Result<()> {
     let start = |name, store| {
         Row::new(name, place.rbox(store, "start here")).after(place.rbox(store, "wait here"))
     };
-    let rm = |name, store| {
-        Row::new(name, place.rbox(store, "rm gone")).after(place.rbox(store, create))
-    };
+    let rm =
+        |name, store| Row::new(name, place.rbox(store, "rm gone")).after(place.rbox(store, create));
     let rows = [
         start("start, beside 10", "store"),
         start("start, beside 1000", "full"),

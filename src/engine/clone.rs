@@ -90,7 +90,10 @@ fn config(
     config.command_line = CommandLine::default();
     if config.process.hostname == old.short_id() {
         config.process.hostname.clear();
-        config.process.hostname.push_str(&config.id[..name::SHORT_ID]);
+        config
+            .process
+            .hostname
+            .push_str(&config.id[..name::SHORT_ID]);
     }
     let uuid = |id: &str| format!("container_uuid={}", &id[..32]);
     for variable in &mut config.process.env {

@@ -3,6 +3,8 @@
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context;
 use rustix::fs::Mode;
@@ -20,6 +22,10 @@ use crate::supervisor::protocol::Reply;
 use crate::supervisor::protocol::Request;
 use crate::sys::process::Exit;
 use crate::sys::socket;
+
+/// How long a killed supervisor may take to be gone.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A connection to a supervisor.
 pub struct Connection {
@@ -133,8 +139,14 @@ pub fn wait(container: &Container) -> anyhow::Result<i32> {
     {
         return Ok(exit.status);
     }
-    match container.status()? {
-        Status::Exited(exit) => Ok(exit.status),
-        _ => Err(not_running(container)),
+    let end = Instant::now() + LAST_MOMENTS;
+    loop {
+        match container.status()? {
+            Status::Exited(exit) => return Ok(exit.status),
+            // Linux: of a process that is killed the descriptors are closed one after the other, the connection
+            // to us maybe before the lock that says that it runs.
+            status if status.is_running() && Instant::now() < end => std::thread::sleep(PAUSE),
+            _ => return Err(not_running(container)),
+        }
     }
 }

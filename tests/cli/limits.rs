@@ -283,6 +283,7 @@ fn a_paused_container_stands_still() {
         "-c",
         "while :; do echo x >>/ticks; done",
     ])
+    .stdout("[ID]\n")
     .run();
     rbox.args(["pause", "c"]).stdout("c\n").run();
     rbox.args(["ps", "--format", "{{.Names}} {{.State}}"])

@@ -30,6 +30,9 @@ fn descriptors_tell_of_processes_as_the_container_sees_them() {
             .args(["sh", "-c", "sleep 1000 & exec sleep 2000"])
             .stdout("[ID]\n")
             .run();
+        while !top(&rbox, &["box", "args"]).contains("\nsleep 2000\nsleep 1000") {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         let shown = top(
             &rbox,
             &[
