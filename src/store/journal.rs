@@ -11,6 +11,8 @@ use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -85,9 +87,12 @@ fn append(dirs: &Dirs, events: &[Event]) -> Result<()> {
     Ok(())
 }
 
+/// What is there and no file of ours is neither followed nor waited for, as a pipe would be.
+const CAREFUL: i32 = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+
 fn open(dirs: &Dirs) -> Result<File> {
     let mut options = File::options();
-    options.append(true).create(true);
+    options.append(true).create(true).custom_flags(CAREFUL);
     let opened = match options.open(dirs.journal()) {
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
             std::fs::create_dir_all(dirs.events())?;
@@ -96,6 +101,14 @@ fn open(dirs: &Dirs) -> Result<File> {
         opened => opened,
     };
     Ok(opened?)
+}
+
+fn open_to_read(path: &Path) -> Option<File> {
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(CAREFUL).open(path).ok()?;
+    file.metadata()
+        .is_ok_and(|found| found.is_file())
+        .then_some(file)
 }
 
 /// Must: be called with the file that was full, which the first to come takes away.
@@ -109,7 +122,7 @@ fn rotate(dirs: &Dirs, full: &File) -> Result<()> {
     Ok(())
 }
 
-fn is_at(file: &File, path: &std::path::Path) -> bool {
+fn is_at(file: &File, path: &Path) -> bool {
     let (Ok(ours), Ok(there)) = (file.metadata(), path.metadata()) else {
         return false;
     };
@@ -138,8 +151,8 @@ impl Reader {
             None
         };
         // In this order: what is renamed in between is read twice rather than not at all.
-        let mut file = File::open(dirs.journal()).ok();
-        let older = File::open(dirs.older_journal()).ok();
+        let mut file = open_to_read(&dirs.journal());
+        let older = open_to_read(&dirs.older_journal());
         if let (Some(new), Some(old)) = (&file, &older)
             && is_same(new, old)
         {
@@ -162,7 +175,7 @@ impl Reader {
         }
         loop {
             if self.file.is_none() {
-                self.file = File::open(&self.path).ok();
+                self.file = open_to_read(&self.path);
             }
             let Some(mut file) = self.file.take() else {
                 return Ok(());

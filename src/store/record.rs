@@ -1,12 +1,12 @@
 //! Records: one JSON object a file, with a `version`. Read whole, written whole (see `atomic`).
 
 use std::io;
-use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
 use anyhow::Result;
+use rustix::buffer::spare_capacity;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -15,6 +15,7 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::store::atomic;
 use crate::store::atomic::Durability;
+use crate::sys::process;
 
 /// Much more than the longest command line (2 MiB), which a record may hold.
 const LARGEST: u64 = 64 * 1024 * 1024;
@@ -73,7 +74,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     if let Err(Some(libc::ELOOP | libc::ENXIO)) = opened.as_ref().map_err(io::Error::raw_os_error) {
         return Err(io::Error::other("it is no regular file"));
     }
-    let mut file = opened?;
+    let file = opened?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is no regular file"));
@@ -82,22 +83,14 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         let text = format!("it has {} bytes, which no record has", metadata.len());
         return Err(io::Error::other(text));
     }
-    let mut bytes = vec![0; 16 * 1024];
-    let mut length = 0;
+    // Linux: of a regular file only its end makes a read short.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
     loop {
-        match file.read(&mut bytes[length..]) {
-            Ok(count) => {
-                length += count;
-                // Linux: of a regular file only its end makes a read short.
-                if length < bytes.len() {
-                    bytes.truncate(length);
-                    return Ok(bytes);
-                }
-                bytes.resize(2 * length, 0);
-            }
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-            Err(err) => return Err(err),
+        process::retry(|| rustix::io::read(&file, spare_capacity(&mut bytes)))?;
+        if bytes.len() < bytes.capacity() {
+            return Ok(bytes);
         }
+        bytes.reserve(bytes.len());
     }
 }
 

@@ -5,6 +5,7 @@
 //! go by a seed.
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use rustix::process::Signal;
 use crate::support::Rbox;
 use crate::support::leaks;
 use crate::support::processes;
+use crate::support::random;
 use crate::support::random::Random;
 
 const NAMES: [&str; 5] = ["one", "two", "six", "ten", "nil"];
@@ -79,7 +81,7 @@ impl World {
     }
 
     fn run(mut self, variable: &str, kills: u32) {
-        let kills = self.random.count(variable, kills);
+        let kills = random::count(variable, kills);
         let mut round = 0;
         while self.killed.values().sum::<u32>() < kills {
             self.round();
@@ -89,7 +91,7 @@ impl World {
             }
         }
         self.look_at_everything();
-        println!("killed: {:?}", self.killed);
+        random::tell(&format!("killed: {:?}", self.killed));
     }
 
     fn round(&mut self) {
@@ -130,7 +132,7 @@ impl World {
         let mut told = format!("{} after {moment:?}, {what}:", command.words.join(" "));
         for pid in chosen {
             let name = describe(pid, running.pid());
-            told.push_str(&format!(" {pid} {name}"));
+            write!(told, " {pid} {name}").unwrap();
             let pid = Pid::from_raw(pid).unwrap();
             if !is_dead(pid.as_raw_pid())
                 && rustix::process::kill_process(pid, Signal::KILL).is_ok()

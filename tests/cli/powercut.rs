@@ -6,6 +6,7 @@
 //!
 //! RBOX_TEST_CUTS says how many cuts at random moments (25), RBOX_TEST_SEED repeats them.
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Instant;
 use crate::support::Rbox;
 use crate::support::account;
 use crate::support::processes;
+use crate::support::random;
 use crate::support::random::Random;
 use crate::support::skip::skip;
 
@@ -196,6 +198,24 @@ fn what_was_done_stays_done() {
     rbox.args(["run", "--rm", "--pull=never", "committed", "echo", "whole"])
         .stdout("whole\n")
         .run();
+    assert_eq!(
+        quiet(&rbox, "ps -a --sort names --format {{.Names}}"),
+        "renamed\nseven\n"
+    );
+    assert_whole(&rbox);
+    disk.cut(&rbox);
+    clean(&rbox);
+    drop(disk);
+}
+
+/// With the machine a container goes that was made with --rm, also where only its name came to the disk.
+#[test]
+fn what_was_not_to_be_kept() {
+    let rbox = Rbox::new();
+    let Some(disk) = Disk::new(&rbox) else {
+        return;
+    };
+    rbox.load("busybox");
     for name in ["passing", "other"] {
         rbox.args([
             "run",
@@ -217,17 +237,13 @@ fn what_was_done_stays_done() {
     let left = rbox.data().join("names/passing").read_link().unwrap();
     let record = rbox.data().join("names").join(left).join("config.json");
     assert_eq!(record.metadata().unwrap().len(), 0);
-    // With the machine a container goes that was made with --rm, and its name is free.
+    // Their names are free.
     quiet(&rbox, "create --name other busybox");
     quiet(&rbox, "rm other");
-    assert_eq!(
-        quiet(&rbox, "ps -a --sort names --format {{.Names}}"),
-        "renamed\nseven\n"
-    );
+    quiet(&rbox, "ps -a");
+    assert_eq!(quiet(&rbox, "ps -a -q"), "");
     // Their volumes were not to be kept either.
     quiet(&rbox, "volume prune -f");
-    assert_whole(&rbox);
-    disk.cut(&rbox);
     clean(&rbox);
     drop(disk);
 }
@@ -276,7 +292,7 @@ fn at_any_moment() {
     };
     let mut random = Random::new("RBOX_TEST_CUTS");
     rbox.load("busybox");
-    let cuts = random.count("RBOX_TEST_CUTS", 25);
+    let cuts = random::count("RBOX_TEST_CUTS", 25);
     let mut made: BTreeSet<String> = BTreeSet::new();
     for _ in 0..cuts {
         let mut told = String::new();
@@ -289,11 +305,11 @@ fn at_any_moment() {
                 .stderr_any()
                 .status_any()
                 .spawn();
-            told.push_str(&format!("\n  {line}"));
+            write!(told, "\n  {line}").unwrap();
             if random.below(4) == 0 {
                 let moment = random.time(Duration::from_millis(120));
                 std::thread::sleep(moment);
-                told.push_str(&format!(" for {moment:?}"));
+                write!(told, " for {moment:?}").unwrap();
                 disk.cut(&rbox);
                 running.wait();
                 if matches!(words[0], "rm" | "rename" | "prune") {
@@ -311,7 +327,7 @@ fn at_any_moment() {
                 _ => {}
             }
         }
-        println!("{told}");
+        random::tell(&told);
         let shown = quiet(&rbox, "ps -a --format {{.Names}}");
         for name in &made {
             assert!(shown.lines().any(|line| line == name), "{name} was lost");

@@ -253,6 +253,36 @@ fn the_state_of_one_that_runs() {
     rbox.args(["rm", "good"]).stdout("good\n").run();
 }
 
+/// What happens is not written down then, and happens all the same.
+#[test]
+fn the_journal_of_events() {
+    let rbox = Rbox::with_busybox();
+    let journal = rbox.data().join("events/journal");
+    for how in [
+        "empty",
+        "garbage",
+        "cut",
+        "directory",
+        "pipe",
+        "link",
+        "closed",
+    ] {
+        rbox.args(["run", "--rm", "busybox", "true"]).run();
+        damage(&rbox, &journal, how);
+        rbox.args(["run", "--rm", "busybox", "echo", "hi"])
+            .stdout("hi\n")
+            .run();
+        rbox.args(["events", "--stream=false", "--since", "1h"])
+            .stdout_any()
+            .run();
+        if journal.is_dir() {
+            std::fs::remove_dir_all(&journal).unwrap();
+        } else {
+            std::fs::remove_file(&journal).unwrap();
+        }
+    }
+}
+
 /// In the directory of names, too.
 #[test]
 fn names() {

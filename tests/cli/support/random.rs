@@ -10,6 +10,20 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().expect("a number"))
 }
 
+/// How often, unless a variable says otherwise.
+pub fn count(variable: &str, usual: u32) -> u32 {
+    number(variable).map_or(usual, |count| count.try_into().unwrap())
+}
+
+/// Shown with the failure of a test, and with --nocapture.
+#[expect(
+    clippy::print_stdout,
+    reason = "the test runner's output is where seeds are read"
+)]
+pub fn tell(text: &str) {
+    println!("{text}");
+}
+
 impl Random {
     /// By RBOX_TEST_SEED, or the time; printed, for who has to repeat it.
     pub fn new(test: &str) -> Self {
@@ -17,13 +31,8 @@ impl Random {
             let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
             now.as_secs() ^ u64::from(now.subsec_nanos())
         });
-        println!("{test}: RBOX_TEST_SEED={seed}");
+        tell(&format!("{test}: RBOX_TEST_SEED={seed}"));
         Self(seed)
-    }
-
-    /// How often, unless a variable says otherwise.
-    pub fn count(&self, variable: &str, usual: u32) -> u32 {
-        number(variable).map_or(usual, |count| count.try_into().unwrap())
     }
 
     pub fn below(&mut self, limit: usize) -> usize {
