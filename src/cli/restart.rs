@@ -73,8 +73,18 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         signal: args.signal,
         limit: args.time,
     };
-    output::each(&chosen, |one| {
-        restart::restart(engine, &one.container(engine)?, options)?;
+    // All of them are asked before the first is waited for.
+    let begun: Vec<_> = chosen
+        .iter()
+        .map(|one| {
+            let container = one.container(engine)?;
+            let stopping = restart::begin(engine, &container, options)?;
+            Ok((one, container, stopping))
+        })
+        .collect();
+    output::each_of(begun, |begun: anyhow::Result<_>| {
+        let (one, container, stopping) = begun?;
+        restart::finish(engine, &container, stopping)?;
         output::print_line(one.label())
     })
 }

@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::engine::remove;
 use crate::engine::stop;
 use crate::engine::stop::Limit;
+use crate::engine::stop::Stopping;
 use crate::engine::users;
 use crate::error;
 use crate::error::Kind;
@@ -78,10 +79,35 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         unreadable: true,
     };
     let chosen = choose::choose(engine, wanted, |_| true)?;
-    output::each(&chosen, |one| remove_one(engine, &args, one))
+    // All of them are asked to end before the first is waited for.
+    let begun: Vec<_> = chosen
+        .iter()
+        .map(|one| (one, begin(engine, &args, one)))
+        .collect();
+    output::each_of(begun, |(one, stopping)| {
+        remove_one(engine, &args, one, stopping)
+    })
 }
 
-fn remove_one(engine: &Engine, args: &Args, chosen: &Chosen) -> anyhow::Result<()> {
+fn gives_time(args: &Args) -> bool {
+    args.force && args.time.is_some_and(|time| time != Limit::Seconds(0))
+}
+
+/// What is wrong with it shows again when it is to be removed.
+fn begin(engine: &Engine, args: &Args, chosen: &Chosen) -> Option<Stopping> {
+    if !gives_time(args) || args.depend {
+        return None;
+    }
+    let container = chosen.container(engine).ok()?;
+    stop::begin(engine, &container, stop::Options::within(args.time)).ok()
+}
+
+fn remove_one(
+    engine: &Engine,
+    args: &Args,
+    chosen: &Chosen,
+    stopping: Option<Stopping>,
+) -> anyhow::Result<()> {
     let container = match chosen.container(engine) {
         Err(err) if (args.force || args.ignore) && error::kind(&err) == Some(Kind::NotFound) => {
             return Ok(());
@@ -95,17 +121,25 @@ fn remove_one(engine: &Engine, args: &Args, chosen: &Chosen) -> anyhow::Result<(
     };
     if args.depend {
         for user in users::of(engine, &container)? {
-            end(engine, args, &user)?;
+            end(engine, args, &user, None)?;
             output::print_line(&user.config.id)?;
         }
     }
-    end(engine, args, &container)?;
+    end(engine, args, &container, stopping)?;
     output::print_line(chosen.label())
 }
 
-fn end(engine: &Engine, args: &Args, container: &Container) -> anyhow::Result<()> {
-    if args.force && args.time.is_some_and(|time| time != Limit::Seconds(0)) {
-        stop::stop(engine, container, stop::Options::within(args.time))?;
+fn end(
+    engine: &Engine,
+    args: &Args,
+    container: &Container,
+    stopping: Option<Stopping>,
+) -> anyhow::Result<()> {
+    if gives_time(args) {
+        match stopping {
+            Some(stopping) => stopping.wait(engine, container)?,
+            None => stop::stop(engine, container, stop::Options::within(args.time))?,
+        }
         if container.is_gone(&engine.dirs) {
             // With --rm its own supervisor has removed it.
             return Ok(());

@@ -717,14 +717,18 @@ impl Container {
         atomic::sync_dir(&self.data)
     }
 
+    pub fn is_wanted(&self) -> bool {
+        self.data.join(WANTED).exists()
+    }
+
     /// Whether the next boot starts it: one that ran when the machine went down, and with `always` also one
     /// that was stopped.
     pub fn starts_at_boot(&self) -> bool {
         let was_started = || self.exit_file().exists();
         match self.config.restart {
             Restart::No => false,
-            Restart::Always => self.data.join(WANTED).exists() || was_started(),
-            Restart::OnFailure { .. } | Restart::UnlessStopped => self.data.join(WANTED).exists(),
+            Restart::Always => self.is_wanted() || was_started(),
+            Restart::OnFailure { .. } | Restart::UnlessStopped => self.is_wanted(),
         }
     }
 

@@ -74,8 +74,13 @@ pub struct Stopping(Option<Connection>);
 pub fn begin(engine: &Engine, container: &Container, options: Options) -> anyhow::Result<Stopping> {
     let cannot = || format!("cannot stop container \"{}\"", container.name);
     let Some(connection) = Connection::open(container).with_context(cannot)? else {
-        // Its supervisor may have been killed under it: the next boot does not start it.
-        container.set_wanted(false).with_context(cannot)?;
+        // Its supervisor may have been killed under it: the next boot does not start it. Who starts it just
+        // now holds the lock.
+        if container.is_wanted()
+            && let Some(_alone) = container.try_lock().with_context(cannot)?
+        {
+            container.set_wanted(false).with_context(cannot)?;
+        }
         return Ok(Stopping(None));
     };
     let own = container.config.process.stop_timeout;
