@@ -240,7 +240,7 @@ fn the_policy_may_be_changed_while_it_runs() {
         .run();
     rbox.wait_for_field("u", ".State.Status", "exited");
     assert_eq!(rbox.at_boot(), "");
-    let script = "until test -e /go; do sleep 0.05; done; rm /go; exit 1";
+    let script = "trap 'exit 1' HUP; echo run; while :; do sleep 0.05; done";
     rbox.args(["run", "-d", "--name", "v", "busybox", "sh", "-c", script])
         .stdout("[ID]\n")
         .run();
@@ -248,7 +248,8 @@ fn the_policy_may_be_changed_while_it_runs() {
         .stdout("v\n")
         .run();
     assert_eq!(rbox.at_boot(), "v ");
-    rbox.args(["exec", "v", "touch", "/go"]).run();
+    rbox.wait_for_runs("v", 1);
+    rbox.args(["kill", "-s", "HUP", "v"]).stdout("v\n").run();
     rbox.wait_for_field("v", "print .RestartCount \" \" .State.Status", "1 running");
     rbox.args([
         "run", "-d", "--rm", "--name", "w", "busybox", "sleep", "1000",
