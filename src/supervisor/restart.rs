@@ -31,7 +31,7 @@ use crate::sys::process::Exit;
 
 /// The first rest, and the longest.
 const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// A run of this length has gone well: the next rest is a first one.
 const GOOD: Duration = Duration::from_secs(10);
@@ -180,7 +180,7 @@ impl Supervisor<'_> {
 
     /// The next run. One that cannot be made counts as one that has failed at once.
     pub fn run_again(&mut self, again: &mut Again<'_>) -> anyhow::Result<record::Exit> {
-        self.kept.left = Default::default();
+        self.kept.left = Left::default();
         self.next = Next::Policy;
         let started = Timestamp::now();
         self.look_again();
