@@ -324,10 +324,10 @@ fn published_ports_are_listened_on_without_a_pause() {
         .stdout("[ID]\n")
         .run();
     let port = rbox.args(["port", "p", "80"]).stdout_any().run().stdout;
-    let address = port.trim_end().to_owned();
+    let address = port.trim_end().parse().unwrap();
     let ends = Instant::now() + Duration::from_secs(3);
     while Instant::now() < ends {
-        let client = TcpStream::connect(&address);
+        let client = TcpStream::connect_timeout(&address, Duration::from_secs(5));
         assert!(client.is_ok(), "{client:?}");
         std::thread::sleep(Duration::from_millis(3));
     }
@@ -351,7 +351,7 @@ fn a_run_leaves_nothing_to_the_next() {
                 .map(|fd| std::fs::read_link(fd.unwrap().path()).unwrap_or_default())
                 // Numbers differ from run to run.
                 .map(|link| link.to_string_lossy().split('[').next().unwrap().to_owned())
-                .map(|link| link.split(":").next().unwrap().to_owned())
+                .map(|link| link.split(':').next().unwrap().to_owned())
                 .collect();
             fds.sort();
             fds
