@@ -86,18 +86,24 @@ fn two_are_compared() {
     };
     make(
         "one",
-        "echo a >/tmp/a; mkdir /tmp/d; echo 1 >/tmp/d/x; rm /bin/vi",
+        "echo a >/tmp/a; echo one >/tmp/both; mkdir /tmp/d; echo 1 >/tmp/d/x; rm /bin/vi",
     );
-    make("two", "echo b >/tmp/b; rm -r /var");
+    make("two", "echo b >/tmp/b; echo other >/tmp/both; rm -r /var");
     let diff = |args: &[&str], stdout: &str| {
         rbox.args(["diff"]).args(args).stdout(stdout).run();
     };
     diff(
         &["one", "two"],
-        "C /bin\nD /bin/vi\nC /tmp\nA /tmp/a\nD /tmp/b\nA /tmp/d\nA /tmp/d/x\nA /var\n",
+        "C /bin\nD /bin/vi\nC /tmp\nA /tmp/a\nD /tmp/b\nC /tmp/both\nA /tmp/d\nA /tmp/d/x\nA /var\n",
     );
-    diff(&["two", "busybox"], "C /tmp\nA /tmp/b\nD /var\n");
-    diff(&["--latest", "busybox"], "C /tmp\nA /tmp/b\nD /var\n");
+    diff(
+        &["two", "busybox"],
+        "C /tmp\nA /tmp/b\nA /tmp/both\nD /var\n",
+    );
+    diff(
+        &["--latest", "busybox"],
+        "C /tmp\nA /tmp/b\nA /tmp/both\nD /var\n",
+    );
     let layer = rbox
         .args(["inspect", "-f", "{{index .RootFS.Layers 0}}", "busybox"])
         .stdout_any()
