@@ -299,7 +299,6 @@ mod tests {
         let mut machine = Machine::default();
         assert!(machine.probe(&health).unwrap().startup);
         for need in [Need::Nothing, Need::Nothing, Need::Restart] {
-            assert_eq!(run(&mut machine.clone(), &health, false, 1), Need::Nothing);
             assert_eq!(run(&mut machine, &health, false, 1), need);
             assert_eq!(machine.pause(&health, SECOND), Some(SECOND * 4));
         }
