@@ -1,7 +1,7 @@
 //! SIGKILL at random moments to any process of rbox, while it does any of its commands: afterwards the records
 //! are all there and true, every command works, and nothing is left running, mounted or in a control group.
 //!
-//! RBOX_TEST_KILLS says how many (150), RBOX_TEST_SEED makes a run like an earlier one, as far as processes
+//! RBOX_TEST_KILLS says how many (100), RBOX_TEST_SEED makes a run like an earlier one, as far as processes
 //! go by a seed.
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ const EPOCH: u32 = 10;
 
 #[test]
 fn any_process_at_any_moment() {
-    World::new(Rbox::with_busybox()).run("RBOX_TEST_KILLS", 150);
+    World::new(Rbox::with_busybox()).run("RBOX_TEST_KILLS", 100);
 }
 
 /// Who may make control groups.
@@ -39,7 +39,7 @@ fn any_process_at_any_moment() {
 fn any_process_at_any_moment_as_root() {
     if let Some(rbox) = Rbox::as_root() {
         rbox.load("busybox");
-        World::new(rbox).run("RBOX_TEST_ROOT_KILLS", 50);
+        World::new(rbox).run("RBOX_TEST_ROOT_KILLS", 40);
     }
 }
 
