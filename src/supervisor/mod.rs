@@ -73,6 +73,7 @@ use crate::supervisor::sdnotify::Notifier;
 use crate::supervisor::streams::Streams;
 use crate::sys::process;
 use crate::sys::process::Exit;
+use crate::sys::process::Fork;
 
 /// What a supervisor is given.
 pub struct Order<'a> {
@@ -118,6 +119,16 @@ pub enum Ran {
 
 /// Runs in a forked process; never returns.
 pub fn main(order: Order<'_>) -> ! {
+    let sdnotify = order.first.served.sdnotify.as_ref();
+    if sdnotify.is_some_and(|order| order.main) {
+        // systemd: a main process that is not its child is killed by a stop, not waited for. Without us the
+        // child is that of the nearest reaper, which is systemd.
+        match process::plain_fork() {
+            Ok(Fork::Child) => {}
+            Ok(Fork::Parent(_)) => process::exit_now(0),
+            Err(_) => process::exit_now(1),
+        }
+    }
     let status = match supervise(order) {
         Ok(status) => status,
         // Everything that a person must hear has been sent to the starter or is in a record.

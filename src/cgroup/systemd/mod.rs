@@ -183,7 +183,7 @@ pub fn reload(bus: Bus) -> Result<()> {
 pub fn set_linger() -> Result<()> {
     let mut bus = Connection::open(Bus::System)?;
     let mut call = MessageBuilder::new()
-        .call("SetLinger")
+        .call("SetUserLinger")
         .with_interface("org.freedesktop.login1.Manager")
         .on("/org/freedesktop/login1")
         .at("org.freedesktop.login1")
