@@ -129,12 +129,8 @@ pub fn main(order: Order<'_>) -> ! {
             Err(_) => process::exit_now(1),
         }
     }
-    let status = match supervise(order) {
-        Ok(status) => status,
-        // Everything that a person must hear has been sent to the starter or is in a record.
-        Err(_) => 1,
-    };
-    process::exit_now(status)
+    // What a person must hear of an error has been sent to the starter or is in a record.
+    process::exit_now(supervise(order).unwrap_or(1))
 }
 
 /// The exit status of this process.
@@ -153,16 +149,16 @@ fn supervise(order: Order<'_>) -> anyhow::Result<i32> {
     let mut supervisor = match make::detached(dirs, container, &lock, &starter, &mut first, execute)
     {
         Ok(supervisor) => supervisor,
-        Err(err) => return not_started(dirs, container, &lock, &mut starter, &err),
+        Err(err) => return Ok(not_started(dirs, container, &lock, &mut starter, &err)),
     };
     let mut exit = match supervisor.run_once(first, Some(starter))? {
         Ran::Until(exit) => exit,
         Ran::Never(err) => {
             let mut starter = supervisor.clients.remove(0);
-            return not_started(dirs, container, &lock, &mut starter, &err);
+            return Ok(not_started(dirs, container, &lock, &mut starter, &err));
         }
     };
-    while supervisor.rest(&mut exit)? {
+    while supervisor.rest(&exit)? {
         exit = supervisor.run_again(again)?;
     }
     supervisor.finish(&lock, exit)
@@ -175,13 +171,13 @@ fn not_started(
     lock: &RunLock,
     starter: &mut Client,
     err: &anyhow::Error,
-) -> anyhow::Result<i32> {
+) -> i32 {
     let exit = record_of(Timestamp::now(), &failed_exit(err), Some(err));
     record_end(dirs, container, &exit, false).ok();
     lock.release().ok();
     starter.tell(&Reply::Failed(Told::of(err)));
     starter.flush();
-    Ok(0)
+    0
 }
 
 fn failed_exit(err: &anyhow::Error) -> Exit {
