@@ -181,7 +181,7 @@ fn a_unit_makes_the_container_anew_from_its_command_line() {
          ExecStop={program} stop \\\n\t--ignore \\\n\t-t 7 \\\n\t--cidfile=%t/%n.ctr-id\n\
          ExecStopPost={program} rm \\\n\t-f \\\n\t--ignore \\\n\t-t 7 \\\n\t--cidfile=%t/%n.ctr-id\n\
          Type=notify\nNotifyAccess=all\n\n[Install]\nWantedBy=default.target\n",
-        work = std::env::current_dir().unwrap().display(),
+        work = "[DIR]/work",
     );
     let generate = ["generate", "systemd", "--new", "--name", "--no-header"];
     let flags = [
