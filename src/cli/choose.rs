@@ -8,7 +8,7 @@ use anyhow::Context;
 use crate::cli::filter::Filters;
 use crate::cli::output;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::engine::sweep;
 use crate::error;

@@ -3,7 +3,7 @@
 use crate::cli::choose;
 use crate::cli::choose::Wanted;
 use crate::cli::output;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::engine::cleanup;
 use crate::engine::images;

@@ -13,7 +13,7 @@ use crate::container::config::Restart;
 use crate::container::health;
 use crate::container::mounts::Source;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::error::Kind;
 use crate::error::fail;

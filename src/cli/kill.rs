@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::choose;
 use crate::cli::choose::Wanted;
 use crate::cli::output;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::engine::stop;
 use crate::text::signal;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cli::choose;
 use crate::cli::output;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::error::Kind;
 use crate::error::fail;

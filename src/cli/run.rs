@@ -17,7 +17,7 @@ use crate::cli::session::End;
 use crate::cli::session::Wishes;
 use crate::container::log::Stream;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::engine::activation::Activation;
 use crate::engine::connect::Connection;

@@ -11,7 +11,7 @@ use crate::cli::choose;
 use crate::cli::format;
 use crate::cli::output;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::engine::stats;
 use crate::engine::stats::Sample;

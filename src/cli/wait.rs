@@ -9,7 +9,7 @@ use crate::cli::output;
 use crate::container::health;
 use crate::container::health::Status as Health;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::engine::connect;
 use crate::engine::health::unchecked;

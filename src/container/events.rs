@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::container::record::Container;
-use crate::container::record::Exit;
+use crate::container::status::Exit;
 use crate::store::dirs::Dirs;
 use crate::store::journal;
 use crate::store::journal::Event;

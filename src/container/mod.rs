@@ -25,5 +25,6 @@ pub mod mounts;
 pub mod name;
 pub mod record;
 pub mod spec;
+pub mod status;
 pub mod uses;
 mod words;

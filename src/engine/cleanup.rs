@@ -5,6 +5,7 @@ use anyhow::Context;
 use crate::container::events;
 use crate::container::record;
 use crate::container::record::Container;
+use crate::container::status;
 use crate::engine::Engine;
 use crate::engine::groups;
 use crate::engine::mounted;
@@ -26,7 +27,7 @@ pub fn cleanup(engine: &Engine, container: &Container) -> anyhow::Result<()> {
     if !container.still_exists(&engine.dirs) {
         return Err(record::missing(&container.name)).with_context(cannot);
     }
-    if let record::Status::Exited(exit) = container.status().with_context(cannot)? {
+    if let status::Status::Exited(exit) = container.status().with_context(cannot)? {
         // Where nobody has seen its end that is told by what is cleared next.
         container.save_exit(&exit).with_context(cannot)?;
     }

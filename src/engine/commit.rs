@@ -14,7 +14,7 @@ use crate::container::config::Config;
 use crate::container::events;
 use crate::container::mounts::Source;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::engine::changes;
 use crate::engine::changes::Layers;

@@ -17,7 +17,7 @@ use crate::container::config::Identity;
 use crate::container::config::identity::Userns;
 use crate::container::mounts::Source;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::connect::not_running;
 use crate::error::Kind;
 use crate::error::WithHint;

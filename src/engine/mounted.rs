@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::container::events;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::engine::visit::Visit;
 use crate::error::Kind;

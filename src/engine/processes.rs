@@ -10,7 +10,7 @@ use rustix::process::Pid;
 
 use crate::container::config::namespaces::Namespace;
 use crate::container::record::Container;
-use crate::container::record::State;
+use crate::container::status::State;
 use crate::engine::groups;
 
 /// Their pids, ascending: by the control group, or by namespaces where there is none. Every process of a

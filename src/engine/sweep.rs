@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use crate::container::config::Config;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::engine::groups;
 use crate::engine::remove;

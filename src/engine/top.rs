@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::container::record::Container;
-use crate::container::record::State;
+use crate::container::status::State;
 use crate::engine::Engine;
 use crate::engine::processes;
 use crate::engine::processes::Process;

@@ -24,8 +24,8 @@ use crate::container::health;
 use crate::container::health::Entry;
 use crate::container::health::Machine;
 use crate::container::health::Outcome;
-use crate::container::record;
 use crate::container::record::Container;
+use crate::container::status;
 use crate::error;
 use crate::runtime::Stdio;
 use crate::runtime::exec::Joined;
@@ -168,7 +168,7 @@ fn main(job: &Job<'_>, socket: &OwnedFd) {
         Ok(ended) => ended,
         Err(err) => (error::status(&err).into(), error::message(&err)),
     };
-    let report = if job.group.is_some_and(record::is_frozen) {
+    let report = if job.group.is_some_and(status::is_frozen) {
         Report::Paused
     } else {
         record_check(job, start, status, &output);

@@ -14,8 +14,8 @@ use crate::container::health::Entry;
 use crate::container::health::Machine;
 use crate::container::health::Need;
 use crate::container::health::Outcome;
-use crate::container::record;
 use crate::container::record::Container;
+use crate::container::status;
 use crate::error;
 use crate::error::Kind;
 use crate::error::Told;
@@ -160,7 +160,7 @@ impl Supervisor<'_> {
             .as_ref()
             .and_then(|run| run.group.as_ref())
             .map(Watched::path);
-        group.is_some_and(record::is_frozen)
+        group.is_some_and(status::is_frozen)
     }
 
     fn begin_check(&mut self) {

@@ -28,7 +28,7 @@ use crate::cgroup::devices;
 use crate::cgroup::systemd;
 use crate::cgroup::systemd::Bus;
 use crate::cgroup::systemd::Scope;
-use crate::container::record::Limited;
+use crate::container::status::Limited;
 
 /// What is to be made.
 pub struct Plan {

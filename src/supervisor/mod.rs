@@ -44,9 +44,9 @@ use crate::config::hooks::Stage;
 use crate::container::events;
 use crate::container::log;
 use crate::container::log::Stream;
-use crate::container::record;
 use crate::container::record::Container;
-use crate::container::record::RunLock;
+use crate::container::status;
+use crate::container::status::RunLock;
 use crate::error::Told;
 use crate::network::Network;
 use crate::runtime::Bundle;
@@ -112,7 +112,7 @@ pub type Again<'a> = dyn FnMut(&Container, &mut dyn FnMut(Ready<'_>) -> anyhow::
 
 /// What became of a run.
 pub enum Ran {
-    Until(record::Exit),
+    Until(status::Exit),
     /// It could not be made.
     Never(anyhow::Error),
 }

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 
 use crate::container::config::Restart;
 use crate::container::events;
-use crate::container::record;
-use crate::container::record::State;
+use crate::container::status;
+use crate::container::status::State;
 use crate::network::Listeners;
 use crate::network::Network;
 use crate::store::atomic::Durability;
@@ -124,7 +124,7 @@ pub struct Left {
 
 impl Supervisor<'_> {
     /// Lets the container rest before its next run. `false`: there is none.
-    pub fn rest(&mut self, exit: &record::Exit) -> anyhow::Result<bool> {
+    pub fn rest(&mut self, exit: &status::Exit) -> anyhow::Result<bool> {
         let policy = self.container.config.restart;
         let Some(rest) = self.restarts.after(self.next, policy, exit.status) else {
             return Ok(false);
@@ -159,7 +159,7 @@ impl Supervisor<'_> {
     }
 
     /// In the runtime directory alone: after a power cut no rest is taken.
-    fn save_rest(&self, exit: &record::Exit) -> anyhow::Result<()> {
+    fn save_rest(&self, exit: &status::Exit) -> anyhow::Result<()> {
         let state = State {
             rest: Some(exit.clone()),
             restarts: self.restarts.count,
@@ -179,7 +179,7 @@ impl Supervisor<'_> {
     }
 
     /// The next run. One that cannot be made counts as one that has failed at once.
-    pub fn run_again(&mut self, again: &mut Again<'_>) -> anyhow::Result<record::Exit> {
+    pub fn run_again(&mut self, again: &mut Again<'_>) -> anyhow::Result<status::Exit> {
         self.kept.left = Left::default();
         self.next = Next::Policy;
         let started = Timestamp::now();
@@ -198,10 +198,10 @@ impl Supervisor<'_> {
         }
     }
 
-    fn failed_run(&mut self, started: Timestamp, err: &anyhow::Error) -> record::Exit {
+    fn failed_run(&mut self, started: Timestamp, err: &anyhow::Error) -> status::Exit {
         self.log_error(err);
         self.log.finish();
-        record::Exit {
+        status::Exit {
             restarts: self.restarts.count,
             ..record_of(started, &failed_exit(err), Some(err))
         }

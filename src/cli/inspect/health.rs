@@ -9,7 +9,7 @@ use crate::cli::inspect::go_time;
 use crate::container::config::health::Interval;
 use crate::container::health;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 
 /// For `State`: nothing where it is not checked.
 pub fn state(container: &Container, status: &Status) -> Value {

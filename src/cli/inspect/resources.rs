@@ -11,8 +11,8 @@ use crate::container::config::resources::DeviceRule;
 use crate::container::config::resources::Limits;
 use crate::container::config::resources::Rate;
 use crate::container::record::Container;
-use crate::container::record::Limited;
-use crate::container::record::Status;
+use crate::container::status::Limited;
+use crate::container::status::Status;
 use crate::engine::groups;
 
 /// For `HostConfig`, in the names of Docker and Podman.

@@ -15,7 +15,7 @@ use crate::cli::ps::row::Looks;
 use crate::cli::ps::row::Row;
 use crate::cli::ps::sort::Key;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::engine::sizes;
 use crate::engine::sweep;

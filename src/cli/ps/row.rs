@@ -12,7 +12,7 @@ use crate::cli::port;
 use crate::container::health;
 use crate::container::mounts::Source;
 use crate::container::record::Container;
-use crate::container::record::Status;
+use crate::container::status::Status;
 use crate::engine::sizes::Size;
 use crate::text::size;
 use crate::text::time;
@@ -74,9 +74,12 @@ const FIELDS: [(&str, Field); 32] = [
     ("Size", |_, row| {
         row.size.map_or(String::new(), sizes).into()
     }),
-    ("Namespaces", |looks, row| match looks.namespaces {
-        true => namespaces(Times::of(&row.status).pid),
-        false => Value::Null,
+    ("Namespaces", |looks, row| {
+        if looks.namespaces {
+            namespaces(Times::of(&row.status).pid)
+        } else {
+            Value::Null
+        }
     }),
 ];
 

@@ -1,7 +1,7 @@
 //! The orders of `ps --sort`.
 
 use crate::cli::ps::row::Row;
-use crate::container::record::Status;
+use crate::container::status::Status;
 
 /// As podman has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -13,7 +13,7 @@ use crate::container::config::health::Destination;
 use crate::container::config::health::Health;
 use crate::container::config::health::Log;
 use crate::container::record::Container;
-use crate::container::record::Status as Doing;
+use crate::container::status::Status as Doing;
 use crate::store::atomic;
 use crate::store::atomic::Durability;
 use crate::store::record;
