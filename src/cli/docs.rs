@@ -114,7 +114,7 @@ fn look_at(
 /// Docker's and Podman's own inconsistencies, which are kept for compatibility. All but the
 /// first meaning of the letter that is met are listed.
 #[cfg(test)]
-const SHORTS_OF_TWO_MEANINGS: [(char, &str); 39] = [
+const SHORTS_OF_TWO_MEANINGS: [(char, &str); 43] = [
     ('a', "all"),
     ('a', "archive"),
     ('a', "attach"),
@@ -123,6 +123,7 @@ const SHORTS_OF_TWO_MEANINGS: [(char, &str); 39] = [
     ('c', "cpu-shares"),
     ('d', "detach"),
     ('d', "driver"),
+    ('f', "files"),
     ('f', "filter"),
     ('f', "follow"),
     ('f', "force"),
@@ -136,7 +137,9 @@ const SHORTS_OF_TWO_MEANINGS: [(char, &str); 39] = [
     ('m', "memory"),
     ('m', "message"),
     ('n', "last"),
+    ('n', "name"),
     ('n', "names"),
+    ('n', "noheading"),
     ('n', "tail"),
     ('o', "opt"),
     ('o', "output"),
@@ -145,6 +148,7 @@ const SHORTS_OF_TWO_MEANINGS: [(char, &str); 39] = [
     ('p', "publish"),
     ('s', "signal"),
     ('s', "size"),
+    ('t', "stop-timeout"),
     ('t', "time"),
     ('t', "timestamps"),
     ('t', "tty"),

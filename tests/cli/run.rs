@@ -442,6 +442,7 @@ fn h_is_the_hostname_and_help_has_no_letter() {
                 "Users and ids:",
                 "Security:",
                 "Log:",
+                "Health check:",
                 "Resource limits:",
                 "Examples:"
             ],

@@ -220,13 +220,16 @@ mod tests {
         assert_eq!(
             unknown,
             [
+                "checkpoint WORDS",
+                "clone NAME",
                 "commit NAME",
                 "container VERB",
                 "cp SOURCE",
                 "cp TARGET",
                 "generate-docs DIR",
-                "port PORT[/PROTOCOL]",
                 "rename NAME",
+                "restore WORDS",
+                "runlabel WORDS",
                 "tag NAME"
             ]
         );

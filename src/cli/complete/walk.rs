@@ -309,7 +309,7 @@ mod tests {
             ("nosuch", "[]"),
             ("nosuch x", "foreign"),
             ("__complete", "[]"),
-            ("generate", "[]"),
+            ("generate-", "[]"),
             ("--ver", "[--version]"),
             ("ps --no-t", "[--no-trunc]"),
             ("run --publi", "[--publish --publish-all]"),
