@@ -119,6 +119,23 @@ pub fn choose(
     Ok(chosen)
 }
 
+/// What a begun piece of work is about, and what is to be waited for.
+pub type Begun<'a, T> = anyhow::Result<(&'a Chosen, Container, T)>;
+
+/// Begins it for all of them before the first is waited for.
+pub fn begin<'a, T>(
+    engine: &Engine,
+    chosen: &'a [Chosen],
+    begin: impl Fn(&Container) -> anyhow::Result<T>,
+) -> Vec<Begun<'a, T>> {
+    let begun = chosen.iter().map(|one| {
+        let container = one.container(engine)?;
+        let begun = begin(&container)?;
+        Ok((one, container, begun))
+    });
+    begun.collect()
+}
+
 /// The container that was created last.
 pub fn latest(engine: &Engine) -> anyhow::Result<Container> {
     let latest = list(engine)?.pop();

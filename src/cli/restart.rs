@@ -4,12 +4,10 @@ use std::path::PathBuf;
 
 use crate::cli::choose;
 use crate::cli::choose::Wanted;
+use crate::cli::flags::StopFlags;
 use crate::cli::output;
 use crate::engine::Engine;
 use crate::engine::restart;
-use crate::engine::stop;
-use crate::engine::stop::Limit;
-use crate::text::signal;
 
 /// Stop containers that run, and start them again
 #[derive(Debug, clap::Args)]
@@ -39,14 +37,8 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["latest", "containers", "cidfile"])]
     running: bool,
 
-    /// Stop them by this signal instead of their own
-    #[arg(short, long, value_name = "SIGNAL", value_parser = signal::parse)]
-    signal: Option<i32>,
-
-    /// Seconds to wait before the kill, -1 without end [default: the container's, 10]
-    #[arg(short, long, alias = "timeout", value_name = "SECONDS", allow_negative_numbers = true,
-        value_parser = Limit::parse)]
-    time: Option<Limit>,
+    #[command(flatten)]
+    how: StopFlags,
 
     /// Names or ids
     #[arg(
@@ -69,20 +61,11 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let mut chosen = choose::choose(engine, wanted, |status| args.all || status.is_running())?;
     // The oldest first: others may use it.
     wanted.order(&mut chosen);
-    let options = stop::Options {
-        signal: args.signal,
-        limit: args.time,
-    };
-    // All of them are asked before the first is waited for.
-    let begun: Vec<_> = chosen
-        .iter()
-        .map(|one| {
-            let container = one.container(engine)?;
-            let stopping = restart::begin(engine, &container, options)?;
-            Ok((one, container, stopping))
-        })
-        .collect();
-    output::each_of(begun, |begun: anyhow::Result<_>| {
+    let options = args.how.options();
+    let begun = choose::begin(engine, &chosen, |container| {
+        restart::begin(engine, container, options)
+    });
+    output::each_of(begun, |begun| {
         let (one, container, stopping) = begun?;
         restart::finish(engine, &container, stopping)?;
         output::print_line(one.label())

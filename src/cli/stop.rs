@@ -4,14 +4,13 @@ use std::path::PathBuf;
 
 use crate::cli::choose;
 use crate::cli::choose::Wanted;
+use crate::cli::flags::StopFlags;
 use crate::cli::output;
 use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::engine::stop;
-use crate::engine::stop::Limit;
 use crate::error;
 use crate::error::Kind;
-use crate::text::signal;
 
 /// Stop containers: the stop signal, and SIGKILL when the time is over
 #[derive(Debug, clap::Args)]
@@ -40,14 +39,8 @@ pub struct Args {
     #[arg(short, long, conflicts_with_all = ["containers", "cidfile", "filter"])]
     latest: bool,
 
-    /// Stop them by this signal instead of their own
-    #[arg(short, long, value_name = "SIGNAL", value_parser = signal::parse)]
-    signal: Option<i32>,
-
-    /// Seconds to wait before the kill, -1 without end [default: the container's, 10]
-    #[arg(short, long, alias = "timeout", value_name = "SECONDS", allow_negative_numbers = true,
-        value_parser = Limit::parse)]
-    time: Option<Limit>,
+    #[command(flatten)]
+    how: StopFlags,
 
     /// Names or ids
     #[arg(
@@ -68,20 +61,11 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         ..Wanted::default()
     };
     let chosen = choose::choose(engine, wanted, Status::is_running)?;
-    let options = stop::Options {
-        signal: args.signal,
-        limit: args.time,
-    };
-    // All of them are asked before the first is waited for.
-    let begun: Vec<_> = chosen
-        .iter()
-        .map(|one| {
-            let container = one.container(engine)?;
-            let stopping = stop::begin(engine, &container, options)?;
-            Ok((one, container, stopping))
-        })
-        .collect();
-    output::each_of(begun, |begun: anyhow::Result<_>| {
+    let options = args.how.options();
+    let begun = choose::begin(engine, &chosen, |container| {
+        stop::begin(engine, container, options)
+    });
+    output::each_of(begun, |begun| {
         let (one, container, stopping) = match begun {
             Err(err) if args.ignore && error::kind(&err) == Some(Kind::NotFound) => return Ok(()),
             result => result?,

@@ -15,6 +15,7 @@ mod refused;
 mod resources;
 mod security;
 mod session;
+mod stop;
 mod ulimits;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ pub use session::Attached;
 pub use session::DetachFlags;
 pub use session::ProxyFlags;
 pub use session::attached;
+pub use stop::StopFlags;
 pub use ulimits::UlimitFlags;
 
 #[derive(Clone, Debug, Args)]
