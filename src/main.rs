@@ -13,9 +13,9 @@
 //! | trampoline (`rbox-exec`) | microseconds | executes the container's command, from a read-only clone of this binary |
 //! | helper (`rbox unpack …`) | one layer or one tree | unpacks and removes files of other ids, confined |
 //!
-//! Namespaces are made and joined by single-threaded processes only. Threads exist while layers
-//! are fetched, and have ended before anything forks. The user's `newuidmap` and `newgidmap` are
-//! the only other programs that are ever executed, and rbox works without them.
+//! Namespaces are made and joined by single-threaded processes only. Threads exist while layers are
+//! fetched or many records are read, and have ended before anything forks. The user's `newuidmap` and
+//! `newgidmap` are the only other programs that are ever executed, and rbox works without them.
 //!
 //! # Rows
 //!
@@ -88,6 +88,8 @@ use std::process::ExitCode;
 use crate::cli::output;
 
 fn main() -> ExitCode {
+    #[cfg(panic = "unwind")]
+    abort_on_panic();
     let args: Vec<OsString> = std::env::args_os().collect();
     if args
         .first()
@@ -105,4 +107,14 @@ fn main() -> ExitCode {
             ExitCode::from(error::status(&err))
         }
     }
+}
+
+/// As the release build does it: a process that was forked must not unwind into what it has of its parent.
+#[cfg(panic = "unwind")]
+fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        std::process::abort();
+    }));
 }

@@ -1,6 +1,7 @@
 //! The record of a container, found by name or id.
 
 use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use crate::store::atomic;
 use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
 use crate::store::record;
+use crate::sys::parallel;
 use crate::sys::process;
 
 /// The file of `Config`, in the data directory.
@@ -259,15 +261,19 @@ impl Container {
     /// All containers, oldest first. One whose record cannot be read is passed over: `bad` hears of it.
     pub fn list(dirs: &Dirs, mut bad: impl FnMut(Unreadable)) -> anyhow::Result<Vec<Container>> {
         let names = std::fs::read_dir(dirs.names()).context("cannot list containers")?;
+        let names: Vec<OsString> = names
+            .map(|name| Ok(name.context("cannot list containers")?.file_name()))
+            .collect::<anyhow::Result<_>>()?;
+        let found = parallel::map(&names, |name| {
+            Container::by_name(dirs, &name.to_string_lossy())
+        });
         let mut containers = Vec::new();
-        for name in names {
-            let name = name.context("cannot list containers")?.file_name();
-            let name = name.to_string_lossy();
-            match Container::by_name(dirs, &name) {
+        for (name, found) in names.iter().zip(found) {
+            match found {
                 Ok(Some(container)) => containers.push(container),
                 Ok(None) => {}
                 Err(err) => bad(Unreadable {
-                    container: Container::unknown(dirs, &name),
+                    container: Container::unknown(dirs, &name.to_string_lossy()),
                     err,
                 }),
             }

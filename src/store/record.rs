@@ -49,18 +49,27 @@ pub fn save<T: Record>(path: &Path, value: &T, durability: Durability) -> Result
 /// Reads a record. A missing file is [`Kind::NotFound`]; one that cannot be understood is an
 /// error that names it.
 pub fn load<T: Record>(path: &Path) -> Result<T> {
-    let bytes = read(path)
-        .map_err(|err| match err.kind() {
-            io::ErrorKind::NotFound => fail(Kind::NotFound, "there is no such record"),
-            _ => err.into(),
-        })
-        .with_context(|| format!("cannot read {} record {}", T::NOUN, path.display()))?;
-    parse(&bytes)
-        .hint(format!(
-            "the file is damaged or of another version of rbox; remove it if you can do without this {}",
-            T::NOUN
-        ))
+    load_if_present(path)?
+        .ok_or_else(|| fail(Kind::NotFound, "there is no such record"))
         .with_context(|| format!("cannot read {} record {}", T::NOUN, path.display()))
+}
+
+/// Like [`load`], with `None` for a missing file.
+pub fn load_if_present<T: Record>(path: &Path) -> Result<Option<T>> {
+    let cannot = || format!("cannot read {} record {}", T::NOUN, path.display());
+    let bytes = match read(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.with_context(cannot)?,
+    };
+    match parse(&bytes) {
+        Ok(value) => Ok(Some(value)),
+        Err(err) => Err(err)
+            .hint(format!(
+                "the file is damaged or of another version of rbox; remove it if you can do without this {}",
+                T::NOUN
+            ))
+            .with_context(cannot),
+    }
 }
 
 /// The whole file: a record is small, and mostly one call gets all of it. What is no regular file was not
@@ -91,15 +100,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
             return Ok(bytes);
         }
         bytes.reserve(bytes.len());
-    }
-}
-
-/// Like [`load`], with `None` for a missing file.
-pub fn load_if_present<T: Record>(path: &Path) -> Result<Option<T>> {
-    match load(path) {
-        Ok(value) => Ok(Some(value)),
-        Err(err) if crate::error::kind(&err) == Some(Kind::NotFound) => Ok(None),
-        Err(err) => Err(err),
     }
 }
 

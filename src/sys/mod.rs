@@ -20,6 +20,7 @@ mod name_service;
 pub mod namespace;
 pub mod netlink;
 pub mod notify;
+pub mod parallel;
 pub mod path;
 pub mod poll;
 pub mod process;

@@ -22,6 +22,7 @@ use crate::engine::sweep;
 use crate::error;
 use crate::error::Kind;
 use crate::error::fail;
+use crate::sys::parallel;
 
 /// List containers
 #[derive(Debug, clap::Args)]
@@ -195,7 +196,7 @@ fn list(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Strin
         let values: Vec<Value> = rows.iter().map(|row| looks.json(row)).collect();
         return Ok(serde_json::to_string_pretty(&values)? + "\n");
     }
-    let values: Vec<Value> = rows.iter().map(|row| looks.fields(row)).collect();
+    let values = parallel::map(&rows, |row| looks.fields(row));
     format::list(&values, format, &table, &HEADERS, !args.noheading)
 }
 
@@ -221,19 +222,18 @@ fn rows(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Vec<R
         Some((one.container, status))
     });
     // When they were made is not known either: they come first.
-    let mut listed: Vec<(Container, Option<Status>)> = unknown
-        .map(|(container, status)| (container, Some(status)))
-        .collect();
-    let readable = containers.into_iter().rev();
-    listed.extend(readable.map(|container| (container, None)));
-    for (container, status) in listed {
-        let status = status.unwrap_or_else(|| {
-            container.status().unwrap_or_else(|err| {
-                let status = Status::Unreadable(error::message(&err));
-                damaged.push(err);
-                status
-            })
+    let mut listed: Vec<(Container, Status)> = unknown.collect();
+    let statuses = parallel::map(&containers, Container::status);
+    let readable = containers.into_iter().zip(statuses).rev();
+    listed.extend(readable.map(|(container, status)| {
+        let status = status.unwrap_or_else(|err| {
+            let status = Status::Unreadable(error::message(&err));
+            damaged.push(err);
+            status
         });
+        (container, status)
+    }));
+    for (container, status) in listed {
         if sweep::take_left_behind(engine, &container, &status) {
             continue;
         }
