@@ -29,6 +29,7 @@ pub mod record;
 pub mod registry;
 pub mod remove;
 pub mod shifted;
+pub mod transport;
 pub mod unpack;
 
 mod archive;
