@@ -40,7 +40,8 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
 
 /// The container that the flags describe, its image pulled where it is missing.
 pub fn create(engine: &Engine, flags: ContainerFlags) -> anyhow::Result<Container> {
-    let (policy, registry, quiet) = (flags.pull, flags.registry.clone(), flags.quiet);
+    let (policy, quiet) = (flags.pull, flags.quiet);
+    let (registry, platform) = (flags.registry.clone(), flags.platform.clone());
     let has_image = !flags.is_of_directory();
     let replaced = flags.replaced().map(str::to_owned);
     let request = flags.into_request()?;
@@ -48,7 +49,7 @@ pub fn create(engine: &Engine, flags: ContainerFlags) -> anyhow::Result<Containe
         replace(engine, replaced)?;
         return engine::create::create(engine, None, request);
     }
-    let image = pull::for_container(engine, &request.image, policy, &registry, quiet)?;
+    let image = pull::for_container(engine, &request.image, policy, &registry, &platform, quiet)?;
     replace(engine, replaced)?;
     engine::create::create(engine, Some(&image), request)
 }

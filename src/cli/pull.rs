@@ -1,9 +1,9 @@
 //! `rbox pull`, and how `run` and `create` come by their image.
 
-use std::path::PathBuf;
-
 use clap::Args as ClapArgs;
 
+use crate::cli::flags::PlatformFlags;
+use crate::cli::flags::RegistryFlags;
 use crate::cli::output;
 use crate::cli::progress::Bars;
 use crate::engine::Engine;
@@ -15,7 +15,6 @@ use crate::error::fail;
 use crate::image;
 use crate::image::Image;
 use crate::image::registry::PullOptions;
-use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
 /// Pull images from a registry
@@ -24,13 +23,12 @@ use crate::oci::reference::Reference;
   rbox pull debian
   rbox pull --tls-verify=false registry.lan:5000/team/app:1.2")]
 pub struct Args {
-    /// Pull for this platform instead of the machine's own
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    platform: Option<Platform>,
-
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+
+    #[command(flatten)]
+    platform: PlatformFlags,
 
     #[command(flatten)]
     registry: RegistryFlags,
@@ -38,35 +36,6 @@ pub struct Args {
     /// References, such as debian:12 or registry.lan:5000/app@sha256:…
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
-}
-
-/// How to speak to a registry.
-#[derive(Clone, Debug, ClapArgs)]
-pub struct RegistryFlags {
-    /// Trust the certificates in this directory too
-    #[arg(long, value_name = "DIR")]
-    cert_dir: Option<PathBuf>,
-
-    /// Log in with these, instead of what the auth files say
-    #[arg(long, value_name = "USER:PASSWORD")]
-    creds: Option<String>,
-
-    /// Accept only https with a known certificate; with =false anything
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-        default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set,
-        hide_default_value = true, hide_possible_values = true)]
-    tls_verify: bool,
-}
-
-impl RegistryFlags {
-    fn options(&self, platform: Option<Platform>) -> PullOptions {
-        PullOptions {
-            tls_verify: self.tls_verify,
-            cert_dir: self.cert_dir.clone(),
-            creds: self.creds.clone(),
-            platform,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -82,7 +51,10 @@ pub enum Policy {
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
-    let options = args.registry.options(args.platform);
+    let options = PullOptions {
+        access: args.registry.access(),
+        platform: args.platform.platform()?,
+    };
     output::each(&args.images, |name| {
         let image = pull(engine, name, &options, args.quiet)?;
         output::print_line(image.id.hex())
@@ -107,6 +79,7 @@ pub fn for_container(
     name: &str,
     policy: Policy,
     registry: &RegistryFlags,
+    platform: &PlatformFlags,
     quiet: bool,
 ) -> anyhow::Result<Image> {
     // The image that rbox brings along, unless there is another one of that name.
@@ -126,7 +99,10 @@ pub fn for_container(
         Err(err) if error::kind(&err) == Some(Kind::NotFound) => None,
         Err(err) => return Err(err),
     };
-    let options = registry.options(None);
+    let options = PullOptions {
+        access: registry.access(),
+        platform: platform.platform()?,
+    };
     match (policy, found) {
         (Policy::Missing | Policy::Never, Some(image)) => Ok(image),
         (Policy::Never, None) => Err(fail(

@@ -17,6 +17,7 @@ use crate::image::layers;
 use crate::image::load::Input;
 use crate::image::load::load;
 use crate::image::progress::Silent;
+use crate::image::registry::Access;
 use crate::image::registry::PullOptions;
 use crate::oci::digest::Digest;
 use crate::store::dirs::Dirs;
@@ -288,7 +289,10 @@ impl Registry {
 
     fn pull(&self, dirs: &Dirs, creds: Option<&str>) -> anyhow::Result<Image> {
         let options = PullOptions {
-            creds: creds.map(ToOwned::to_owned),
+            access: Access {
+                creds: creds.map(ToOwned::to_owned),
+                ..Access::default()
+            },
             ..PullOptions::default()
         };
         let reference = format!("{}/made:1", self.address).parse()?;

@@ -12,6 +12,7 @@ mod namespaces;
 mod preserve;
 mod process;
 mod refused;
+mod registry;
 mod resources;
 mod security;
 mod session;
@@ -25,7 +26,6 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::cli::pull::Policy;
-use crate::cli::pull::RegistryFlags;
 use crate::container::config::CommandLine;
 use crate::container::config::Restart;
 use crate::engine::create::Request;
@@ -41,6 +41,8 @@ pub use limits::LimitFlags;
 pub use preserve::PreserveFlags;
 pub use process::sdnotify;
 pub use process::workdir;
+pub use registry::PlatformFlags;
+pub use registry::RegistryFlags;
 pub use session::Attached;
 pub use session::DetachFlags;
 pub use session::ProxyFlags;
@@ -94,6 +96,9 @@ pub struct ContainerFlags {
 
     #[command(flatten)]
     pub registry: RegistryFlags,
+
+    #[command(flatten)]
+    pub platform: PlatformFlags,
 
     /// Print help
     // With podman and docker -h is --hostname.

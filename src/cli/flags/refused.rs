@@ -4,25 +4,13 @@
 const PODS: &str = "rbox has no pods";
 const ADDRESSES: &str = "each container has a network of its own, whose addresses rbox chooses; --publish leads to its ports";
 const WINDOWS: &str = "it is for containers of Windows";
-const PLATFORM: &str =
-    "containers run for this machine's platform; `rbox pull --platform` fetches images for others";
-const RETRIES: &str = "pull the image first, with `rbox pull`";
 
-const REFUSED: [(&str, &str); 37] = [
-    ("--arch", PLATFORM),
-    (
-        "--authfile",
-        "REGISTRY_AUTH_FILE names the file with the credentials",
-    ),
+const REFUSED: [(&str, &str); 29] = [
     ("--checkpoint", "rbox saves no processes"),
     ("--checkpoint-dir", "rbox saves no processes"),
     ("--cpu-count", WINDOWS),
     ("--cpu-percent", WINDOWS),
     ("--decryption-key", "rbox has no encrypted images"),
-    (
-        "--disable-content-trust",
-        "rbox looks at digests, and at no signatures of Notary",
-    ),
     ("--domainname", "--hostname takes a name with its domain"),
     (
         "--expose",
@@ -42,16 +30,12 @@ const REFUSED: [(&str, &str); 37] = [
     ("--link-local-ip", ADDRESSES),
     ("--mac-address", ADDRESSES),
     ("--network-alias", ADDRESSES),
-    ("--os", PLATFORM),
-    ("--platform", PLATFORM),
     ("--pod", PODS),
     ("--pod-id-file", PODS),
     (
         "--requires",
         "a container is started alone; start those that it needs first",
     ),
-    ("--retry", RETRIES),
-    ("--retry-delay", RETRIES),
     ("--runtime", "rbox is the runtime"),
     (
         "--seccomp-policy",
@@ -67,7 +51,6 @@ const REFUSED: [(&str, &str); 37] = [
         "what rbox tells is never older than the processes",
     ),
     ("--use-api-socket", "rbox has no API socket"),
-    ("--variant", PLATFORM),
     (
         "--volume-driver",
         "volumes are directories of rbox; --mount takes the options of one",

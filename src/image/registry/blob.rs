@@ -1,7 +1,6 @@
 //! Blobs: streamed, hashed and counted; a broken connection is taken up where it broke.
 
 use std::io::Read;
-use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -10,9 +9,7 @@ use anyhow::bail;
 
 use crate::image::ingest::Sink;
 use crate::image::manifest::Descriptor;
-use crate::image::registry::client::ATTEMPTS;
 use crate::image::registry::client::Client;
-use crate::image::registry::client::backoff;
 use crate::oci::digest::Hasher;
 
 const BUFFER: usize = 256 << 10;
@@ -54,11 +51,11 @@ pub fn copy(client: &Client, descriptor: &Descriptor, sink: &mut Sink<'_>) -> Re
                 } else {
                     attempt + 1
                 };
-                if attempt >= ATTEMPTS {
+                if attempt > client.access().retries {
                     return Err(err)
                         .with_context(|| format!("cannot download blob {}", descriptor.digest));
                 }
-                std::thread::sleep(backoff(attempt));
+                std::thread::sleep(client.access().wait(attempt));
             }
         }
     }
@@ -116,6 +113,3 @@ impl Transfer<'_> {
         }
     }
 }
-
-/// Not longer than this between attempts.
-pub const WAIT_MAX: Duration = Duration::from_secs(30);

@@ -21,27 +21,19 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::image::manifest;
 use crate::image::manifest::MANIFEST_MAX;
-use crate::image::registry::PullOptions;
+use crate::image::registry::access::Access;
 use crate::image::registry::auth;
 use crate::image::registry::auth::Challenge;
 use crate::image::registry::auth::Credentials;
-use crate::image::registry::blob::WAIT_MAX;
 use crate::image::registry::resolver::Resolver;
 use crate::image::registry::tls;
 use crate::oci::digest::Digest;
 use crate::oci::reference::DOCKER_HUB;
 use crate::oci::reference::Reference;
 
-/// How often one thing is tried.
-pub const ATTEMPTS: u32 = 5;
 /// A registry's own error text is read up to here.
 const ERROR_BODY_MAX: u64 = 16 << 10;
 const TOKEN_MAX: u64 = 1 << 20;
-
-/// Half a second, then twice as long each time.
-pub fn backoff(attempt: u32) -> Duration {
-    Duration::from_millis(250) * 2u32.saturating_pow(attempt.min(8))
-}
 
 pub struct Client {
     agent: Agent,
@@ -52,25 +44,28 @@ pub struct Client {
     credentials: Option<Credentials>,
     /// The `Authorization` header, once the registry has asked for one.
     authorization: Mutex<Option<String>>,
+    access: Access,
 }
 
 impl Client {
     /// Finds out how the registry is spoken to.
-    pub fn connect(reference: &Reference, options: &PullOptions) -> Result<Self> {
+    pub fn connect(reference: &Reference, access: &Access) -> Result<Self> {
         let registry = reference.registry();
+        let verify = access.tls_verify.unwrap_or(true);
         let host = match registry {
             DOCKER_HUB => "registry-1.docker.io",
             other => other,
         };
         let mut client = Self {
-            agent: agent(registry, options)?,
+            agent: agent(registry, access, verify)?,
             base: format!("https://{host}"),
             registry: registry.to_owned(),
             repository: reference.repository().to_owned(),
-            credentials: auth::find(registry, reference.repository(), options.creds.as_deref())?,
+            credentials: auth::find(registry, reference.repository(), access.creds.as_deref())?,
             authorization: Mutex::new(None),
+            access: access.clone(),
         };
-        let http_allowed = !options.tls_verify || is_loopback(host);
+        let http_allowed = !verify || is_loopback(host);
         match client.ping() {
             Ok(()) => {}
             Err(err) if http_allowed && !is_certificate_error(&err) => {
@@ -87,6 +82,10 @@ impl Client {
         Ok(client)
     }
 
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// Any answer will do: what it means shows with the first real request.
     fn ping(&self) -> Result<(), ureq::Error> {
         let mut attempt = 0;
@@ -95,7 +94,7 @@ impl Client {
             match self.agent.get(format!("{}/v2/", self.base)).call() {
                 Ok(_) => return Ok(()),
                 Err(err) if attempt < 2 && is_transient(&err) => {
-                    std::thread::sleep(backoff(attempt));
+                    std::thread::sleep(self.access.wait(attempt));
                 }
                 Err(err) => return Err(err),
             }
@@ -168,8 +167,8 @@ impl Client {
             attempt += 1;
             let response = match self.send(url, headers) {
                 Ok(response) => response,
-                Err(err) if attempt < ATTEMPTS && is_transient(&err) => {
-                    std::thread::sleep(backoff(attempt));
+                Err(err) if attempt <= self.access.retries && is_transient(&err) => {
+                    std::thread::sleep(self.access.wait(attempt));
                     continue;
                 }
                 Err(err) => return Err(self.unreachable(err)),
@@ -180,8 +179,9 @@ impl Client {
                     authorized = true;
                     self.authorize(&response)?;
                 }
-                429 | 500..=599 if attempt < ATTEMPTS => {
-                    std::thread::sleep(wait_told(&response).unwrap_or_else(|| backoff(attempt)));
+                429 | 500..=599 if attempt <= self.access.retries => {
+                    let told = wait_told(&response);
+                    std::thread::sleep(self.access.wait_told(attempt, told));
                 }
                 _ => return Err(self.refusal(response, &what())),
             }
@@ -302,10 +302,10 @@ impl Client {
     }
 }
 
-fn agent(registry: &str, options: &PullOptions) -> Result<Agent> {
+fn agent(registry: &str, access: &Access, verify: bool) -> Result<Agent> {
     let config = Agent::config_builder()
         .http_status_as_error(false)
-        .tls_config(tls::config(registry, options)?)
+        .tls_config(tls::config(registry, access, verify)?)
         .user_agent(concat!("rbox/", env!("CARGO_PKG_VERSION")))
         .redirect_auth_headers(RedirectAuthHeaders::SameHost)
         .proxy(ureq::Proxy::try_from_env())
@@ -393,11 +393,11 @@ fn message_of(body: &[u8]) -> String {
     }
 }
 
-/// `Retry-After` in seconds, not longer than is bearable.
+/// `Retry-After` in seconds.
 fn wait_told(response: &Response<Body>) -> Option<Duration> {
     let value = response.headers().get("retry-after")?;
     let seconds = value.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(WAIT_MAX))
+    Some(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
@@ -430,12 +430,5 @@ mod tests {
         let body = br#"{"errors":[{"code":"X","message":"no \u001b[31mred\nline"}]}"#;
         assert_eq!(message_of(body), " (no [31mredline)");
         assert_eq!(message_of(b"<html>"), "");
-    }
-
-    #[test]
-    fn waiting_grows_and_ends() {
-        assert_eq!(backoff(2), Duration::from_secs(1));
-        assert_eq!(backoff(4), Duration::from_secs(4));
-        assert_eq!(backoff(100), backoff(8));
     }
 }

@@ -1,8 +1,6 @@
 //! Pulling from a registry (OCI distribution specification 1.1, and Docker's registry before it).
 //! Every byte is verified against a digest; only a tag is taken on the registry's word.
 
-use std::path::PathBuf;
-
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
@@ -27,33 +25,20 @@ use crate::store::blobs;
 use crate::store::dirs::Dirs;
 use crate::store::lock::Lock;
 
+pub use access::Access;
+
+mod access;
 mod auth;
 mod blob;
 mod client;
 mod resolver;
 mod tls;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PullOptions {
-    /// With `false`, certificates are not checked and http is tried where https fails.
-    pub tls_verify: bool,
-    /// More certificates, as in `certs.d/HOST:PORT/`.
-    pub cert_dir: Option<PathBuf>,
-    /// `USER:PASSWORD`, in place of what auth files say.
-    pub creds: Option<String>,
+    pub access: Access,
     /// Of another machine than this one.
     pub platform: Option<Platform>,
-}
-
-impl Default for PullOptions {
-    fn default() -> Self {
-        Self {
-            tls_verify: true,
-            cert_dir: None,
-            creds: None,
-            platform: None,
-        }
-    }
 }
 
 /// Fetches an image and gives it the name it was asked for by. Starts threads, which have ended
@@ -76,7 +61,7 @@ fn pull_locked(
     options: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<Image> {
-    let client = Client::connect(reference, options)?;
+    let client = Client::connect(reference, &options.access)?;
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let (manifest, digest, bytes) = manifest_for(&client, reference, &platform)?;
     let config_bytes = match blobs::get(dirs, &manifest.config.digest) {

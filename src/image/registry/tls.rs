@@ -15,11 +15,11 @@ use ureq::tls::RootCerts;
 use ureq::tls::TlsConfig;
 use ureq::tls::TlsProvider;
 
-use crate::image::registry::PullOptions;
+use crate::image::registry::access::Access;
 
-pub fn config(registry: &str, options: &PullOptions) -> Result<TlsConfig> {
+pub fn config(registry: &str, access: &Access, verify: bool) -> Result<TlsConfig> {
     let mut roots: Vec<Certificate<'static>> = Vec::new();
-    if options.tls_verify {
+    if verify {
         // A system without certificates can still use those of certs.d.
         let system = rustls_native_certs::load_native_certs().certs;
         roots.extend(
@@ -29,7 +29,7 @@ pub fn config(registry: &str, options: &PullOptions) -> Result<TlsConfig> {
         );
     }
     let mut client = None;
-    for dir in cert_dirs(registry, options) {
+    for dir in cert_dirs(registry, access) {
         let found = read_dir(&dir)
             .with_context(|| format!("cannot read certificates in {}", dir.display()))?;
         roots.extend(found.roots);
@@ -41,13 +41,13 @@ pub fn config(registry: &str, options: &PullOptions) -> Result<TlsConfig> {
         .unversioned_rustls_crypto_provider(provider)
         .root_certs(RootCerts::new_with_certs(&roots))
         .client_cert(client)
-        .disable_verification(!options.tls_verify)
+        .disable_verification(!verify)
         .build())
 }
 
 /// Those that are there, the user's own first (containers-certs.d(5)).
-fn cert_dirs(registry: &str, options: &PullOptions) -> Vec<PathBuf> {
-    let mut dirs: Vec<PathBuf> = options.cert_dir.iter().cloned().collect();
+fn cert_dirs(registry: &str, access: &Access) -> Vec<PathBuf> {
+    let mut dirs: Vec<PathBuf> = access.cert_dir.iter().cloned().collect();
     let config = std::env::var_os("XDG_CONFIG_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
