@@ -12,6 +12,7 @@ use std::sync::mpsc::sync_channel;
 
 use anyhow::Context;
 use anyhow::Result;
+use lzma_rust2::XzReader;
 
 use crate::oci::digest::Algorithm;
 use crate::oci::digest::Digest;
@@ -22,28 +23,71 @@ const CHUNKS_IN_FLIGHT: usize = 4;
 /// zstd(1): --ultra -22 uses a window of 2^27; larger ones need --long and are refused.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
-/// Decompresses by what the first bytes say, never by a media type: gzip (members one after the
-/// other), zstd (frames likewise), or nothing.
+/// xz(1): -9 needs 65 MiB; as much as zstd may have.
+const XZ_MEMORY_MAX_KIB: u32 = 129 << 10;
+/// As many bytes as tell compressions apart.
+const MAGIC_LEN: usize = 10;
+
+/// How bytes are compressed, by what they begin with, never by a media type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Gzip,
+    Zstd,
+    Xz,
+    Bzip2,
+}
+
+impl Compression {
+    pub fn of(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            [
+                b'B',
+                b'Z',
+                b'h',
+                b'1'..=b'9',
+                0x31,
+                0x41,
+                0x59,
+                0x26,
+                0x53,
+                0x59,
+                ..,
+            ] => Self::Bzip2,
+            _ => Self::None,
+        }
+    }
+}
+
+/// Decompresses: gzip (members one after the other), zstd (frames likewise), xz (streams likewise),
+/// or nothing.
 pub fn decompressed<R: Read + Send + 'static>(input: R) -> io::Result<Box<dyn Read + Send>> {
     let mut input = BufReader::with_capacity(CHUNK, input);
     let mut magic = Vec::new();
-    // One read may return fewer than the four bytes that tell.
-    while magic.len() < 4 {
-        let mut byte = [0];
-        if input.read(&mut byte)? == 0 {
-            break;
-        }
-        magic.push(byte[0]);
-    }
-    let whole = io::Cursor::new(magic.clone()).chain(input);
-    Ok(match magic.as_slice() {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
-        [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
+    // One read may return fewer than the bytes that tell.
+    (&mut input)
+        .take(MAGIC_LEN as u64)
+        .read_to_end(&mut magic)?;
+    let compression = Compression::of(&magic);
+    let whole = io::Cursor::new(magic).chain(input);
+    Ok(match compression {
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
             Box::new(decoder)
         }
-        _ => Box::new(whole),
+        Compression::Xz => Box::new(XzReader::new_mem_limit(whole, true, XZ_MEMORY_MAX_KIB)),
+        Compression::Bzip2 => {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "it is compressed by bzip2, which rbox does not read: unpack it with bunzip2 first",
+            ));
+        }
+        Compression::None => Box::new(whole),
     })
 }
 
@@ -183,6 +227,25 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    /// By xz(1), which this library is not.
+    fn xz(args: &[&str], bytes: &[u8]) -> Vec<u8> {
+        use std::process::Command;
+        use std::process::Stdio;
+        let mut child = Command::new("xz")
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let bytes = bytes.to_vec();
+        let writer = std::thread::spawn(move || stdin.write_all(&bytes).unwrap());
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        assert!(output.status.success());
+        output.stdout
+    }
+
     fn read(input: Vec<u8>) -> Result<Vec<u8>> {
         let mut tar = Tar::start(io::Cursor::new(input), Algorithm::Sha256, 1 << 30)?;
         let mut bytes = Vec::new();
@@ -202,6 +265,9 @@ mod tests {
         assert!(read([gzip(first), gzip(second)].concat()).unwrap() == plain);
         let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
         assert!(read([&skippable[..], &zstd(first), &zstd(second)].concat()).unwrap() == plain);
+        assert!(read(xz(&["-c"], &plain)).unwrap() == plain);
+        assert!(read([xz(&["-c"], first), xz(&["-9e"], second)].concat()).unwrap() == plain);
+        assert!(read(xz(&["--check=sha256", "--block-size=65536"], &plain)).unwrap() == plain);
         assert_eq!(read(Vec::new()).unwrap(), b"");
         assert_eq!(read(vec![0x1f]).unwrap(), [0x1f]);
     }
@@ -215,6 +281,23 @@ mod tests {
         let mut packed = zstd::encode_all(&plain[..], 1).unwrap();
         packed.truncate(packed.len() - 9);
         assert!(read(packed).is_err());
+        let mut packed = xz(&["-0"], &plain);
+        packed.truncate(packed.len() - 9);
+        assert!(read(packed).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let bzip2 = b"BZh91AY&SY\x94$|\x0e".to_vec();
+        let err = read(bzip2).unwrap_err();
+        let expected =
+            "it is compressed by bzip2, which rbox does not read: unpack it with bunzip2 first";
+        assert_eq!(err.to_string(), expected);
+        // The name of a file can begin like that too.
+        assert_eq!(read(b"BZh9 and more".to_vec()).unwrap(), b"BZh9 and more");
+        // A dictionary of 512 MiB.
+        let err = read(xz(&["--lzma2=dict=512MiB"], b"x")).unwrap_err();
+        assert!(err.to_string().contains("memory"), "{err}");
     }
 
     #[test]
