@@ -59,7 +59,7 @@ impl Container {
             .with_context(|| format!("cannot make {}", self.data.display()))
             .map_err(atomic::with_space_hint)?;
         let created = self.write_id_file().and_then(|()| {
-            let saved = record::save(&self.config_file(), &*self.config, durability)
+            let saved = record::save_lean(&self.config_file(), &*self.config, durability)
                 .and_then(|()| self.take_name(dirs, durability));
             if saved.is_err() {
                 self.remove_id_file();
@@ -192,7 +192,7 @@ impl Container {
             .with_context(|| format!("cannot lock {}", self.data.display()))?;
         let mut config: Config = record::load(&self.config_file())?;
         let result = change(&mut config)?;
-        record::save(&self.config_file(), &config, Durability::Durable)?;
+        record::save_lean(&self.config_file(), &config, Durability::Durable)?;
         *self.config = config;
         Ok(result)
     }

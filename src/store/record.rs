@@ -9,6 +9,7 @@ use anyhow::Result;
 use rustix::buffer::spare_capacity;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::Kind;
 use crate::error::WithHint;
@@ -30,11 +31,29 @@ pub trait Record: Serialize + DeserializeOwned {
 
 /// Writes a record: the value's own fields, after `"version"`.
 pub fn save<T: Record>(path: &Path, value: &T, durability: Durability) -> Result<()> {
+    write::<T>(path, value, durability)
+}
+
+/// Like [`save`], without what says nothing and is so by default: of the many things that may be asked for a
+/// container few are, and a list of a thousand containers reads a thousand records.
+///
+/// Must: all structs in `T` take what is missing for their default.
+pub fn save_lean<T: Record + Default>(
+    path: &Path,
+    value: &T,
+    durability: Durability,
+) -> Result<()> {
+    let mut lean = serde_json::to_value(value)?;
+    prune(&mut lean, &serde_json::to_value(T::default())?);
+    write::<T>(path, &lean, durability)
+}
+
+fn write<T: Record>(path: &Path, value: &impl Serialize, durability: Durability) -> Result<()> {
     #[derive(Serialize)]
-    struct Versioned<'a, T> {
+    struct Versioned<'a, V> {
         version: u32,
         #[serde(flatten)]
-        value: &'a T,
+        value: &'a V,
     }
     let versioned = Versioned {
         version: T::VERSION,
@@ -44,6 +63,34 @@ pub fn save<T: Record>(path: &Path, value: &T, durability: Durability) -> Result
         .with_context(|| format!("cannot write {} record {}", T::NOUN, path.display()))?;
     bytes.push(b'\n');
     atomic::write(path, &bytes, durability)
+}
+
+fn prune(value: &mut Value, default: &Value) {
+    let (Value::Object(fields), Value::Object(defaults)) = (value, default) else {
+        return;
+    };
+    // An object of one field may be a variant of an enum, which has no default.
+    if fields.len() == 1 {
+        return;
+    }
+    fields.retain(|name, value| match defaults.get(name) {
+        Some(default) => *value != *default || !says_nothing(value),
+        None => true,
+    });
+    for (name, value) in fields.iter_mut() {
+        if let Some(default) = defaults.get(name) {
+            prune(value, default);
+        }
+    }
+}
+
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
 }
 
 /// Reads a record. A missing file is [`Kind::NotFound`]; one that cannot be understood is an

@@ -41,6 +41,7 @@ pub struct AddedHost {
 
 /// /etc/resolv.conf. Absent is what the host has, if the container has its network.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Resolver {
     /// The image's file stays.
     pub untouched: bool,

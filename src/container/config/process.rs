@@ -103,6 +103,7 @@ pub enum Personality {
 
 /// Files that the user wants written, by absolute paths.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PidFiles {
     /// The container's id, as long as it exists.
     pub container: Option<PathBuf>,

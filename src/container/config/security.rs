@@ -35,6 +35,7 @@ pub struct Security {
 
 /// What is added to and taken from the usual set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Capabilities {
     pub add: Choice,
     pub drop: Choice,
@@ -73,6 +74,7 @@ impl Choice {
 
 /// Changes to the paths that are hidden or read-only in any container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Paths {
     /// Hidden too.
     pub mask: Vec<PathBuf>,
