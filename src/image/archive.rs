@@ -57,6 +57,13 @@ impl Part {
     pub fn size(&self) -> u64 {
         self.rest
     }
+
+    /// Passes over its first bytes.
+    pub fn pass(&mut self, count: u64) {
+        let count = count.min(self.rest);
+        self.offset += count;
+        self.rest -= count;
+    }
 }
 
 impl Read for Part {

@@ -197,7 +197,11 @@ impl Source for Spool {
         Some(self.size)
     }
 
-    fn copy(&self, index: usize, sink: &mut Sink<'_>) -> Result<()> {
+    fn digest(&self, _: usize) -> Option<&Digest> {
+        None
+    }
+
+    fn copy(&self, index: usize, _: u64, sink: &mut Sink<'_>) -> Result<()> {
         if index != self.index {
             bail!("a layer of the container's image is missing or damaged");
         }

@@ -61,7 +61,7 @@ fn make_if_needed(dirs: &Dirs, progress: &dyn Progress) -> Result<Image> {
         size: metadata.len(),
     };
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    source.copy(0, &mut |bytes| {
+    source.copy(0, 0, &mut |bytes| {
         hasher.update(bytes);
         Ok(())
     })?;
@@ -139,7 +139,11 @@ impl Source for Executable {
         Some(self.tar_size())
     }
 
-    fn copy(&self, _: usize, sink: &mut Sink<'_>) -> Result<()> {
+    fn digest(&self, _: usize) -> Option<&Digest> {
+        None
+    }
+
+    fn copy(&self, _: usize, _: u64, sink: &mut Sink<'_>) -> Result<()> {
         let mut header = tar::Header::new_ustar();
         header.set_path("rbox")?;
         header.set_size(self.size);

@@ -1,7 +1,11 @@
 //! Getting the layers of an image into the store, from a registry or an archive: several at once,
-//! each piped into an unpacker of its own; those that another rbox is just making are waited for.
+//! each kept as it comes and piped into an unpacker of its own; those that another rbox is just making are
+//! waited for.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
@@ -14,10 +18,14 @@ use anyhow::bail;
 use crate::config::ids::Ids;
 use crate::image::config;
 use crate::image::config::FromImage;
+use crate::image::keep::Keeper;
 use crate::image::layers;
 use crate::image::layers::Finished;
+use crate::image::layers::NewPacked;
+use crate::image::layers::Packed;
 use crate::image::layers::Unfinished;
 use crate::image::manifest::Manifest;
+use crate::image::packed;
 use crate::image::progress::Progress;
 use crate::image::record;
 use crate::image::record::Image;
@@ -29,6 +37,7 @@ use crate::store::temp;
 
 /// Layers that are fetched and unpacked at the same time.
 const PARALLEL: usize = 4;
+const BUFFER: usize = 256 << 10;
 
 /// Takes the bytes of a layer as they come.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
@@ -37,8 +46,10 @@ pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 pub trait Source: Sync {
     /// The size of a layer as it is transferred, where that is known.
     fn size(&self, index: usize) -> Option<u64>;
-    /// Gives the bytes of a layer, verified at the end against what the source promised.
-    fn copy(&self, index: usize, sink: &mut Sink<'_>) -> Result<()>;
+    /// The digest of those bytes, where one is promised: they are compared with it.
+    fn digest(&self, index: usize) -> Option<&Digest>;
+    /// Gives the bytes of a layer. Those before `from`, which is 0 for bytes without a digest, are known.
+    fn copy(&self, index: usize, from: u64, sink: &mut Sink<'_>) -> Result<()>;
 }
 
 /// Sweeps what killed commands left. What cannot be swept is no obstacle.
@@ -55,11 +66,15 @@ pub fn sweep(dirs: &Dirs) {
     }
 }
 
-/// A layer that is wanted: its place in the manifest and what it must unpack to.
+/// A layer that is wanted: its place in the manifest, what it must unpack to, and what there is of it.
 #[derive(Clone)]
 struct Wanted {
     index: usize,
     diff_id: Digest,
+    /// The blob to be kept byte for byte. A layer that is not compressed is its own tar, and is kept as zstd.
+    blob: Option<Digest>,
+    unpacked: bool,
+    packed: bool,
 }
 
 /// Sees to it that all these layers are in the store. The caller holds the store lock.
@@ -69,10 +84,16 @@ pub fn layers(
     source: &dyn Source,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let ids_tag = Ids::detect()?.maps.tag();
+    let job = Job {
+        dirs,
+        source,
+        progress,
+        ids_tag: Ids::detect()?.maps.tag(),
+        stopped: AtomicBool::new(false),
+    };
     let mut told = false;
     loop {
-        let missing = missing(dirs, diff_ids, &ids_tag);
+        let missing = job.missing(diff_ids);
         if !told {
             tell_present(diff_ids, &missing, progress);
             told = true;
@@ -80,12 +101,20 @@ pub fn layers(
         if missing.is_empty() {
             return Ok(());
         }
-        let mut held = Vec::new();
+        let mut held: Vec<(Digest, Making)> = Vec::new();
         let mut work = Vec::new();
         for wanted in &missing {
-            if let Some(lock) = Lock::try_exclusive(&lock_path(dirs, &wanted.diff_id))? {
-                held.push(Making(Some(lock)));
-                work.push(wanted.clone());
+            let is_held = |held: &[(Digest, Making)]| {
+                let mut held = held.iter();
+                held.any(|(diff_id, _)| *diff_id == wanted.diff_id)
+            };
+            if !is_held(&held)
+                && let Some(lock) = Lock::try_exclusive(&lock_path(dirs, &wanted.diff_id))?
+            {
+                held.push((wanted.diff_id.clone(), Making(Some(lock))));
+            }
+            if is_held(&held) {
+                work.push(wanted.index);
             }
         }
         if work.is_empty() {
@@ -95,8 +124,9 @@ pub fn layers(
             continue;
         }
         // Between the look and the lock, another may have finished.
-        work.retain(|wanted| !matches!(layers::find(dirs, &wanted.diff_id, &ids_tag), Ok(Some(_))));
-        let finished = fetch(dirs, work, &ids_tag, source, progress)?;
+        let mut missing = job.missing(diff_ids);
+        missing.retain(|wanted| work.contains(&wanted.index));
+        let finished = fetch(&job, missing)?;
         layers::commit(dirs, finished)?;
         drop(held);
     }
@@ -113,23 +143,8 @@ impl Drop for Making {
     }
 }
 
-fn lock_path(dirs: &Dirs, diff_id: &Digest) -> std::path::PathBuf {
+fn lock_path(dirs: &Dirs, diff_id: &Digest) -> PathBuf {
     dirs.layers().join(format!(".lock-{}", diff_id.hex()))
-}
-
-fn missing(dirs: &Dirs, diff_ids: &[Digest], ids_tag: &str) -> Vec<Wanted> {
-    let mut missing: Vec<Wanted> = Vec::new();
-    for (index, diff_id) in diff_ids.iter().enumerate() {
-        // A damaged record counts as a missing layer: it is replaced.
-        let found = layers::find(dirs, diff_id, ids_tag).ok().flatten();
-        if found.is_none() && missing.iter().all(|wanted| wanted.diff_id != *diff_id) {
-            missing.push(Wanted {
-                index,
-                diff_id: diff_id.clone(),
-            });
-        }
-    }
-    missing
 }
 
 fn tell_present(diff_ids: &[Digest], missing: &[Wanted], progress: &dyn Progress) {
@@ -141,17 +156,10 @@ fn tell_present(diff_ids: &[Digest], missing: &[Wanted], progress: &dyn Progress
 }
 
 /// Fetches and unpacks layers on several threads; the first error stops all.
-fn fetch(
-    dirs: &Dirs,
-    work: Vec<Wanted>,
-    ids_tag: &str,
-    source: &dyn Source,
-    progress: &dyn Progress,
-) -> Result<Vec<Finished>> {
+fn fetch(job: &Job<'_>, work: Vec<Wanted>) -> Result<Vec<Finished>> {
     let threads = work.len().min(PARALLEL);
     let queue = Mutex::new(VecDeque::from(work));
-    let stopped = AtomicBool::new(false);
-    let job = || -> Result<Vec<Finished>> {
+    let worker = || -> Result<Vec<Finished>> {
         let mut finished = Vec::new();
         loop {
             let next = queue
@@ -161,12 +169,12 @@ fn fetch(
             let Some(wanted) = next else {
                 return Ok(finished);
             };
-            let layer = fetch_one(dirs, &wanted, ids_tag, source, progress, &stopped);
-            finished.push(layer.inspect_err(|_| stopped.store(true, Ordering::Relaxed))?);
+            let layer = job.fetch_one(&wanted);
+            finished.push(layer.inspect_err(|_| job.stopped.store(true, Ordering::Relaxed))?);
         }
     };
     let results: Vec<Result<Vec<Finished>>> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(job)).collect();
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
         handles
             .into_iter()
             .map(|handle| handle.join().expect("a panic aborts the process"))
@@ -200,31 +208,194 @@ impl std::fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-fn fetch_one(
-    dirs: &Dirs,
-    wanted: &Wanted,
-    ids_tag: &str,
-    source: &dyn Source,
-    progress: &dyn Progress,
-    stopped: &AtomicBool,
-) -> Result<Finished> {
-    let diff_id = &wanted.diff_id;
-    let cannot = || format!("cannot unpack layer {}", diff_id.short());
-    progress.started(diff_id, source.size(wanted.index));
-    let mut layer = Unfinished::start(dirs, diff_id, ids_tag).with_context(cannot)?;
-    source
-        .copy(wanted.index, &mut |bytes| {
-            if stopped.load(Ordering::Relaxed) {
-                return Err(Stopped.into());
+/// What all layers of one image have in common.
+struct Job<'a> {
+    dirs: &'a Dirs,
+    source: &'a dyn Source,
+    progress: &'a dyn Progress,
+    ids_tag: String,
+    stopped: AtomicBool,
+}
+
+/// Why a layer could not be had.
+struct Failure {
+    err: anyhow::Error,
+    /// What an earlier command left of it was used.
+    resumed: bool,
+    /// It did not come, or no longer; what came may be right.
+    interrupted: bool,
+}
+
+impl Job<'_> {
+    fn missing(&self, diff_ids: &[Digest]) -> Vec<Wanted> {
+        let mut missing: Vec<Wanted> = Vec::new();
+        for (index, diff_id) in diff_ids.iter().enumerate() {
+            // A damaged record counts as a missing layer: it is replaced.
+            let found = layers::find(self.dirs, diff_id, &self.ids_tag);
+            let blob = self.source.digest(index).filter(|blob| *blob != diff_id);
+            let packed = match blob {
+                Some(blob) => blobs::path(self.dirs, blob).exists(),
+                None => packed::has_tar(self.dirs, diff_id),
+            };
+            let same = |wanted: &&Wanted| wanted.diff_id == *diff_id;
+            let earlier: Vec<&Wanted> = missing.iter().filter(same).collect();
+            let unpacked = matches!(found, Ok(Some(_))) || !earlier.is_empty();
+            let packed = packed || earlier.iter().any(|wanted| wanted.blob.as_ref() == blob);
+            if !unpacked || !packed {
+                missing.push(Wanted {
+                    index,
+                    diff_id: diff_id.clone(),
+                    blob: blob.cloned(),
+                    unpacked,
+                    packed,
+                });
             }
-            layer.write(bytes)?;
-            progress.advanced(diff_id, bytes.len() as u64);
+        }
+        missing
+    }
+
+    fn fetch_one(&self, wanted: &Wanted) -> Result<Finished> {
+        let diff_id = &wanted.diff_id;
+        self.progress
+            .started(diff_id, self.source.size(wanted.index));
+        let finished = self.unpack_kept(wanted).unwrap_or_else(|| {
+            match self.transfer(wanted) {
+                // What was left may have been what is wrong: it is gone now.
+                Err(failure) if failure.resumed && !failure.interrupted => self.transfer(wanted),
+                other => other,
+            }
+            .map_err(|failure| failure.err)
+        });
+        let finished =
+            finished.with_context(|| format!("cannot unpack layer {}", diff_id.short()))?;
+        self.progress.finished(diff_id);
+        Ok(finished)
+    }
+
+    /// From the packed form in the store, where that is all that is needed and it is what it should be.
+    fn unpack_kept(&self, wanted: &Wanted) -> Option<Result<Finished>> {
+        if !wanted.packed || wanted.unpacked {
+            return None;
+        }
+        let mut kept: Box<dyn Read> = match &wanted.blob {
+            Some(blob) => Box::new(File::open(blobs::path(self.dirs, blob)).ok()?),
+            None => Box::new(packed::tar(self.dirs, &wanted.diff_id).ok()?),
+        };
+        let mut unpack = || -> Result<Finished> {
+            let mut layer = Unfinished::start(self.dirs, &wanted.diff_id, &self.ids_tag)?;
+            let mut keeper = match &wanted.blob {
+                Some(_) => None,
+                None => Some(self.keeper(wanted, Some(&layer))?),
+            };
+            let mut buffer = vec![0; BUFFER];
+            loop {
+                let count = kept.read(&mut buffer)?;
+                if count == 0 {
+                    break;
+                }
+                self.check_stopped()?;
+                if let Some(keeper) = &mut keeper {
+                    keeper.write(&buffer[..count])?;
+                }
+                layer.write(&buffer[..count])?;
+            }
+            let packed = match (keeper, &wanted.blob) {
+                (Some(keeper), _) => keeper.finish(None)?,
+                (None, blob) => NewPacked::Old(Packed::Blob(blob.clone().expect("it was read"))),
+            };
+            layer.finish(packed)
+        };
+        match unpack() {
+            Ok(finished) => Some(Ok(finished)),
+            Err(err) if err.is::<Stopped>() => Some(Err(err)),
+            // Damaged: it is fetched again.
+            Err(_) => None,
+        }
+    }
+
+    fn keeper(&self, wanted: &Wanted, layer: Option<&Unfinished>) -> Result<Keeper<'_>> {
+        match &wanted.blob {
+            Some(blob) => Keeper::of_blob(self.dirs, blob),
+            None => {
+                let place = layer.map(|layer| layer.path().to_owned());
+                Keeper::of_anything(self.dirs, &wanted.diff_id, place)
+            }
+        }
+    }
+
+    /// From the source, to be kept and, where that is missing, unpacked.
+    fn transfer(&self, wanted: &Wanted) -> Result<Finished, Failure> {
+        let ours = |err| Failure {
+            err,
+            resumed: false,
+            interrupted: false,
+        };
+        let mut layer = match wanted.unpacked {
+            true => None,
+            false => {
+                let layer = Unfinished::start(self.dirs, &wanted.diff_id, &self.ids_tag);
+                Some(layer.map_err(ours)?)
+            }
+        };
+        let mut keeper = self.keeper(wanted, layer.as_ref()).map_err(ours)?;
+        let mut local = false;
+        let mut resumed = 0;
+        let copied = self.copy(wanted, &mut keeper, &mut layer, &mut resumed, &mut local);
+        let interrupted = copied
+            .as_ref()
+            .is_err_and(|err| !local || err.is::<Stopped>());
+        if copied.is_err() && !interrupted {
+            keeper.give_up();
+        }
+        let failed = |err| Failure {
+            err,
+            resumed: resumed > 0,
+            interrupted,
+        };
+        copied.map_err(failed)?;
+        let unseen = layer.is_none().then_some(&wanted.diff_id);
+        let packed = keeper.finish(unseen).map_err(failed)?;
+        match layer {
+            None => Ok(Finished::packed(&wanted.diff_id, packed)),
+            Some(layer) => layer.finish(packed).map_err(failed),
+        }
+    }
+
+    /// `local` tells whether an error was here rather than at the source.
+    fn copy(
+        &self,
+        wanted: &Wanted,
+        keeper: &mut Keeper<'_>,
+        layer: &mut Option<Unfinished>,
+        resumed: &mut u64,
+        local: &mut bool,
+    ) -> Result<()> {
+        let mut unpack = |bytes: &[u8]| -> Result<()> {
+            self.check_stopped()?;
+            if let Some(layer) = layer.as_mut() {
+                layer.write(bytes)?;
+            }
+            self.progress.advanced(&wanted.diff_id, bytes.len() as u64);
+            Ok(())
+        };
+        *local = true;
+        *resumed = keeper.resume(self.source.size(wanted.index), &mut unpack)?;
+        *local = false;
+        self.source.copy(wanted.index, *resumed, &mut |bytes| {
+            *local = true;
+            keeper.write(bytes)?;
+            unpack(bytes)?;
+            *local = false;
             Ok(())
         })
-        .with_context(cannot)?;
-    let finished = layer.finish().with_context(cannot)?;
-    progress.finished(diff_id);
-    Ok(finished)
+    }
+
+    fn check_stopped(&self) -> Result<()> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(Stopped.into());
+        }
+        Ok(())
+    }
 }
 
 /// Records an image whose layers are all there. The bytes have been verified.
@@ -238,10 +409,10 @@ pub fn image(
     let parsed = config::parse(config_bytes)?;
     let ids_tag = Ids::detect()?.maps.tag();
     let mut size = 0;
-    for diff_id in &parsed.diff_ids {
+    for (diff_id, descriptor) in parsed.diff_ids.iter().zip(&manifest.layers) {
         match layers::find(dirs, diff_id, &ids_tag)? {
-            Some(layer) => size += layer.size,
-            None => bail!("layer {} has gone in the meantime", diff_id.short()),
+            Some(layer) if packed::has(dirs, descriptor, diff_id) => size += layer.size,
+            _ => bail!("layer {} has gone in the meantime", diff_id.short()),
         }
     }
     blobs::put(dirs, &manifest.config.digest, config_bytes)?;

@@ -1,6 +1,7 @@
-//! Layers as they lie on disk: `layers/<diff-id>/{diff/, layer.json}`. Made beside their place
-//! and renamed into it once their files are durable; never changed after that.
+//! Layers as they lie on disk: `layers/<diff-id>/{diff/, layer.json}`, and their packed form. Made beside
+//! their place and renamed into it once their files are durable; `diff/` is never changed after that.
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -12,18 +13,33 @@ use serde::Serialize;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::image::packed;
 use crate::image::record::Image;
 use crate::image::unpack;
 use crate::oci::digest::Digest;
 use crate::store::atomic;
 use crate::store::atomic::Durability;
+use crate::store::blobs;
 use crate::store::dirs::Dirs;
 use crate::store::helper::Helper;
+use crate::store::partial::Partial;
 use crate::store::record;
 use crate::store::record::Record;
 use crate::store::temp::TempDir;
 
 const RECORD: &str = "layer.json";
+/// Beside it, where the layer came uncompressed.
+pub const ZSTD: &str = "tar.zst";
+
+/// What is kept of a layer besides its files: the exact bytes of its tar.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Packed {
+    /// The blob as it came.
+    Blob(Digest),
+    /// [`ZSTD`]: the tar came as it is, and was compressed here.
+    Zstd,
+}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Layer {
@@ -37,6 +53,9 @@ pub struct Layer {
     /// Overlayfs does not look at the root of a lower directory: layers below such a one are
     /// left out of the stack instead.
     pub opaque_root: bool,
+    /// Absent in stores of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed: Option<Packed>,
 }
 
 impl Record for Layer {
@@ -53,10 +72,14 @@ pub fn files(dirs: &Dirs, diff_id: &Digest) -> PathBuf {
     dir(dirs, diff_id).join(unpack::DIFF)
 }
 
+/// The layer, whatever id map it is of.
+pub fn load(dirs: &Dirs, diff_id: &Digest) -> Result<Option<Layer>> {
+    record::load_if_present(&dir(dirs, diff_id).join(RECORD))
+}
+
 /// The layer, where it is in the store and of this id map.
 pub fn find(dirs: &Dirs, diff_id: &Digest, ids_tag: &str) -> Result<Option<Layer>> {
-    let layer: Option<Layer> = record::load_if_present(&dir(dirs, diff_id).join(RECORD))?;
-    Ok(layer.filter(|layer| layer.ids == ids_tag))
+    Ok(load(dirs, diff_id)?.filter(|layer| layer.ids == ids_tag))
 }
 
 /// The directories to be stacked, relative to the data directory, the top layer first.
@@ -111,10 +134,33 @@ pub struct Unfinished {
     ids: String,
 }
 
-/// A layer whose files are there, but not yet durable nor in their place.
+/// A packed form that is there, but not yet durable nor in its place.
+#[derive(Debug)]
+pub enum NewPacked {
+    /// A blob, whose bytes have this digest.
+    Blob(Partial, Digest),
+    /// In the directory of the unfinished layer, or in one of its own.
+    Zstd(Option<TempDir>),
+    /// It was in its place already.
+    Old(Packed),
+}
+
+impl NewPacked {
+    fn form(&self) -> Packed {
+        match self {
+            Self::Blob(_, digest) => Packed::Blob(digest.clone()),
+            Self::Zstd(_) => Packed::Zstd,
+            Self::Old(packed) => packed.clone(),
+        }
+    }
+}
+
+/// What is there of a layer, but not yet durable nor in its place.
 pub struct Finished {
-    temp: TempDir,
-    layer: Layer,
+    diff_id: Digest,
+    /// `None` where only its packed form was missing.
+    files: Option<(TempDir, Layer)>,
+    packed: NewPacked,
 }
 
 impl Unfinished {
@@ -129,12 +175,17 @@ impl Unfinished {
         })
     }
 
+    /// Where its packed form may be written.
+    pub fn path(&self) -> &Path {
+        self.temp.path()
+    }
+
     /// The next bytes of the layer, compressed or not.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.helper.send(bytes)
     }
 
-    pub fn finish(self) -> Result<Finished> {
+    pub fn finish(self, packed: NewPacked) -> Result<Finished> {
         let answer = self.helper.finish()?;
         let report: unpack::Report =
             serde_json::from_str(&answer).context("cannot understand the unpacker")?;
@@ -146,41 +197,101 @@ impl Unfinished {
             );
         }
         let layer = Layer {
-            diff_id: self.diff_id,
+            diff_id: self.diff_id.clone(),
             size: report.size,
             tar_size: report.tar_size,
             ids: self.ids,
             opaque_root: report.opaque_root,
+            packed: Some(packed.form()),
         };
         let path = self.temp.path().join(RECORD);
         // Made durable with all the other files, in `commit`.
         record::save(&path, &layer, Durability::Volatile)?;
         Ok(Finished {
-            temp: self.temp,
-            layer,
+            diff_id: self.diff_id,
+            files: Some((self.temp, layer)),
+            packed,
         })
     }
 }
 
-/// Puts layers in their place, after one sync for all of them.
-pub fn commit(dirs: &Dirs, layers: Vec<Finished>) -> Result<()> {
-    let Some(first) = layers.first() else {
-        return Ok(());
-    };
-    first.temp.sync_file_system()?;
-    for Finished { temp, layer } in layers {
-        let place = dir(dirs, &layer.diff_id);
-        if place.exists()
-            && find(dirs, &layer.diff_id, &layer.ids)
-                .ok()
-                .flatten()
-                .is_none()
-        {
-            // There under another id map, or damaged.
-            temp.exchange_with(&place)?;
-        } else {
-            temp.rename_to(&place)?;
+impl Finished {
+    /// The packed form of a layer whose files are there, or are being made elsewhere.
+    pub fn packed(diff_id: &Digest, packed: NewPacked) -> Self {
+        Self {
+            diff_id: diff_id.clone(),
+            files: None,
+            packed,
         }
     }
-    atomic::sync_dir(&dirs.layers())
+}
+
+/// Puts layers and blobs in their place, after one sync for all of them.
+pub fn commit(dirs: &Dirs, finished: Vec<Finished>) -> Result<()> {
+    if finished.is_empty() {
+        return Ok(());
+    }
+    let device = atomic::sync_file_system(&dirs.layers())?;
+    let mut files = Vec::new();
+    let mut forms = Vec::new();
+    for Finished {
+        diff_id,
+        files: new,
+        packed,
+    } in finished
+    {
+        let form = packed.form();
+        match packed {
+            NewPacked::Blob(partial, digest) => {
+                partial.sync_beside(device)?;
+                partial.move_to(&blobs::path(dirs, &digest))?;
+            }
+            NewPacked::Zstd(Some(temp)) => place_zstd(&temp, &dir(dirs, &diff_id))?,
+            NewPacked::Zstd(None) | NewPacked::Old(_) => {}
+        }
+        forms.push((diff_id, form));
+        files.extend(new);
+    }
+    for algorithm in ["sha256", "sha512"] {
+        atomic::sync_dir(&dirs.blobs().join(algorithm))?;
+    }
+    for (temp, layer) in files {
+        place_files(dirs, temp, &layer)?;
+    }
+    atomic::sync_dir(&dirs.layers())?;
+    for (diff_id, form) in forms {
+        note_packed(dirs, &diff_id, form)?;
+    }
+    Ok(())
+}
+
+fn place_zstd(temp: &TempDir, layer: &Path) -> Result<()> {
+    let place = layer.join(ZSTD);
+    std::fs::rename(temp.path().join(ZSTD), &place)
+        .with_context(|| format!("cannot create {}", place.display()))?;
+    atomic::sync_dir(layer)
+}
+
+fn place_files(dirs: &Dirs, temp: TempDir, layer: &Layer) -> Result<()> {
+    let place = dir(dirs, &layer.diff_id);
+    let whole = find(dirs, &layer.diff_id, &layer.ids).ok().flatten();
+    if place.exists() && whole.is_none() {
+        // There under another id map, or damaged.
+        temp.exchange_with(&place)
+    } else {
+        temp.rename_to(&place).map(drop)
+    }
+}
+
+/// A layer whose packed form was not kept by an older version, or was lost, has one now.
+fn note_packed(dirs: &Dirs, diff_id: &Digest, form: Packed) -> Result<()> {
+    let Some(mut layer) = load(dirs, diff_id)? else {
+        return Ok(());
+    };
+    if packed::path(dirs, &layer).is_none_or(|path| !path.exists()) {
+        layer.packed = Some(form);
+        let path = dir(dirs, diff_id).join(RECORD);
+        record::save(&path, &layer, Durability::Durable)?;
+    }
+    Ok(())
 }

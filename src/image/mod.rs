@@ -5,8 +5,10 @@
 //! ```text
 //! images/refs/<reference, / and @ escaped>   name -> image, one small record each
 //! images/ids/<config digest>.json            the image: its layers, and what its config says
-//! blobs/sha256/<hex>                         manifest and config, byte for byte
+//! blobs/<algorithm>/<hex>                    manifest, config and layers, byte for byte
+//! blobs/<algorithm>/.part-<hex>              the beginning of a blob; its flock is held by who goes on with it
 //! layers/<diff-id>/{diff/, layer.json}       one unpacked tree a layer, immutable
+//! layers/<diff-id>/tar.zst                   where no compressed blob of it came
 //! layers/.lock-<diff-id>                     held by who is making that layer
 //! ```
 //!
@@ -24,6 +26,7 @@ pub mod layers;
 pub mod load;
 pub mod manifest;
 pub mod names;
+pub mod packed;
 pub mod progress;
 pub mod record;
 pub mod registry;
@@ -33,6 +36,7 @@ pub mod transport;
 pub mod unpack;
 
 mod archive;
+mod keep;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,8 @@
 //! Removing images: names, records, and then the layers and blobs that nothing refers to.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -10,14 +12,24 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::image::ingest;
+use crate::image::layers;
+use crate::image::layers::Packed;
+use crate::image::manifest;
+use crate::image::manifest::Document;
 use crate::image::names;
 use crate::image::record;
+use crate::image::record::Image;
 use crate::oci::digest::Digest;
 use crate::oci::reference::Reference;
 use crate::store::atomic;
+use crate::store::blobs;
 use crate::store::dirs::Dirs;
 use crate::store::lock::Lock;
+use crate::store::partial;
 use crate::store::remove::remove_tree;
+
+/// How long the beginning of a blob waits for its pull to be repeated, while images are removed.
+const PARTIAL_AGE: Duration = Duration::from_hours(24);
 
 /// What [`remove`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +50,7 @@ pub fn remove(dirs: &Dirs, text: &str, force: bool, in_use: &InUse<'_>) -> Resul
         remove_records(dirs, text, force)?
     };
     if removed.deleted.is_some() {
-        collect(dirs, in_use)?;
+        collect_all(dirs, in_use, PARTIAL_AGE)?;
     }
     Ok(removed)
 }
@@ -102,46 +114,101 @@ fn remove_unreadable(dirs: &Dirs, text: &str, err: anyhow::Error) -> Result<Remo
 /// commands left. Does nothing while another command may be making references: the next
 /// collection does it then.
 pub fn collect(dirs: &Dirs, in_use: &InUse<'_>) -> Result<()> {
+    collect_all(dirs, in_use, Duration::ZERO)
+}
+
+/// `age_min` is that of the beginnings of blobs which go: the next pull goes on with those that stay.
+fn collect_all(dirs: &Dirs, in_use: &InUse<'_>, age_min: Duration) -> Result<()> {
     let Some(_lock) = Lock::try_exclusive(&dirs.lock_file())? else {
         return Ok(());
     };
     ingest::sweep(dirs);
+    for dir in blob_dirs(dirs) {
+        partial::sweep(&dir, age_min)?;
+    }
     let mut layers = in_use()?;
-    let mut blobs = HashSet::new();
     let mut unreadable = 0;
     let images = record::all(dirs, |_| unreadable += 1)?;
     if unreadable > 0 {
         // What belongs to those is not known.
         return Ok(());
     }
-    for image in images {
-        layers.extend(image.layers);
-        blobs.extend([image.id, image.manifest_digest]);
-    }
-    let keep: HashSet<String> = layers
-        .iter()
-        .map(|digest| digest.hex().to_owned())
-        .collect();
+    layers.extend(images.iter().flat_map(|image| image.layers.iter().cloned()));
+    remove_layers(dirs, &layers)?;
+    let Some(blobs) = blobs_in_use(dirs, &images, &layers) else {
+        return Ok(());
+    };
+    remove_blobs(dirs, &blobs)
+}
+
+fn remove_layers(dirs: &Dirs, used: &HashSet<Digest>) -> Result<()> {
+    let keep: HashSet<&str> = used.iter().map(Digest::hex).collect();
     for entry in std::fs::read_dir(dirs.layers())? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let unfinished = name.starts_with(atomic::TEMP_PREFIX);
-        if !unfinished && !keep.contains(&name) {
+        if !unfinished && !keep.contains(&*name) {
             remove_layer(dirs, &entry.path())?;
         }
     }
-    let keep: HashSet<&str> = blobs.iter().map(Digest::hex).collect();
-    for algorithm in ["sha256", "sha512"] {
-        for entry in std::fs::read_dir(dirs.blobs().join(algorithm))? {
+    Ok(())
+}
+
+fn remove_blobs(dirs: &Dirs, used: &HashSet<Digest>) -> Result<()> {
+    let keep: HashSet<&str> = used.iter().map(Digest::hex).collect();
+    for dir in blob_dirs(dirs) {
+        for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if !name.starts_with(atomic::TEMP_PREFIX) && !keep.contains(&*name) {
+            let unfinished = name.starts_with(atomic::TEMP_PREFIX) || partial::is_partial(&name);
+            if !unfinished && !keep.contains(&*name) {
                 std::fs::remove_file(entry.path())?;
             }
         }
     }
     Ok(())
+}
+
+fn blob_dirs(dirs: &Dirs) -> [PathBuf; 2] {
+    ["sha256", "sha512"].map(|algorithm| dirs.blobs().join(algorithm))
+}
+
+/// What images, their names and their layers refer to; `None` where that cannot be known.
+fn blobs_in_use(
+    dirs: &Dirs,
+    images: &[Image],
+    layers: &HashSet<Digest>,
+) -> Option<HashSet<Digest>> {
+    let mut used = HashSet::new();
+    for image in images {
+        let Ok(Document::Manifest(manifest)) = document(dirs, &image.manifest_digest) else {
+            return None;
+        };
+        used.extend([image.id.clone(), image.manifest_digest.clone()]);
+        used.extend(manifest.layers.into_iter().map(|layer| layer.digest));
+    }
+    for name in names::all(dirs).ok()? {
+        // An index need not be here, nor what it refers to. The manifests that are stay with it.
+        if let Ok(Document::Index(index)) = document(dirs, &name.manifest_digest) {
+            used.extend(index.into_iter().map(|manifest| manifest.digest));
+        }
+        used.insert(name.manifest_digest);
+    }
+    for diff_id in layers {
+        if let Some(Packed::Blob(digest)) = layers::load(dirs, diff_id)
+            .ok()
+            .flatten()
+            .and_then(|layer| layer.packed)
+        {
+            used.insert(digest);
+        }
+    }
+    Some(used)
+}
+
+fn document(dirs: &Dirs, digest: &Digest) -> Result<Document> {
+    manifest::parse(&blobs::get(dirs, digest)?, None)
 }
 
 /// Out of its place by one rename first: half a layer must never be there.

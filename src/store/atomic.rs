@@ -72,6 +72,18 @@ pub fn sync_dir(path: &Path) -> Result<()> {
     synced.with_context(|| format!("cannot sync directory {}", path.display()))
 }
 
+/// The file system that a directory is on gets all that was written to it on disk: one call for many
+/// files. Returns the number of its device.
+pub fn sync_file_system(path: &Path) -> Result<u64> {
+    let synced = open_dir(path).and_then(|dir| {
+        rustix::fs::syncfs(&dir)?;
+        Ok(rustix::fs::fstat(&dir)?.st_dev)
+    });
+    synced
+        .map_err(with_space_hint)
+        .with_context(|| format!("cannot sync {}", path.display()))
+}
+
 fn open_dir(path: &Path) -> Result<rustix::fd::OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)

@@ -1,5 +1,5 @@
-//! Blobs by digest, byte for byte: `blobs/<algorithm>/<hex>`. Manifests and image configs;
-//! layers are kept unpacked.
+//! Blobs by digest, byte for byte: `blobs/<algorithm>/<hex>`. Manifests, image configs,
+//! and layers as they came; these are kept unpacked as well.
 
 use std::io::Read;
 use std::path::PathBuf;

@@ -48,6 +48,11 @@ impl Lock {
         Self::take(path, FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// The file itself, for locks that have something in them.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Removes the lock's file and releases it. Those who wait for it see that the file is
     /// another one, and start again.
     pub fn remove(self) {

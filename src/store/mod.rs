@@ -3,6 +3,7 @@
 //!
 //! A name beginning with `.tmp-` is something unfinished. It is in use exactly while its flock
 //! is held; anything else by such a name was left by a process that died, and is swept.
+//! One beginning with `.part-` is the beginning of a blob, which the next command goes on with.
 
 pub mod archive;
 pub mod atomic;
@@ -13,6 +14,7 @@ pub mod helper;
 pub mod journal;
 pub mod lock;
 pub mod measure;
+pub mod partial;
 pub mod record;
 pub mod remove;
 pub mod temp;

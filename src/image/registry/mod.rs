@@ -136,7 +136,11 @@ impl Source for Layers<'_> {
         Some(self.layers[index].size)
     }
 
-    fn copy(&self, index: usize, sink: &mut Sink<'_>) -> Result<()> {
-        blob::copy(self.client, &self.layers[index], sink)
+    fn digest(&self, index: usize) -> Option<&Digest> {
+        Some(&self.layers[index].digest)
+    }
+
+    fn copy(&self, index: usize, from: u64, sink: &mut Sink<'_>) -> Result<()> {
+        blob::copy(self.client, &self.layers[index], from, sink)
     }
 }

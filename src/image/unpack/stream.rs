@@ -26,7 +26,7 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// xz(1): -9 needs 65 MiB; as much as zstd may have.
 const XZ_MEMORY_MAX_KIB: u32 = 129 << 10;
 /// As many bytes as tell compressions apart.
-const MAGIC_LEN: usize = 10;
+pub const MAGIC_LEN: usize = 10;
 
 /// How bytes are compressed, by what they begin with, never by a media type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
