@@ -5,4 +5,5 @@ pub mod cdi;
 pub mod hooks;
 pub mod ids;
 pub mod mapping;
+pub mod registries;
 pub mod userns;

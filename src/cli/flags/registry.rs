@@ -77,6 +77,7 @@ impl RegistryFlags {
             registries_conf: self.registries_conf.clone(),
             retries: self.retry,
             retry_delay: self.retry_delay,
+            ..Access::default()
         }
     }
 }

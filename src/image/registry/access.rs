@@ -23,6 +23,8 @@ pub struct Access {
     pub retries: u32,
     /// Between two attempts; `None` for a growing time.
     pub retry_delay: Option<Duration>,
+    /// How long a server may be silent.
+    pub patience: Duration,
 }
 
 impl Default for Access {
@@ -35,6 +37,7 @@ impl Default for Access {
             registries_conf: None,
             retries: 3,
             retry_delay: None,
+            patience: Duration::from_mins(1),
         }
     }
 }

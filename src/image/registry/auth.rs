@@ -1,132 +1,71 @@
-//! Who we are for a registry: credentials from `--creds` or auth files, and what the registry
-//! asks for in `WWW-Authenticate`.
+//! Who we are for a registry, and what it asks for in `WWW-Authenticate`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::Context;
 use anyhow::Result;
+use anyhow::anyhow;
 use anyhow::bail;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use ureq::http::Uri;
 
-use crate::error::Kind;
-use crate::error::fail;
+use crate::image::registry::http::is_loopback;
 use crate::oci::digest::hex;
-use crate::oci::reference::DOCKER_HUB;
 
 #[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    user: String,
-    password: String,
+pub enum Credentials {
+    Password {
+        user: String,
+        password: String,
+    },
+    /// A refresh token (OAuth 2), which is exchanged for others.
+    IdentityToken(String),
 }
 
 // Not derived: a password must not get into a message.
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Credentials({:?}, …)", self.user)
+        match self {
+            Self::Password { user, .. } => write!(f, "Password({user:?}, …)"),
+            Self::IdentityToken(_) => f.write_str("IdentityToken(…)"),
+        }
     }
 }
 
 impl Credentials {
-    /// The value of an `Authorization` header.
-    pub fn basic(&self) -> String {
-        let pair = format!("{}:{}", self.user, self.password);
-        format!("Basic {}", STANDARD.encode(pair))
-    }
-
-    fn parse(pair: &str) -> Option<Self> {
+    /// `USER:PASSWORD`
+    pub fn parse(pair: &str) -> Option<Self> {
         let (user, password) = pair.split_once(':')?;
-        Some(Self {
+        Some(Self::Password {
             user: user.to_owned(),
             password: password.to_owned(),
         })
     }
 }
 
-/// The credentials for a repository: those given, else those of the first auth file that has some.
-pub fn find(registry: &str, repository: &str, given: Option<&str>) -> Result<Option<Credentials>> {
-    if let Some(given) = given {
-        return Credentials::parse(given)
-            .map(Some)
-            .ok_or_else(|| fail(Kind::Usage, "--creds must be USER:PASSWORD"));
-    }
-    for path in auth_files(|name| std::env::var_os(name).map(PathBuf::from)) {
-        let Ok(bytes) = std::fs::read(&path) else {
-            continue;
-        };
-        let found = look_up(&bytes, registry, repository)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
-    Ok(None)
+/// The value of an `Authorization` header.
+pub fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// In the order of containers-auth.json(5).
-fn auth_files(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
-    let home = variable("HOME");
-    let in_home = |path: &str| home.as_ref().map(|home| home.join(path));
-    let config = variable("XDG_CONFIG_HOME").or_else(|| in_home(".config"));
-    let docker = variable("DOCKER_CONFIG").or_else(|| in_home(".docker"));
-    [
-        variable("REGISTRY_AUTH_FILE"),
-        variable("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")),
-        config.map(|dir| dir.join("containers/auth.json")),
-        docker.map(|dir| dir.join("config.json")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
-fn look_up(file: &[u8], registry: &str, repository: &str) -> Result<Option<Credentials>> {
+/// What a token server answers with.
+pub fn token_of(body: &[u8]) -> Result<String> {
     #[derive(Deserialize)]
-    struct AuthFile {
-        #[serde(default)]
-        auths: BTreeMap<String, Entry>,
+    struct Token {
+        token: Option<String>,
+        access_token: Option<String>,
     }
-    #[derive(Deserialize)]
-    struct Entry {
-        #[serde(default)]
-        auth: Option<String>,
+    let token: Token = serde_json::from_slice(body).context("cannot read the registry's token")?;
+    let either = [token.token, token.access_token];
+    let token = either.into_iter().flatten().find(|token| !token.is_empty());
+    let token = token.unwrap_or_default();
+    let is_clean = token.bytes().all(|byte| byte.is_ascii_graphic());
+    if token.is_empty() || !is_clean {
+        bail!("the registry's token server gives no token");
     }
-    let file: AuthFile = serde_json::from_slice(file)?;
-    for key in keys(registry, repository) {
-        let Some(auth) = file.auths.get(&key).and_then(|entry| entry.auth.as_ref()) else {
-            continue;
-        };
-        let decoded = STANDARD.decode(auth.trim()).ok();
-        let pair = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-        let pair = pair.map(|pair| pair.trim_end_matches('\0').to_owned());
-        match pair.as_deref().and_then(Credentials::parse) {
-            Some(credentials) => return Ok(Some(credentials)),
-            None => bail!("the entry for {key} is not user:password in base64"),
-        }
-    }
-    Ok(None)
-}
-
-/// From the most special to the registry, and then as Docker writes it.
-fn keys(registry: &str, repository: &str) -> Vec<String> {
-    let mut keys = Vec::new();
-    let mut path = format!("{registry}/{repository}");
-    loop {
-        keys.push(path.clone());
-        match path.rfind('/') {
-            Some(slash) => path.truncate(slash),
-            None => break,
-        }
-    }
-    if registry == DOCKER_HUB {
-        keys.push("https://index.docker.io/v1/".to_owned());
-        keys.push("index.docker.io".to_owned());
-    }
-    keys.push(format!("https://{registry}"));
-    keys.push(format!("http://{registry}"));
-    keys
+    Ok(token)
 }
 
 /// What a 401 asks for.
@@ -181,23 +120,44 @@ fn parameters(text: &str) -> BTreeMap<String, String> {
 }
 
 impl Bearer {
-    /// Where the token is had. It must be https, unless the registry itself is not.
-    pub fn url(&self, repository: &str, http_allowed: bool) -> Result<String> {
-        let schemes: &[&str] = if http_allowed {
-            &["https://", "http://"]
-        } else {
-            &["https://"]
+    /// Where the token is had. It must be https, unless the registry itself is not; and a registry
+    /// elsewhere does not make us ask a server of this machine (CVE-2019-10214).
+    pub fn realm(&self, base: &str) -> Result<&str> {
+        let refused = || anyhow!("the registry wants the password sent to {:?}", self.realm);
+        let realm: Uri = self.realm.parse().map_err(|_| refused())?;
+        let (host, scheme) = (realm.host().unwrap_or_default(), realm.scheme_str());
+        let has_user = realm
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'));
+        let from_here = base
+            .split_once("://")
+            .is_some_and(|(_, host)| is_loopback(host));
+        let is_safe = match scheme {
+            Some("https") => true,
+            Some("http") => base.starts_with("http:"),
+            _ => false,
         };
-        if !schemes.iter().any(|scheme| self.realm.starts_with(scheme)) {
-            bail!("the registry wants the password sent to {:?}", self.realm);
+        if host.is_empty() || has_user || !is_safe || (is_loopback(host) && !from_here) {
+            return Err(refused());
         }
-        let scope = match &self.scope {
-            Some(scope) => scope.clone(),
-            None => format!("repository:{repository}:pull"),
-        };
+        Ok(&self.realm)
+    }
+
+    /// None where neither the registry names one nor a repository is meant.
+    fn scope(&self, repository: &str) -> Option<String> {
+        match &self.scope {
+            Some(scope) => Some(scope.clone()),
+            None if repository.is_empty() => None,
+            None => Some(format!("repository:{repository}:pull")),
+        }
+    }
+
+    /// A question by GET.
+    pub fn url(&self, repository: &str) -> String {
         let mut url = self.realm.clone();
         let mut separator = if url.contains('?') { '&' } else { '?' };
-        for (name, value) in [("service", self.service.as_ref()), ("scope", Some(&scope))] {
+        let scope = self.scope(repository);
+        for (name, value) in [("service", &self.service), ("scope", &scope)] {
             if let Some(value) = value {
                 url.push(separator);
                 url.push_str(name);
@@ -206,7 +166,19 @@ impl Bearer {
                 separator = '&';
             }
         }
-        Ok(url)
+        url
+    }
+
+    /// A question by POST (RFC 6749, section 6).
+    pub fn form(&self, repository: &str, token: &str) -> Vec<(&'static str, String)> {
+        let mut form = vec![
+            ("grant_type", "refresh_token".to_owned()),
+            ("refresh_token", token.to_owned()),
+            ("client_id", "rbox".to_owned()),
+        ];
+        form.extend(self.service.clone().map(|service| ("service", service)));
+        form.extend(self.scope(repository).map(|scope| ("scope", scope)));
+        form
     }
 }
 
@@ -228,25 +200,26 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn bearer(header: &str) -> Bearer {
+        match Challenge::parse(header) {
+            Some(Challenge::Bearer(bearer)) => bearer,
+            other => panic!("{header}: {other:?}"),
+        }
+    }
+
     #[test]
     fn challenges_are_read() {
         let header = r#"Bearer realm="https://auth.example.org/token",service="a b",scope="repository:x:pull,push""#;
-        let Some(Challenge::Bearer(bearer)) = Challenge::parse(header) else {
-            panic!("{header}");
-        };
         assert_eq!(
-            bearer.url("y", false).unwrap(),
+            bearer(header).url("y"),
             "https://auth.example.org/token?service=a%20b&scope=repository:x:pull,push"
         );
-        let header = "bearer  Realm=http://127.0.0.1/t?x=1";
-        let Some(Challenge::Bearer(bearer)) = Challenge::parse(header) else {
-            panic!("{header}");
-        };
-        assert!(bearer.url("y", false).is_err());
+        let short = bearer("bearer  Realm=http://127.0.0.1/t?x=1");
         assert_eq!(
-            bearer.url("y", true).unwrap(),
+            short.url("y"),
             "http://127.0.0.1/t?x=1&scope=repository:y:pull"
         );
+        assert_eq!(short.url(""), "http://127.0.0.1/t?x=1");
         assert_eq!(
             Challenge::parse("Basic realm=\"x\""),
             Some(Challenge::Basic)
@@ -256,27 +229,42 @@ mod tests {
     }
 
     #[test]
-    fn the_most_special_entry_counts() {
-        let file =
-            br#"{"auths":{"example.org":{"auth":"YTpi"},"example.org/ann":{"auth":"YzpkOmU="},
-            "https://index.docker.io/v1/":{"auth":"eDp5"},"bad.org":{"auth":"!"},"empty.org":{}},
-            "credsStore":"x"}"#;
-        let find = |registry: &str, repository: &str| {
-            let found = look_up(file, registry, repository).unwrap()?;
-            Some(format!("{}|{}", found.user, found.password))
-        };
-        assert_eq!(find("example.org", "bob/app").as_deref(), Some("a|b"));
-        assert_eq!(find("example.org", "ann/app").as_deref(), Some("c|d:e"));
-        assert_eq!(find("docker.io", "library/x").as_deref(), Some("x|y"));
-        assert_eq!(find("other.org", "x"), None);
-        assert_eq!(find("empty.org", "x"), None);
-        assert!(look_up(file, "bad.org", "x").is_err());
+    fn a_realm_is_no_worse_than_the_registry() {
+        for (realm, base, good) in [
+            ("https://auth.org/t", "https://a.org", true),
+            ("http://auth.org/t", "https://a.org", false),
+            ("http://auth.org/t", "http://a.org:5000", true),
+            ("https://127.0.0.1/t", "https://a.org", false),
+            ("http://localhost:9/t", "http://a.org:5000", false),
+            ("http://127.0.0.1:9/t", "http://127.0.0.1:5000", true),
+            ("http://127.0.0.1:9/t", "https://127.0.0.1:5000", false),
+            ("https://ann@auth.org/t", "https://a.org", false),
+            ("file:///etc/passwd", "https://a.org", false),
+            ("auth.org", "https://a.org", false),
+        ] {
+            let bearer = bearer(&format!("Bearer realm=\"{realm}\""));
+            assert_eq!(bearer.realm(base).is_ok(), good, "{realm} of {base}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_read() {
+        assert_eq!(
+            token_of(br#"{"token":"","access_token":"a"}"#).unwrap(),
+            "a"
+        );
+        assert_eq!(token_of(br#"{"token":"t"}"#).unwrap(), "t");
+        for bad in [r#"{}"#, r#"{"token":"a\r\nX: y"}"#, "[", r#"{"token":7}"#] {
+            assert!(token_of(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]
     fn a_password_does_not_show() {
         let credentials = Credentials::parse("ann:secret").unwrap();
         assert!(!format!("{credentials:?}").contains("secret"));
-        assert_eq!(credentials.basic(), "Basic YW5uOnNlY3JldA==");
+        let token = Credentials::IdentityToken("secret".into());
+        assert!(!format!("{token:?}").contains("secret"));
+        assert_eq!(basic("ann", "secret"), "Basic YW5uOnNlY3JldA==");
     }
 }

@@ -4,18 +4,17 @@ use std::io::Read;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::anyhow;
 use anyhow::bail;
 use serde::Deserialize;
-use ureq::Agent;
 use ureq::Body;
-use ureq::config::RedirectAuthHeaders;
 use ureq::http::Response;
-use ureq::unversioned::transport::DefaultConnector;
 
+use crate::config::registries::Registries;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -23,10 +22,13 @@ use crate::image::manifest;
 use crate::image::manifest::MANIFEST_MAX;
 use crate::image::registry::access::Access;
 use crate::image::registry::auth;
+use crate::image::registry::auth::Bearer;
 use crate::image::registry::auth::Challenge;
 use crate::image::registry::auth::Credentials;
-use crate::image::registry::resolver::Resolver;
-use crate::image::registry::tls;
+use crate::image::registry::authfile;
+use crate::image::registry::http::Answer;
+use crate::image::registry::http::Http;
+use crate::image::registry::http::is_loopback;
 use crate::oci::digest::Digest;
 use crate::oci::reference::DOCKER_HUB;
 use crate::oci::reference::Reference;
@@ -36,7 +38,7 @@ const ERROR_BODY_MAX: u64 = 16 << 10;
 const TOKEN_MAX: u64 = 1 << 20;
 
 pub struct Client {
-    agent: Agent,
+    http: Http,
     /// `https://host:port`
     base: String,
     registry: String,
@@ -48,20 +50,35 @@ pub struct Client {
 }
 
 impl Client {
-    /// Finds out how the registry is spoken to.
+    /// Speaks to the registry of a reference, if registries.conf does not forbid it.
     pub fn connect(reference: &Reference, access: &Access) -> Result<Self> {
-        let registry = reference.registry();
-        let verify = access.tls_verify.unwrap_or(true);
+        let registries = Registries::load(access.registries_conf.as_deref())?;
+        let sources = registries.sources(&reference.to_string())?;
+        let insecure = sources.last().is_some_and(|source| source.insecure);
+        let (registry, repository) = (reference.registry(), reference.repository());
+        let credentials = authfile::find(registry, repository, access, &registries)?;
+        Self::open(registry, repository, insecure, access, credentials)
+    }
+
+    /// Finds out how the registry is spoken to.
+    pub fn open(
+        registry: &str,
+        repository: &str,
+        insecure: bool,
+        access: &Access,
+        credentials: Option<Credentials>,
+    ) -> Result<Self> {
+        let verify = access.tls_verify.unwrap_or(!insecure);
         let host = match registry {
             DOCKER_HUB => "registry-1.docker.io",
             other => other,
         };
         let mut client = Self {
-            agent: agent(registry, access, verify)?,
+            http: Http::new(registry, access, verify)?,
             base: format!("https://{host}"),
             registry: registry.to_owned(),
-            repository: reference.repository().to_owned(),
-            credentials: auth::find(registry, reference.repository(), access.creds.as_deref())?,
+            repository: repository.to_owned(),
+            credentials,
             authorization: Mutex::new(None),
             access: access.clone(),
         };
@@ -91,7 +108,7 @@ impl Client {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.agent.get(format!("{}/v2/", self.base)).call() {
+            match self.http.get(&format!("{}/v2/", self.base), &[], None) {
                 Ok(_) => return Ok(()),
                 Err(err) if attempt < 2 && is_transient(&err) => {
                     std::thread::sleep(self.access.wait(attempt));
@@ -119,16 +136,7 @@ impl Client {
         let media_type = header
             .and_then(|value| value.to_str().ok())
             .map(ToOwned::to_owned);
-        let mut bytes = Vec::new();
-        response
-            .into_body()
-            .into_reader()
-            .take(MANIFEST_MAX + 1)
-            .read_to_end(&mut bytes)
-            .context("cannot read the manifest")?;
-        if bytes.len() as u64 > MANIFEST_MAX {
-            bail!("the manifest is larger than {MANIFEST_MAX} bytes");
-        }
+        let bytes = self.read(response, MANIFEST_MAX, "manifest")?;
         Ok((bytes, media_type))
     }
 
@@ -165,21 +173,28 @@ impl Client {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let response = match self.send(url, headers) {
-                Ok(response) => response,
+            let answer = match self.send(url, headers) {
+                Ok(answer) => answer,
                 Err(err) if attempt <= self.access.retries && is_transient(&err) => {
                     std::thread::sleep(self.access.wait(attempt));
                     continue;
                 }
                 Err(err) => return Err(self.unreachable(err)),
             };
-            match response.status().as_u16() {
-                200 | 206 => return Ok(response),
-                401 if !authorized => {
+            let response = answer.response;
+            match (response.status().as_u16(), answer.elsewhere) {
+                (200 | 206, _) => return Ok(response),
+                // Whoever was pointed to is told nothing of who we are.
+                (401, Some(host)) => bail!(
+                    "registry {} points to {host} for {}, which refuses access",
+                    self.registry,
+                    what()
+                ),
+                (401, None) if !authorized => {
                     authorized = true;
                     self.authorize(&response)?;
                 }
-                429 | 500..=599 if attempt <= self.access.retries => {
+                (429 | 500..=599, _) if attempt <= self.access.retries => {
                     let told = wait_told(&response);
                     std::thread::sleep(self.access.wait_told(attempt, told));
                 }
@@ -188,19 +203,17 @@ impl Client {
         }
     }
 
-    fn send(&self, url: &str, headers: &[(&str, &str)]) -> Result<Response<Body>, ureq::Error> {
-        let mut request = self.agent.get(url);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
+    fn send(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, ureq::Error> {
+        let authorization = self.authorization();
+        self.http.get(url, headers, authorization.as_deref())
+    }
+
+    /// What the next request to the registry itself shows.
+    pub fn authorization(&self) -> Option<String> {
         let authorization = self.authorization.lock();
-        let authorization = authorization
+        authorization
             .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if let Some(value) = authorization {
-            request = request.header("Authorization", value);
-        }
-        request.call()
+            .clone()
     }
 
     /// Does what a 401 asks for.
@@ -211,11 +224,10 @@ impl Client {
             .filter_map(|value| value.to_str().ok())
             .find_map(Challenge::parse);
         let header = match (challenge, &self.credentials) {
-            (Some(Challenge::Basic), Some(credentials)) => credentials.basic(),
-            (Some(Challenge::Bearer(bearer)), credentials) => {
-                let url = bearer.url(&self.repository, self.base.starts_with("http:"))?;
-                format!("Bearer {}", self.token(&url, credentials.as_ref())?)
+            (Some(Challenge::Basic), Some(Credentials::Password { user, password })) => {
+                auth::basic(user, password)
             }
+            (Some(Challenge::Bearer(bearer)), _) => format!("Bearer {}", self.token(&bearer)?),
             (_, _) => return Err(self.login_wanted("")),
         };
         let mut authorization = self
@@ -226,34 +238,60 @@ impl Client {
         Ok(())
     }
 
-    fn token(&self, url: &str, credentials: Option<&Credentials>) -> Result<String> {
-        #[derive(Deserialize)]
-        struct Token {
-            token: Option<String>,
-            access_token: Option<String>,
-        }
-        let mut request = self.agent.get(url);
-        if let Some(credentials) = credentials {
-            request = request.header("Authorization", credentials.basic());
-        }
-        let response = request
-            .call()
+    /// A token of the server that the registry names (Docker's token specification, and OAuth 2 for
+    /// identity tokens).
+    fn token(&self, bearer: &Bearer) -> Result<String> {
+        let realm = bearer.realm(&self.base)?;
+        let response = match &self.credentials {
+            Some(Credentials::IdentityToken(token)) => {
+                let form = bearer.form(&self.repository, token);
+                let form: Vec<(&str, &str)> = form.iter().map(|(k, v)| (*k, v.as_str())).collect();
+                self.http.post_form(realm, &form)
+            }
+            Some(Credentials::Password { user, password }) => {
+                let basic = auth::basic(user, password);
+                let answer = self
+                    .http
+                    .get(&bearer.url(&self.repository), &[], Some(&basic));
+                answer.map(|answer| answer.response)
+            }
+            None => {
+                let answer = self.http.get(&bearer.url(&self.repository), &[], None);
+                answer.map(|answer| answer.response)
+            }
+        };
+        let response = response
             .map_err(|err| anyhow!(plain(err)))
             .context("cannot get a token from the registry's token server")?;
         match response.status().as_u16() {
             200 => {}
-            401 | 403 => return Err(self.login_wanted("")),
+            400 | 401 | 403 => return Err(self.login_wanted("")),
             status => bail!("the token server answers with status {status}"),
         }
-        let reader = response.into_body().into_reader().take(TOKEN_MAX);
-        let token: Token =
-            serde_json::from_reader(reader).context("cannot read the registry's token")?;
-        let token = token.token.or(token.access_token).unwrap_or_default();
-        let is_clean = token.bytes().all(|byte| byte.is_ascii_graphic());
-        if token.is_empty() || !is_clean {
-            bail!("the registry's token server gives no token");
+        let body = self.read(response, TOKEN_MAX, "token")?;
+        auth::token_of(&body)
+    }
+
+    /// A body that is small, and comes in bearable time.
+    fn read(&self, response: Response<Body>, max: u64, what: &str) -> Result<Vec<u8>> {
+        let deadline = Instant::now() + self.access.patience * 2;
+        let mut reader = response.into_body().into_reader().take(max + 1);
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 8 << 10];
+        loop {
+            let count = reader.read(&mut buffer);
+            let count = count.with_context(|| format!("cannot read the {what}"))?;
+            bytes.extend_from_slice(&buffer[..count]);
+            if bytes.len() as u64 > max {
+                bail!("the {what} is larger than {max} bytes");
+            }
+            if count == 0 {
+                return Ok(bytes);
+            }
+            if Instant::now() > deadline {
+                bail!("cannot read the {what}: it comes too slowly");
+            }
         }
-        Ok(token)
     }
 
     fn login_wanted(&self, said: &str) -> anyhow::Error {
@@ -261,7 +299,7 @@ impl Client {
         if self.credentials.is_some() {
             err.hint("the user name or the password is wrong, or the user may not read this image")
         } else {
-            err.hint("give --creds USER:PASSWORD, or log in so that there is an auth file; the name may also be wrong")
+            err.hint("log in with `rbox login`, or give --creds USER:PASSWORD; the name may also be wrong")
         }
     }
 
@@ -300,36 +338,6 @@ impl Client {
             ),
         }
     }
-}
-
-fn agent(registry: &str, access: &Access, verify: bool) -> Result<Agent> {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .tls_config(tls::config(registry, access, verify)?)
-        .user_agent(concat!("rbox/", env!("CARGO_PKG_VERSION")))
-        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
-        .proxy(ureq::Proxy::try_from_env())
-        .timeout_connect(Some(Duration::from_secs(15)))
-        .timeout_recv_response(Some(Duration::from_mins(1)))
-        .timeout_per_read(Some(Duration::from_mins(1)))
-        .build();
-    Ok(Agent::with_parts(
-        config,
-        DefaultConnector::default(),
-        Resolver::default(),
-    ))
-}
-
-/// As Docker: http is tried with a registry on this machine alone.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => host.split(':').next().unwrap_or(host),
-    };
-    name == "localhost"
-        || name
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 fn is_transient(err: &ureq::Error) -> bool {
@@ -403,27 +411,6 @@ fn wait_told(response: &Response<Body>) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn http_is_for_this_machine_alone() {
-        for host in [
-            "localhost",
-            "localhost:5000",
-            "127.0.0.1",
-            "127.1.2.3:5000",
-            "[::1]:5000",
-        ] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in [
-            "localhost.example.org",
-            "10.0.0.1:5000",
-            "example.org",
-            "[fe80::1]:5000",
-        ] {
-            assert!(!is_loopback(host), "{host}");
-        }
-    }
 
     #[test]
     fn a_registry_cannot_write_to_the_terminal() {

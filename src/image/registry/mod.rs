@@ -29,8 +29,12 @@ pub use access::Access;
 
 mod access;
 mod auth;
+mod authfile;
 mod blob;
 mod client;
+mod helper;
+mod http;
+mod proxy;
 mod resolver;
 mod tls;
 
