@@ -18,6 +18,7 @@
 
 pub mod change;
 pub mod commit;
+pub mod compress;
 pub mod config;
 pub mod healthcheck;
 pub mod hello;

@@ -33,6 +33,8 @@ use crate::oci::digest::Digest;
 use crate::oci::reference::DOCKER_HUB;
 use crate::oci::reference::Reference;
 
+pub mod upload;
+
 /// A registry's own error text is read up to here.
 const ERROR_BODY_MAX: u64 = 16 << 10;
 const TOKEN_MAX: u64 = 1 << 20;
