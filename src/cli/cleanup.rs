@@ -7,6 +7,7 @@ use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::engine::cleanup;
 use crate::engine::images;
+use crate::engine::images::Removal;
 use crate::engine::remove;
 use crate::error::Kind;
 use crate::error::fail;
@@ -67,7 +68,8 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
         }
         output::print_line(one.label())?;
         if args.rmi && !container.config.image_id.is_empty() {
-            images::remove(engine, &container.config.image_id, false)?;
+            let ids = [container.config.image_id];
+            images::remove(engine, &ids, Removal::default()).into_result()?;
         }
         Ok(())
     })

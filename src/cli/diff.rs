@@ -45,9 +45,44 @@ pub struct Args {
     names: Vec<String>,
 }
 
+/// List what the top layer of an image has changed in those below, or an image in the files of another
+#[derive(Debug, clap::Args)]
+#[command(after_help = "A: added, C: changed, D: deleted.
+
+Examples:
+  rbox image diff debian
+  rbox image diff --format json mine debian")]
+pub struct ImageArgs {
+    /// Print in another form: json
+    #[arg(long, value_name = "FORMAT", value_parser = ["json"])]
+    format: Option<String>,
+
+    /// An image; and with what it is compared
+    #[arg(required = true, num_args = 1..=2, value_names = ["IMAGE", "IMAGE"])]
+    images: Vec<String>,
+}
+
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
     let found = find(engine, args)?;
-    if args.format.is_some() {
+    print(&found, args.format.is_some())
+}
+
+pub fn images(engine: &Engine, args: &ImageArgs) -> anyhow::Result<u8> {
+    let images = args.images.iter().map(|name| {
+        let image = image::find(&engine.dirs, name)?;
+        anyhow::Ok(Side::Image(Box::new(image)))
+    });
+    let images: Vec<Side> = images.collect::<anyhow::Result<_>>()?;
+    let found = match images.as_slice() {
+        [new, old] => changes::between(engine, old, new)?,
+        [image] => changes::of(engine, image)?,
+        _ => vec![],
+    };
+    print(&found, args.format.is_some())
+}
+
+fn print(found: &[Change], as_json: bool) -> anyhow::Result<u8> {
+    if as_json {
         let paths = |kind| {
             let paths = found.iter().filter(|change| change.kind == kind);
             paths
@@ -68,7 +103,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
         output::print_line(&serde_json::to_string_pretty(&value)?)?;
         return Ok(0);
     }
-    for Change { kind, path } in &found {
+    for Change { kind, path } in found {
         let letter = match kind {
             What::Added => 'A',
             What::Changed => 'C',

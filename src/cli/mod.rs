@@ -23,6 +23,8 @@ pub mod format;
 mod generate;
 mod healthcheck;
 mod hello;
+mod history;
+mod image;
 mod images;
 mod info;
 mod init;
@@ -50,8 +52,10 @@ mod shorts;
 mod start;
 mod stats;
 mod stop;
+mod system;
 mod tag;
 mod top;
+mod untag;
 mod update;
 mod version;
 mod volume;
@@ -70,7 +74,7 @@ use clap::Subcommand;
 use crate::engine::Engine;
 use crate::error::Kind;
 use crate::error::fail;
-use crate::image;
+use crate::image::hello as built_in;
 
 /// As `docker --version` and `podman --version` put it.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"));
@@ -112,8 +116,10 @@ enum Verb {
     #[command(hide = true)]
     GenerateDocs(docs::GenerateDocs),
     Healthcheck(healthcheck::Args),
-    #[command(name = image::hello::COMMAND, hide = true)]
+    #[command(name = built_in::COMMAND, hide = true)]
     Hello(hello::Args),
+    History(history::Args),
+    Image(image::Args),
     Images(images::Args),
     Info(info::Info),
     Init(init::Args),
@@ -141,11 +147,13 @@ enum Verb {
     Start(start::Args),
     Stats(stats::Args),
     Stop(stop::Args),
+    System(system::Args),
     Tag(tag::Args),
     Top(top::Args),
     #[command(visible_alias = "umount")]
     Unmount(mount::Unmount),
     Unpause(pause::Unpause),
+    Untag(untag::Args),
     Update(update::Args),
     Version(version::Version),
     Volume(volume::Args),
@@ -185,7 +193,12 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
 }
 
 fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
-    if let Verb::Create(_) | Verb::Load(_) | Verb::Pull(_) | Verb::Run(_) = verb {
+    let brings_images = match &verb {
+        Verb::Create(_) | Verb::Load(_) | Verb::Pull(_) | Verb::Run(_) => true,
+        Verb::Image(args) => args.brings_images(),
+        _ => false,
+    };
+    if brings_images {
         tell_single_id(engine)?;
     }
     match verb {
@@ -210,6 +223,8 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Export(args) => export::run(engine, &args),
         Verb::Generate(args) => generate::run(engine, args),
         Verb::Healthcheck(args) => healthcheck::run(engine, &args),
+        Verb::History(args) => history::run(engine, args),
+        Verb::Image(args) => image::run(engine, args),
         Verb::Images(args) => images::run(engine, args),
         Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
         Verb::Init(args) => init::run(engine, &args),
@@ -232,9 +247,11 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Start(args) => start::run(engine, args),
         Verb::Stats(args) => stats::run(engine, args),
         Verb::Stop(args) => stop::run(engine, args),
+        Verb::System(args) => system::run(engine, args),
         Verb::Update(args) => update::run(engine, args),
         Verb::Unmount(args) => mount::unmount(engine, &args),
         Verb::Unpause(args) => pause::unpause(engine, &args),
+        Verb::Untag(args) => untag::run(engine, &args),
         Verb::Tag(args) => tag::run(engine, args),
         Verb::Top(args) => top::run(engine, args),
         Verb::Volume(args) => volume::run(engine, args),

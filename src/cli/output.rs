@@ -4,6 +4,7 @@
     reason = "errors and warnings are printed here and nowhere else"
 )]
 
+use std::io::BufRead;
 use std::io::IsTerminal;
 use std::io::Write;
 
@@ -104,6 +105,17 @@ pub fn print_damaged(damaged: &[anyhow::Error]) {
     if let Some(hint) = damaged.iter().find_map(error::hint) {
         print_hint(hint);
     }
+}
+
+/// Asks a person; without an answer it is no.
+pub fn confirmed(warning: &str) -> anyhow::Result<bool> {
+    print(&format!(
+        "{warning}Are you sure you want to continue? [y/N] "
+    ))?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    let answer = answer.trim().to_ascii_lowercase();
+    Ok(matches!(answer.as_str(), "y" | "yes"))
 }
 
 /// Runs a verb for each name, goes on after a failure, and reports each: the last as the error of

@@ -3,33 +3,117 @@
 use crate::cli::output;
 use crate::engine::Engine;
 use crate::engine::images;
+use crate::engine::images::Removal;
 use crate::error;
 use crate::error::Kind;
+use crate::error::fail;
+use crate::image;
+use crate::oci::platform::Platform;
+
+/// Podman's exit statuses for what kept an image from being removed.
+const MISSING: u8 = 1;
+const IN_USE: u8 = 2;
 
 /// Remove images: their names, and with the last name the image
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one a switch")]
+#[command(
+    after_help = "What other images or containers use is kept. The exit status is 2 where containers use an image, and 1 where one does not exist.
+
+Examples:
+  rbox rmi busybox
+  rbox rmi --all --force"
+)]
 pub struct Args {
-    /// Remove all names, and the containers of the image; pass over what does not exist
+    /// All images
+    #[arg(short, long, conflicts_with = "images")]
+    all: bool,
+
+    /// The containers that use an image too, and all names of one that is given by its id; pass over what does not exist
     #[arg(short, long)]
     force: bool,
 
+    /// Pass over what does not exist
+    #[arg(short, long)]
+    ignore: bool,
+
+    /// Keep images without a name that these were made from
+    #[arg(long)]
+    no_prune: bool,
+
+    /// Only where the image is for one of these platforms
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
+    platform: Vec<Platform>,
+
     /// Names or ids
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required_unless_present = "all", value_name = "IMAGE")]
     images: Vec<String>,
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
-    output::each(&args.images, |name| {
-        let removed = match images::remove(engine, name, args.force) {
-            Err(err) if args.force && error::kind(&err) == Some(Kind::NotFound) => return Ok(()),
-            result => result?,
-        };
-        for name in &removed.untagged {
-            output::print_line(&format!("Untagged: {name}"))?;
+    let removal = Removal {
+        force: args.force,
+        all_names: args.force || args.all,
+        with_parents: !args.no_prune,
+    };
+    let mut errors = Vec::new();
+    let mut wanted = Vec::new();
+    for name in names(engine, &args)? {
+        match is_wanted(engine, &name, &args) {
+            Ok(true) => wanted.push(name),
+            Ok(false) => {}
+            Err(err) => errors.push(err),
         }
-        if let Some(id) = &removed.deleted {
-            output::print_line(&format!("Deleted: {}", id.hex()))?;
+    }
+    let outcome = images::remove(engine, &wanted, removal);
+    for name in &outcome.untagged {
+        output::print_line(&format!("Untagged: {name}"))?;
+    }
+    for id in &outcome.deleted {
+        output::print_line(&format!("Deleted: {}", id.hex()))?;
+    }
+    errors.extend(outcome.errors);
+    errors.iter().for_each(output::print_error);
+    Ok(status(&errors))
+}
+
+fn names(engine: &Engine, args: &Args) -> anyhow::Result<Vec<String>> {
+    if !args.all {
+        return Ok(args.images.clone());
+    }
+    let images = image::list(&engine.dirs, |err| output::print_damaged(&[err]))?;
+    Ok(images.iter().map(|image| image.id.to_string()).collect())
+}
+
+/// What does not exist is passed over where that was asked for.
+fn is_wanted(engine: &Engine, name: &str, args: &Args) -> anyhow::Result<bool> {
+    let image = match image::find(&engine.dirs, name) {
+        Err(err) if error::kind(&err) == Some(Kind::NotFound) && (args.force || args.ignore) => {
+            return Ok(false);
         }
-        Ok(())
-    })
+        // What is wrong with it is for the removal.
+        Err(_) => return Ok(true),
+        Ok(image) => image,
+    };
+    if args.platform.is_empty() || args.platform.contains(&image.platform) {
+        return Ok(true);
+    }
+    let text = format!(
+        "cannot remove image \"{name}\": it is for {}",
+        image.platform
+    );
+    Err(fail(Kind::NotFound, text))
+}
+
+fn status(errors: &[anyhow::Error]) -> u8 {
+    let kinds: Vec<Option<Kind>> = errors.iter().map(error::kind).collect();
+    if kinds.is_empty() {
+        0
+    } else if kinds.contains(&Some(Kind::Conflict)) {
+        IN_USE
+    } else if kinds.iter().all(|kind| *kind == Some(Kind::NotFound)) {
+        MISSING
+    } else {
+        125
+    }
 }

@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::engine::activation::Activation;
 use crate::engine::connect::Connection;
 use crate::engine::images;
+use crate::engine::images::Removal;
 use crate::engine::start;
 use crate::engine::start::Options;
 use crate::error;
@@ -105,7 +106,8 @@ pub fn run(engine: &Engine, mut args: Args) -> anyhow::Result<u8> {
 
 /// One that others use, or that has gone meanwhile, is left as it is.
 fn remove_image(engine: &Engine, name: &str) {
-    if let Err(err) = images::remove(engine, name, false)
+    let removed = images::remove(engine, &[name.to_owned()], Removal::default());
+    if let Err(err) = removed.into_result()
         && !matches!(error::kind(&err), Some(Kind::Conflict | Kind::NotFound))
     {
         output::print_warning(&error::message(&err));

@@ -1,5 +1,6 @@
 //! Images and the containers that use them.
 
+use std::collections::HashMap;
 use std::collections::HashSet;
 
 use anyhow::Context;
@@ -14,49 +15,255 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::image;
 use crate::image::Image;
-use crate::image::remove::Removed;
+use crate::image::about::Family;
+use crate::image::names::Named;
 use crate::oci::digest::Digest;
+use crate::oci::reference::Reference;
 use crate::store::journal;
 use crate::store::journal::Event;
+use crate::store::lock::Lock;
 
-/// Removes an image by one of its names. Its last name is not taken while containers use it,
-/// unless by force: then they go too.
-pub fn remove(engine: &Engine, name: &str, force: bool) -> anyhow::Result<Removed> {
-    let cannot = || format!("cannot remove image \"{name}\"");
-    let id = match image::find(&engine.dirs, name) {
-        Err(err) if force && error::kind(&err) != Some(Kind::NotFound) => {
-            let id = image::names::find_unreadable(&engine.dirs, name)?;
-            id.ok_or(err).with_context(cannot)?
-        }
-        image => image.with_context(cannot)?.id,
-    };
-    let users = Container::list(&engine.dirs, drop)?
-        .into_iter()
-        .filter(|container| container.config.image_id == id.to_string());
-    let last = image::names::of(&engine.dirs, &id)?.len() <= 1;
-    for container in users {
-        if !force && !last {
-            continue;
-        }
-        if !force {
-            let text = format!("container \"{}\" uses it", container.name);
-            return Err(fail(Kind::Conflict, text))
-                .hint(format!(
-                    "remove the container with `rbox rm {}`, or use `rbox rmi -f {name}`",
-                    container.name
-                ))
-                .with_context(cannot);
-        }
-        remove::remove(engine, &container, true, false).with_context(cannot)?;
+/// How images are removed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Removal {
+    /// The containers that use them too; and what cannot be read.
+    pub force: bool,
+    /// All names of one that is given by its id.
+    pub all_names: bool,
+    /// Images without a name that it was made from, and nothing else was, go too.
+    pub with_parents: bool,
+}
+
+/// What was removed, and what could not be.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub untagged: Vec<Reference>,
+    pub deleted: Vec<Digest>,
+    pub errors: Vec<anyhow::Error>,
+}
+
+impl Outcome {
+    /// Its first error, where there is one.
+    pub fn into_result(self) -> anyhow::Result<()> {
+        self.errors.into_iter().next().map_or(Ok(()), Err)
     }
-    let removed = image::remove::remove(&engine.dirs, name, force, &|| layers_in_use(engine))?;
+}
+
+/// Removes images by names or ids, and then what nothing refers to any more.
+pub fn remove(engine: &Engine, names: &[String], how: Removal) -> Outcome {
+    let mut outcome = Outcome::default();
+    for name in names {
+        if let Err(err) = remove_one(engine, name, how, &mut outcome) {
+            outcome.errors.push(err);
+        }
+    }
+    if !outcome.deleted.is_empty()
+        && let Err(err) = image::remove::collect_after(&engine.dirs, &|| layers_in_use(engine))
+    {
+        outcome.errors.push(err);
+    }
+    outcome
+}
+
+/// Removes the images that no container uses, of those that `choose` leaves: without a name, or all.
+pub fn prune(
+    engine: &Engine,
+    all: bool,
+    choose: impl Fn(Vec<Named>) -> Vec<Named>,
+) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut tried = HashSet::new();
+    // One that was made from another hides that, where it has no name either.
+    loop {
+        let used = users(engine)?;
+        let images = image::names::all_named(&engine.dirs, drop)?;
+        let parents: HashSet<Digest> = nameless_parents(engine, &images);
+        let mut chosen = choose(images);
+        chosen.retain(|named| {
+            let id = &named.image.id;
+            let dangling = named.names.is_empty() && !parents.contains(id);
+            (all || dangling) && !used.contains_key(&id.to_string()) && !tried.contains(id)
+        });
+        if chosen.is_empty() {
+            break;
+        }
+        for named in chosen {
+            let id = named.image.id.clone();
+            match image::remove::take(&engine.dirs, &id.to_string(), true) {
+                // Somebody else was faster.
+                Err(err) if error::kind(&err) == Some(Kind::NotFound) => {}
+                Err(err) => outcome.errors.push(err),
+                Ok(removed) => {
+                    record(engine, "remove", &id, &id.to_string());
+                    outcome.untagged.extend(removed.untagged);
+                    outcome.deleted.push(id.clone());
+                }
+            }
+            tried.insert(id);
+        }
+    }
+    // What killed commands have left goes too.
+    collect(engine)?;
+    Ok(outcome)
+}
+
+/// Images without a name from which others were made.
+fn nameless_parents(engine: &Engine, images: &[Named]) -> HashSet<Digest> {
+    if images.iter().all(|named| !named.names.is_empty()) {
+        return HashSet::new();
+    }
+    let all: Vec<&Image> = images.iter().map(|named| &named.image).collect();
+    let family = Family::of(&engine.dirs, &all);
+    let parents = (0..all.len()).filter(|index| family.has_children(*index));
+    parents.map(|index| all[index].id.clone()).collect()
+}
+
+/// Its last name is not taken while containers use it, unless by force: then they go too.
+fn remove_one(
+    engine: &Engine,
+    name: &str,
+    how: Removal,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let cannot = || format!("cannot remove image \"{name}\"");
+    let (id, by_name) = match image::find(&engine.dirs, name) {
+        Err(err) if how.force && error::kind(&err) != Some(Kind::NotFound) => {
+            let id = image::names::find_unreadable(&engine.dirs, name)?;
+            (id.ok_or(err).with_context(cannot)?, false)
+        }
+        image => {
+            let image = image.with_context(cannot)?;
+            (image.id, !image.names.is_empty())
+        }
+    };
+    let names = image::names::of(&engine.dirs, &id)?.len();
+    let goes = names <= 1 || !by_name && how.all_names;
+    let parents = if goes && how.with_parents {
+        parents_that_go(engine, &id)?
+    } else {
+        vec![]
+    };
+    if goes {
+        free(engine, &id, name, how.force).with_context(cannot)?;
+    }
+    let removed = image::remove::take(&engine.dirs, name, how.all_names)?;
     for name in &removed.untagged {
         record(engine, "untag", &id, &name.to_string());
     }
-    if let Some(id) = &removed.deleted {
-        record(engine, "remove", id, name);
+    outcome.untagged.extend(removed.untagged);
+    if let Some(id) = removed.deleted {
+        record(engine, "remove", &id, name);
+        outcome.deleted.push(id);
+        for parent in parents {
+            let hex = parent.hex();
+            image::remove::take(&engine.dirs, hex, false).with_context(cannot)?;
+            record(engine, "remove", &parent, hex);
+            outcome.deleted.push(parent);
+        }
     }
-    Ok(removed)
+    Ok(())
+}
+
+/// Sees to it that no container uses the image: by force they are removed.
+fn free(engine: &Engine, id: &Digest, name: &str, force: bool) -> anyhow::Result<()> {
+    let users = Container::list(&engine.dirs, drop)?.into_iter();
+    let users: Vec<Container> = users
+        .filter(|container| container.config.image_id == id.to_string())
+        .collect();
+    if force {
+        for container in &users {
+            remove::remove(engine, container, true, false)?;
+        }
+        return Ok(());
+    }
+    let names: Vec<&str> = users.iter().map(|one| one.name.as_str()).collect();
+    let text = match names.as_slice() {
+        [] => return Ok(()),
+        [one] => format!("container \"{one}\" uses it"),
+        several => format!("containers \"{}\" use it", several.join("\", \"")),
+    };
+    Err(fail(Kind::Conflict, text)).hint(format!(
+        "remove the container with `rbox rm {}`, or use `rbox rmi -f {name}`",
+        names.join(" ")
+    ))
+}
+
+/// Images without a name from which nothing but this one was made, and that no container uses.
+fn parents_that_go(engine: &Engine, id: &Digest) -> anyhow::Result<Vec<Digest>> {
+    let images = image::list(&engine.dirs, drop)?;
+    if images.iter().all(|image| !image.names.is_empty()) {
+        return Ok(vec![]);
+    }
+    let all: Vec<&Image> = images.iter().collect();
+    let family = Family::of(&engine.dirs, &all);
+    let used = users(engine)?;
+    let mut found = Vec::new();
+    let mut child = images.iter().position(|image| image.id == *id);
+    while let Some(parent) = child.and_then(|child| family.parent(child)) {
+        let image = &images[parent];
+        let children = (0..images.len()).filter(|one| family.parent(*one) == Some(parent));
+        let in_use = used.contains_key(&image.id.to_string());
+        if !image.names.is_empty() || children.count() > 1 || in_use {
+            break;
+        }
+        found.push(image.id.clone());
+        child = Some(parent);
+    }
+    Ok(found)
+}
+
+/// By the ids of images, the names of the containers that use them. A record that cannot be read is an
+/// error: what its container uses is not known.
+pub fn users(engine: &Engine) -> anyhow::Result<HashMap<String, Vec<String>>> {
+    let mut users: HashMap<String, Vec<String>> = HashMap::new();
+    for container in all_containers(engine)? {
+        let names = users.entry(container.config.image_id).or_default();
+        names.push(container.name);
+    }
+    Ok(users)
+}
+
+fn all_containers(engine: &Engine) -> anyhow::Result<Vec<Container>> {
+    let mut damaged = None;
+    let containers = Container::list(&engine.dirs, |one| damaged = Some(one.err))?;
+    match damaged {
+        Some(err) => Err(err),
+        None => Ok(containers),
+    }
+}
+
+/// Removes layers and blobs that neither images nor containers refer to.
+pub fn collect(engine: &Engine) -> anyhow::Result<()> {
+    image::remove::collect(&engine.dirs, &|| layers_in_use(engine))
+}
+
+/// Takes names from an image: these, or all. The image stays.
+pub fn untag(engine: &Engine, image: &str, names: &[String]) -> anyhow::Result<()> {
+    let cannot = || format!("cannot untag image \"{image}\"");
+    let found = image::find(&engine.dirs, image).with_context(cannot)?;
+    let _lock = Lock::shared(&engine.dirs.lock_file())?;
+    let mut taken = Vec::new();
+    if names.is_empty() {
+        taken = image::names::of(&engine.dirs, &found.id)?;
+    }
+    for name in names {
+        let other = image::find(&engine.dirs, name).with_context(cannot)?;
+        let Some(reference) = other.names.into_iter().next() else {
+            let text = format!("\"{name}\" is an id, and no name");
+            return Err(fail(Kind::Usage, text)).with_context(cannot);
+        };
+        if other.id != found.id {
+            let text = format!("\"{name}\" is the name of another image");
+            return Err(fail(Kind::Conflict, text)).with_context(cannot);
+        }
+        taken.push(reference);
+    }
+    taken.dedup();
+    for name in &taken {
+        image::names::remove(&engine.dirs, name)?;
+        record(engine, "untag", &found.id, &name.to_string());
+    }
+    Ok(())
 }
 
 /// Gives an image a further name.
@@ -81,28 +288,20 @@ pub fn built_in(engine: &Engine) -> anyhow::Result<Image> {
         && image::names::of(&engine.dirs, &before.id)?.is_empty()
     {
         // It stays where a container uses it.
-        remove(engine, &before.id.to_string(), false).ok();
+        remove(engine, &[before.id.to_string()], Removal::default());
     }
     Ok(image)
 }
 
 /// The layers that containers stand on.
-fn layers_in_use(engine: &Engine) -> anyhow::Result<HashSet<Digest>> {
-    let mut damaged = None;
-    let containers = Container::list(&engine.dirs, |one| damaged = Some(one.err))?;
-    if let Some(err) = damaged {
-        // What a container whose record cannot be read uses is not known.
-        return Err(err);
-    }
-    Ok(containers
-        .into_iter()
-        .flat_map(|container| {
-            let mounts = container.config.files.mounts.into_iter();
-            let mounted = mounts.flat_map(|mount| match mount.source {
-                Source::Image { layers, .. } => layers,
-                _ => vec![],
-            });
-            container.config.layers.into_iter().chain(mounted)
-        })
-        .collect())
+pub fn layers_in_use(engine: &Engine) -> anyhow::Result<HashSet<Digest>> {
+    let layers = all_containers(engine)?.into_iter().flat_map(|container| {
+        let mounts = container.config.files.mounts.into_iter();
+        let mounted = mounts.flat_map(|mount| match mount.source {
+            Source::Image { layers, .. } => layers,
+            _ => vec![],
+        });
+        container.config.layers.into_iter().chain(mounted)
+    });
+    Ok(layers.collect())
 }

@@ -82,6 +82,12 @@ pub fn find(dirs: &Dirs, diff_id: &Digest, ids_tag: &str) -> Result<Option<Layer
     Ok(load(dirs, diff_id)?.filter(|layer| layer.ids == ids_tag))
 }
 
+/// Bytes of its files; 0 where that is not known.
+pub fn size(dirs: &Dirs, diff_id: &Digest) -> u64 {
+    let layer: Result<Option<Layer>> = record::load_if_present(&dir(dirs, diff_id).join(RECORD));
+    layer.ok().flatten().map_or(0, |layer| layer.size)
+}
+
 /// The directories to be stacked, relative to the data directory, the top layer first.
 pub fn lowerdirs(dirs: &Dirs, image: &Image, ids_tag: &str) -> Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = Vec::new();

@@ -16,6 +16,7 @@
 //! The store lock is held shared while anything is made, and exclusively while layers that
 //! nothing refers to are removed.
 
+pub mod about;
 pub mod change;
 pub mod commit;
 pub mod compress;

@@ -23,6 +23,7 @@ use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
 use crate::store::lock::Lock;
 use crate::store::record::Record;
+use crate::sys::parallel;
 
 /// Where names without a registry are put.
 pub const LOCAL: &str = "localhost";
@@ -73,16 +74,56 @@ pub fn remove(dirs: &Dirs, reference: &Reference) -> Result<()> {
 
 /// All names. A damaged record is passed over.
 pub fn all(dirs: &Dirs) -> Result<Vec<Name>> {
-    let mut names: Vec<Name> = Vec::new();
+    all_readable(dirs, drop)
+}
+
+/// The same; `bad` hears of those that cannot be read.
+pub fn all_readable(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> Result<Vec<Name>> {
+    let mut paths = Vec::new();
     for entry in std::fs::read_dir(dirs.image_refs())? {
         let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            paths.push(entry.path());
         }
-        names.extend(store::record::load::<Name>(&entry.path()).ok());
+    }
+    let mut names: Vec<Name> = Vec::with_capacity(paths.len());
+    for read in parallel::map(&paths, |path| store::record::load_if_present(path)) {
+        match read {
+            Ok(name) => names.extend(name),
+            Err(err) => bad(err),
+        }
     }
     names.sort_by(|a, b| a.reference.cmp(&b.reference));
     Ok(names)
+}
+
+/// An image with all its names.
+#[derive(Clone, Debug)]
+pub struct Named {
+    pub image: Image,
+    pub names: Vec<Name>,
+}
+
+/// All images, the newest first; `bad` hears of those whose record, or whose name's, cannot be read.
+pub fn all_named(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> Result<Vec<Named>> {
+    let mut by_image: BTreeMap<Digest, Vec<Name>> = BTreeMap::new();
+    for name in all_readable(dirs, &mut bad)? {
+        by_image.entry(name.image.clone()).or_default().push(name);
+    }
+    let images = record::all(dirs, bad)?.into_iter();
+    let mut found: Vec<Named> = images
+        .map(|mut image| {
+            let names = by_image.remove(&image.id).unwrap_or_default();
+            image.names = names.iter().map(|name| name.reference.clone()).collect();
+            Named { image, names }
+        })
+        .collect();
+    // RFC 3339 in UTC sorts as text.
+    found.sort_by(|a, b| {
+        let newest = b.image.created.cmp(&a.image.created);
+        newest.then_with(|| a.image.id.cmp(&b.image.id))
+    });
+    Ok(found)
 }
 
 /// All names of one image.
@@ -96,17 +137,8 @@ pub fn of(dirs: &Dirs, id: &Digest) -> Result<Vec<Reference>> {
 
 /// All images with all their names; `bad` hears of those whose record cannot be read.
 pub fn list(dirs: &Dirs, bad: impl FnMut(anyhow::Error)) -> Result<Vec<Image>> {
-    let mut by_image: BTreeMap<Digest, Vec<Reference>> = BTreeMap::new();
-    for name in all(dirs)? {
-        by_image.entry(name.image).or_default().push(name.reference);
-    }
-    let mut images = record::all(dirs, bad)?;
-    for image in &mut images {
-        image.names = by_image.remove(&image.id).unwrap_or_default();
-    }
-    // The newest first, as `images` shows them; RFC 3339 in UTC sorts as text.
-    images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
-    Ok(images)
+    let found = all_named(dirs, bad)?.into_iter();
+    Ok(found.map(|named| named.image).collect())
 }
 
 /// Finds an image by a name or by (the start of) its ID. A name without a registry is looked for

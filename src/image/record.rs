@@ -18,6 +18,7 @@ use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
 use crate::store::record;
 use crate::store::record::Record;
+use crate::sys::parallel;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Image {
@@ -66,16 +67,22 @@ pub fn save(dirs: &Dirs, image: &Image) -> Result<()> {
 /// All images. One whose record cannot be read is passed over, so that the others can still be used:
 /// `bad` hears of it.
 pub fn all(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> Result<Vec<Image>> {
-    let mut images = Vec::new();
+    let mut paths = Vec::new();
     for entry in std::fs::read_dir(dirs.image_ids())? {
         let path = entry?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if hidden || path.extension().is_none_or(|extension| extension != "json") {
-            continue;
+        let name = path.file_name().unwrap_or_default();
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        if !hidden
+            && path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+        {
+            paths.push(path);
         }
-        match load_from(&path) {
+    }
+    let mut images = Vec::with_capacity(paths.len());
+    for read in parallel::map(&paths, |path| load_from(path)) {
+        match read {
             Ok(image) => images.push(image),
             // It was removed since it was listed.
             Err(err) if crate::error::kind(&err) == Some(Kind::NotFound) => {}

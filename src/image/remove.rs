@@ -31,7 +31,7 @@ use crate::store::remove::remove_tree;
 /// How long the beginning of a blob waits for its pull to be repeated, while images are removed.
 const PARTIAL_AGE: Duration = Duration::from_hours(24);
 
-/// What [`remove`] did.
+/// What [`take`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
     pub untagged: Vec<Reference>,
@@ -43,16 +43,10 @@ pub struct Removed {
 pub type InUse<'a> = dyn Fn() -> Result<HashSet<Digest>> + 'a;
 
 /// Takes away the name by which the image is given, and with the last name the image. Given by
-/// its ID, an image with several names goes only by `force`.
-pub fn remove(dirs: &Dirs, text: &str, force: bool, in_use: &InUse<'_>) -> Result<Removed> {
-    let removed = {
-        let _lock = Lock::shared(&dirs.lock_file())?;
-        remove_records(dirs, text, force)?
-    };
-    if removed.deleted.is_some() {
-        collect_all(dirs, in_use, PARTIAL_AGE)?;
-    }
-    Ok(removed)
+/// its ID, an image with several names goes only by `force`. Layers and blobs are for [`collect`].
+pub fn take(dirs: &Dirs, text: &str, force: bool) -> Result<Removed> {
+    let _lock = Lock::shared(&dirs.lock_file())?;
+    remove_records(dirs, text, force)
 }
 
 fn remove_records(dirs: &Dirs, text: &str, force: bool) -> Result<Removed> {
@@ -65,7 +59,7 @@ fn remove_records(dirs: &Dirs, text: &str, force: bool) -> Result<Removed> {
     let all = names::of(dirs, &image.id)?;
     let given = image.names.first();
     let untagged = match given {
-        Some(name) if !force => vec![name.clone()],
+        Some(name) => vec![name.clone()],
         None if all.len() > 1 && !force => {
             return Err(fail(
                 Kind::Conflict,
@@ -115,6 +109,11 @@ fn remove_unreadable(dirs: &Dirs, text: &str, err: anyhow::Error) -> Result<Remo
 /// collection does it then.
 pub fn collect(dirs: &Dirs, in_use: &InUse<'_>) -> Result<()> {
     collect_all(dirs, in_use, Duration::ZERO)
+}
+
+/// The same after images were removed: pulls that were interrupted lately can still go on.
+pub fn collect_after(dirs: &Dirs, in_use: &InUse<'_>) -> Result<()> {
+    collect_all(dirs, in_use, PARTIAL_AGE)
 }
 
 /// `age_min` is that of the beginnings of blobs which go: the next pull goes on with those that stay.

@@ -165,12 +165,13 @@ fn an_image_is_loaded_found_named_and_removed() {
     let renamed = image::tag(&dirs, "made:1", "other").unwrap();
     assert_eq!(renamed.to_string(), "localhost/other:latest");
     assert_eq!(image::list(&dirs, drop).unwrap()[0].names.len(), 2);
-    let err = image::remove::remove(&dirs, id.hex(), false, &nothing_in_use).unwrap_err();
+    let err = image::remove::take(&dirs, id.hex(), false).unwrap_err();
     assert_eq!(crate::error::kind(&err), Some(Kind::Conflict));
-    let removed = image::remove::remove(&dirs, "other", false, &nothing_in_use).unwrap();
+    let removed = image::remove::take(&dirs, "other", false).unwrap();
     assert_eq!(removed.deleted, None);
-    let removed = image::remove::remove(&dirs, "made:1", false, &nothing_in_use).unwrap();
+    let removed = image::remove::take(&dirs, "made:1", false).unwrap();
     assert_eq!(removed.deleted, Some(id));
+    image::remove::collect(&dirs, &nothing_in_use).unwrap();
     assert_empty(&dirs);
 }
 
@@ -181,7 +182,8 @@ fn layers_in_use_outlive_their_image() {
     let loaded = load_bytes(&dirs, made.archive(|_, part| part)).unwrap();
     let kept = loaded[0].layers[1].clone();
     let in_use = || Ok(HashSet::from([kept.clone()]));
-    image::remove::remove(&dirs, "made:1", false, &in_use).unwrap();
+    image::remove::take(&dirs, "made:1", false).unwrap();
+    image::remove::collect(&dirs, &in_use).unwrap();
     assert_eq!(names_in(&dirs.layers()), [kept.hex()]);
     image::remove::collect(&dirs, &nothing_in_use).unwrap();
     assert_empty(&dirs);

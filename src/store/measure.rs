@@ -26,14 +26,41 @@ const AT_ONCE: usize = 1000;
 /// counted.
 const DEPTH: usize = 500;
 
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// The bytes of files.
+    Bytes,
+    /// What files and directories take on disk.
+    Blocks,
+}
+
+impl Count {
+    fn verb(self) -> &'static str {
+        match self {
+            Count::Bytes => "measure",
+            Count::Blocks => "blocks",
+        }
+    }
+}
+
 /// The bytes of the files in each of these directories, given relative to `base`; 0 for one that does
 /// not exist.
 pub fn sizes(base: &Path, names: &[String]) -> Result<Vec<u64>> {
+    count(base, names, Count::Bytes)
+}
+
+/// What each of these directories, or files, takes on disk, in bytes; 0 for one that does not exist.
+pub fn on_disk(base: &Path, names: &[String]) -> Result<Vec<u64>> {
+    count(base, names, Count::Blocks)
+}
+
+fn count(base: &Path, names: &[String], what: Count) -> Result<Vec<u64>> {
     let mut sizes = Vec::with_capacity(names.len());
     let mut hidden = Vec::new();
     let dir = open(CWD, base).with_context(|| format!("cannot open {}", base.display()))?;
     for (index, name) in names.iter().enumerate() {
-        sizes.push(match size_of(dir.as_fd(), Path::new(name)) {
+        sizes.push(match size_of(dir.as_fd(), Path::new(name), what) {
             // Not our own directories: those of sub-ids.
             Err(Errno::ACCESS | Errno::PERM) => {
                 hidden.push(index);
@@ -44,7 +71,7 @@ pub fn sizes(base: &Path, names: &[String]) -> Result<Vec<u64>> {
     }
     for indexes in hidden.chunks(AT_ONCE) {
         let names: Vec<&str> = indexes.iter().map(|index| names[*index].as_str()).collect();
-        let answer = Helper::start("measure", base, &names)
+        let answer = Helper::start(what.verb(), base, &names)
             .and_then(Helper::finish)
             .with_context(|| format!("cannot measure the files in {}", base.display()))?;
         let found: Vec<u64> = serde_json::from_str(&answer).context("cannot read the sizes")?;
@@ -56,11 +83,11 @@ pub fn sizes(base: &Path, names: &[String]) -> Result<Vec<u64>> {
 }
 
 /// In the helper process: of directories below its root, as a line of JSON.
-pub fn measure_here(names: &[&str]) -> Result<String> {
+pub fn measure_here(names: &[&str], what: Count) -> Result<String> {
     let root = open(CWD, Path::new("/"))?;
     let sizes = names
         .iter()
-        .map(|name| size_of(root.as_fd(), Path::new(name)))
+        .map(|name| size_of(root.as_fd(), Path::new(name), what))
         .collect::<Result<Vec<u64>, Errno>>()?;
     Ok(serde_json::to_string(&sizes)?)
 }
@@ -70,12 +97,21 @@ fn open(dir: BorrowedFd<'_>, name: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(dir, name, flags, Mode::empty())
 }
 
-fn size_of(dir: BorrowedFd<'_>, name: &Path) -> Result<u64, Errno> {
+fn size_of(dir: BorrowedFd<'_>, name: &Path, what: Count) -> Result<u64, Errno> {
+    let top = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(0),
+        top => top?,
+    };
+    let mut size = if what == Count::Blocks {
+        blocks(&top)
+    } else {
+        0
+    };
     let mut stack = match open(dir, name) {
         Err(Errno::NOENT) => return Ok(0),
+        Err(Errno::NOTDIR | Errno::LOOP) if what == Count::Blocks => return Ok(size),
         top => vec![Dir::new(top?)?],
     };
-    let mut size = 0;
     // Files with several names.
     let mut seen = HashSet::new();
     while let Some(dir) = stack.last_mut() {
@@ -94,6 +130,13 @@ fn size_of(dir: BorrowedFd<'_>, name: &Path) -> Result<u64, Errno> {
             Err(Errno::NOENT) => continue,
             stat => stat?,
         };
+        let once = stat.st_nlink == 1 || {
+            let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            is_dir || seen.insert((stat.st_dev, stat.st_ino))
+        };
+        if what == Count::Blocks && once {
+            size += blocks(&stat);
+        }
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if stack.len() < DEPTH => {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -102,15 +145,18 @@ fn size_of(dir: BorrowedFd<'_>, name: &Path) -> Result<u64, Errno> {
                     below => stack.push(Dir::new(below?)?),
                 }
             }
-            FileType::RegularFile
-                if stat.st_nlink == 1 || seen.insert((stat.st_dev, stat.st_ino)) =>
-            {
+            FileType::RegularFile if once && what == Count::Bytes => {
                 size += u64::try_from(stat.st_size).unwrap_or(0);
             }
             _ => {}
         }
     }
     Ok(size)
+}
+
+/// Linux: the unit of st_blocks is 512 bytes (stat(2)).
+fn blocks(stat: &rustix::fs::Stat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or(0) * 512
 }
 
 #[cfg(test)]
@@ -129,5 +175,17 @@ mod tests {
         std::os::unix::fs::symlink("/", dir.join("link")).unwrap();
         let names = ["a".to_owned(), "missing".to_owned()];
         assert_eq!(sizes(base.path(), &names).unwrap(), [1023, 0]);
+        let used = on_disk(base.path(), &names).unwrap();
+        let du = std::process::Command::new("du")
+            .args(["-s", "-B1"])
+            .arg(&dir)
+            .output()
+            .unwrap();
+        let du = String::from_utf8(du.stdout).unwrap();
+        let du = du.split_whitespace().next().unwrap();
+        assert_eq!(used, [du.parse().unwrap(), 0]);
+        let file = ["a/other".to_owned()];
+        let stat = rustix::fs::stat(dir.join("other")).unwrap();
+        assert_eq!(on_disk(base.path(), &file).unwrap(), [blocks(&stat)]);
     }
 }

@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod atomic;
 pub mod blobs;
+pub mod compare;
 pub mod copy;
 pub mod dirs;
 pub mod helper;

@@ -3,6 +3,7 @@
 
 pub mod duration;
 pub mod escape;
+pub mod glob;
 pub mod hosts;
 pub mod keys;
 pub mod publish;

@@ -102,7 +102,7 @@ fn source(command: &str, value: &str) -> Option<Source> {
         ("start", "CONTAINER") => Source::Containers(Which::Stopped),
         (_, "CONTAINER") => Source::Containers(Which::All),
         (_, "VOLUME") => Source::Volumes,
-        (_, "IMAGE") | ("images", "REPOSITORY[:TAG]") => Source::Images,
+        (_, "IMAGE" | "REPOSITORY[:TAG]") | ("untag", "NAME") => Source::Images,
         ("inspect", "NAME") => Source::Both,
         (_, "SIGNAL") => Source::Signals,
         (_, "BOOL") => Source::Words(&["true", "false"]),

@@ -1,6 +1,7 @@
 //! `rbox inspect`.
 
 mod health;
+mod image;
 mod more;
 mod resources;
 
@@ -38,6 +39,7 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::network;
+use crate::oci::platform::Platform;
 use crate::store::dirs::Dirs;
 use crate::sys::idmap::IdRange;
 use crate::text::signal;
@@ -45,6 +47,22 @@ use crate::text::size;
 use crate::text::template::Template;
 use crate::text::time;
 use crate::volume::Volume;
+
+/// Print all that is known of images
+#[derive(Debug, clap::Args)]
+pub struct ImageArgs {
+    /// Print in another form: json, or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+
+    /// Only if the image is for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
 
 /// Print all that is known of containers or images
 #[derive(Debug, clap::Args)]
@@ -84,16 +102,43 @@ enum Among {
 }
 
 pub fn run(engine: &Engine, mut args: Args) -> anyhow::Result<u8> {
-    let mut found = Vec::new();
     if args.latest {
         args.names = vec![choose::latest(engine)?.config.id];
         args.kind = Among::Container;
     }
-    let status = output::each(&args.names, |name| {
-        found.push(look_up(engine, name, args.kind, args.size)?);
+    print(&args.names, args.format.as_deref(), |name| {
+        look_up(engine, name, args.kind, args.size)
+    })
+}
+
+pub fn images(engine: &Engine, args: &ImageArgs) -> anyhow::Result<u8> {
+    print(&args.images, args.format.as_deref(), |name| {
+        let found = crate::image::find(&engine.dirs, name)?;
+        match &args.platform {
+            Some(wanted) if *wanted != found.platform => {
+                let text = format!(
+                    "image \"{name}\" is for {}, and not for {wanted}",
+                    found.platform
+                );
+                Err(fail(Kind::NotFound, text))
+            }
+            _ => image::describe(engine, &found),
+        }
+    })
+}
+
+/// What is found is printed, even where others are not.
+fn print(
+    names: &[String],
+    format: Option<&str>,
+    look_up: impl Fn(&str) -> anyhow::Result<Value>,
+) -> anyhow::Result<u8> {
+    let mut found = Vec::new();
+    let status = output::each(names, |name| {
+        found.push(look_up(name)?);
         Ok(())
     });
-    match args.format.as_deref() {
+    match format {
         None | Some("json") => {
             output::print_line(&serde_json::to_string_pretty(&found)?)?;
         }
@@ -123,7 +168,7 @@ fn look_up(engine: &Engine, name: &str, among: Among, size: bool) -> anyhow::Res
         }
     }
     match crate::image::find(&engine.dirs, name) {
-        Ok(image) => Ok(crate::cli::images::describe(&image)),
+        Ok(image) => image::describe(engine, &image),
         Err(err) if among == Among::All && error::kind(&err) == Some(Kind::NotFound) => Err(fail(
             Kind::NotFound,
             format!("no container or image named \"{name}\""),

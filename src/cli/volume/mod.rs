@@ -2,7 +2,7 @@
 
 mod create;
 mod exists;
-mod filter;
+pub mod filter;
 mod inspect;
 mod ls;
 mod prune;

@@ -5,6 +5,9 @@
 //! |---|---|---|
 //! | `extract IDS ALGORITHM` | the unfinished layer | stdin, a layer as it comes, into `diff/` |
 //! | `own IDS UID GID NAMES…` | the parent of what is made | makes directories of this owner |
+//! | `measure IDS NAMES…` | the parent of what is measured | counts the bytes of files |
+//! | `blocks IDS NAMES…` | the same | counts what they take on disk |
+//! | `compare IDS OLD NEW` | the parent of both | tells how two directories differ |
 //! | `shift IDS NAME` | the layer | copies `diff/` for the ids that stdin names |
 //! | `remove IDS NAME` | the parent of what goes | removes NAME and all in it |
 //!
@@ -31,8 +34,10 @@ use crate::image::unpack::extract::Owners;
 use crate::image::unpack::stream::Tar;
 use crate::oci::digest::Algorithm;
 use crate::oci::digest::Digest;
+use crate::store::compare;
 use crate::store::helper;
 use crate::store::measure;
+use crate::store::measure::Count;
 use crate::store::remove;
 
 mod confine;
@@ -91,7 +96,15 @@ fn work(args: &[OsString]) -> Result<String> {
         }
         ["measure", ids, names @ ..] => {
             helper::enter(ids)?;
-            measure::measure_here(names)
+            measure::measure_here(names, Count::Bytes)
+        }
+        ["blocks", ids, names @ ..] => {
+            helper::enter(ids)?;
+            measure::measure_here(names, Count::Blocks)
+        }
+        ["compare", ids, old, new] => {
+            helper::enter(ids)?;
+            compare::compare_here(old, new)
         }
         ["shift", ids, name] => {
             helper::enter(ids)?;

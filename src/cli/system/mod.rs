@@ -1,0 +1,40 @@
+//! `rbox system …`.
+
+mod df;
+mod prune;
+mod reset;
+
+use crate::cli::events;
+use crate::cli::info;
+use crate::cli::output;
+use crate::engine::Engine;
+
+/// Manage the store as a whole
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rbox system df
+  rbox system prune
+  rbox system reset")]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    Df(df::Args),
+    Events(events::Args),
+    Info(info::Info),
+    Prune(prune::Args),
+    Reset(reset::Args),
+}
+
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    match args.verb {
+        Verb::Df(args) => df::run(engine, &args),
+        Verb::Events(args) => events::run(engine, args),
+        Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
+        Verb::Prune(args) => prune::run(engine, &args),
+        Verb::Reset(args) => reset::run(engine, &args),
+    }
+}
