@@ -41,6 +41,7 @@ mod progress;
 mod prune;
 mod ps;
 pub mod pull;
+mod push;
 mod refused;
 mod rename;
 mod restart;
@@ -135,6 +136,7 @@ enum Verb {
     #[command(visible_alias = "list")]
     Ps(ps::Args),
     Pull(pull::Args),
+    Push(push::Args),
     Rename(rename::Args),
     Restart(restart::Args),
     #[command(hide = true, disable_help_flag = true)]
@@ -238,6 +240,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Prune(args) => prune::run(engine, &args),
         Verb::Ps(args) => ps::run(engine, args),
         Verb::Pull(args) => pull::run(engine, args),
+        Verb::Push(args) => push::run(engine, args),
         Verb::Rename(args) => rename::run(engine, &args),
         Verb::Restart(args) => restart::run(engine, args),
         Verb::Rm(args) => rm::run(engine, args),

@@ -35,6 +35,9 @@ pub struct Image {
     /// Bytes of the files of all layers.
     pub size: u64,
     pub config: FromImage<ImageConfig>,
+    /// Its manifest was written here, and names the tars of its layers: in a registry they are compressed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made: bool,
     /// Its names. After [`super::find`], the one it was found by alone.
     #[serde(skip)]
     pub names: Vec<Reference>,

@@ -163,6 +163,11 @@ impl Dirs {
         self.data.join("told-single-id")
     }
 
+    /// What layers were compressed to; made with the first push that compresses.
+    pub fn packed_cache(&self) -> PathBuf {
+        self.data.join("cache/packed")
+    }
+
     /// See `store::journal`; made with the first event.
     pub fn events(&self) -> PathBuf {
         self.data.join("events")

@@ -5,13 +5,21 @@ const PODS: &str = "rbox has no pods";
 const ADDRESSES: &str = "each container has a network of its own, whose addresses rbox chooses; --publish leads to its ports";
 const WINDOWS: &str = "it is for containers of Windows";
 
-const REFUSED: [(&str, &str); 29] = [
+const SIGNED: &str = "rbox makes no signatures";
+
+const REFUSED: [(&str, &str); 37] = [
     ("--checkpoint", "rbox saves no processes"),
     ("--checkpoint-dir", "rbox saves no processes"),
+    (
+        "--compress",
+        "--compression-format says in which form layers are sent",
+    ),
     ("--cpu-count", WINDOWS),
     ("--cpu-percent", WINDOWS),
     ("--decryption-key", "rbox has no encrypted images"),
     ("--domainname", "--hostname takes a name with its domain"),
+    ("--encrypt-layer", "rbox has no encrypted images"),
+    ("--encryption-key", "rbox has no encrypted images"),
     (
         "--expose",
         "each port of a container can be reached; --publish leads to one from outside",
@@ -45,6 +53,11 @@ const REFUSED: [(&str, &str); 29] = [
         "--secret",
         "rbox keeps no secrets; --mount shows the container a file",
     ),
+    ("--sign-by", SIGNED),
+    ("--sign-by-sigstore", SIGNED),
+    ("--sign-by-sigstore-private-key", SIGNED),
+    ("--sign-by-sq-fingerprint", SIGNED),
+    ("--sign-passphrase-file", SIGNED),
     ("--storage-opt", "the store has no options"),
     (
         "--sync",

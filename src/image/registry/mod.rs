@@ -35,6 +35,7 @@ mod client;
 mod helper;
 mod http;
 mod proxy;
+pub mod push;
 mod resolver;
 mod tls;
 

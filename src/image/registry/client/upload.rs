@@ -5,8 +5,6 @@
 
 use std::io;
 use std::io::Read;
-use std::sync::PoisonError;
-use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -23,11 +21,14 @@ use crate::image::registry::client::Client;
 use crate::image::registry::client::is_transient;
 use crate::image::registry::client::plain;
 use crate::image::registry::client::wait_told;
+use crate::image::registry::http::origin;
+use crate::image::registry::http::resolve;
 use crate::oci::digest::Digest;
 
-/// A registry may have to copy the whole blob to its place before it answers.
-const ANSWER_WAIT: Duration = Duration::from_mins(10);
-const WRITE_WAIT: Duration = Duration::from_mins(1);
+/// A registry may have to copy the whole blob to its place before it answers: so many times longer than
+/// usual it may take.
+const ANSWER_WAIT: u32 = 10;
+const REDIRECTS_MAX: usize = 5;
 
 /// An upload that the registry has opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,16 +80,22 @@ impl Client {
     /// Whether the repository has a blob.
     pub fn has_blob(&self, digest: &Digest) -> Result<bool> {
         let url = format!("{}/v2/{}/blobs/{digest}", self.base, self.repository);
-        let response = self.ask(&Call {
-            method: Method::HEAD,
-            url: &url,
-            headers: &[],
-        })?;
-        match response.status().as_u16() {
-            200 => Ok(true),
-            404 => Ok(false),
-            _ => Err(self.refusal(response, &format!("blob {digest}"))),
+        let mut url = url;
+        for _ in 0..REDIRECTS_MAX {
+            let response = self.ask(&Call {
+                method: Method::HEAD,
+                url: &url,
+                headers: &[],
+            })?;
+            match response.status().as_u16() {
+                200 => return Ok(true),
+                404 => return Ok(false),
+                // Where blobs lie elsewhere, a registry points to them.
+                301 | 302 | 307 | 308 => url = self.next(&url, &response, 0)?.url,
+                _ => return Err(self.refusal(response, &format!("blob {digest}"))),
+            }
         }
+        bail!("the registry points from place to place for blob {digest}")
     }
 
     /// Opens an upload, unless the blob can be had from another repository of the registry.
@@ -342,35 +349,37 @@ impl Client {
         for (name, value) in call.headers {
             request = request.header(*name, *value);
         }
-        let authorization = self.authorization.lock();
-        let authorization = authorization.unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(value) = authorization.filter(|_| own) {
+        if let Some(value) = self.authorization().filter(|_| own) {
             request = request.header("Authorization", value);
         }
-        let has_body = matches!(call.method, Method::PUT | Method::PATCH);
-        if !has_body {
-            let request = self.agent.configure_request(request.body(())?);
-            // Where blobs lie elsewhere, a registry redirects to them; uploads go where Location says.
-            let redirects = if call.method == Method::HEAD { 5 } else { 0 };
-            let request = request.max_redirects(redirects).build();
-            return self.agent.run(request);
+        let uri: Uri = call.url.parse().map_err(ureq::http::Error::from)?;
+        let proxy = self.http.proxies().of(&uri)?;
+        let agent = self.http.agent();
+        if !matches!(call.method, Method::PUT | Method::PATCH) {
+            let request = agent.configure_request(request.body(())?);
+            return agent.run(request.proxy(proxy).build());
         }
         let body = SendBody::from_reader(payload.reader);
-        let request = request.header("Content-Length", payload.length).body(body)?;
-        let request = self.agent.configure_request(request);
         let request = request
-            .max_redirects(0)
-            .timeout_per_write(Some(WRITE_WAIT))
-            .timeout_recv_response(Some(ANSWER_WAIT))
-            .timeout_per_read(Some(ANSWER_WAIT))
+            .header("Content-Length", payload.length)
+            .body(body)?;
+        let patience = self.access.patience;
+        let request = agent
+            .configure_request(request)
+            .proxy(proxy)
+            .timeout_per_write(Some(patience))
+            .timeout_recv_response(Some(patience * ANSWER_WAIT))
+            .timeout_per_read(Some(patience * ANSWER_WAIT))
             .build();
-        self.agent.run(request)
+        agent.run(request)
     }
 
     /// Whether credentials may be sent there.
     fn is_own(&self, url: &str) -> bool {
-        let own = origin(&self.base);
-        own.is_some() && own == origin(url)
+        match (self.base.parse::<Uri>(), url.parse::<Uri>()) {
+            (Ok(own), Ok(uri)) => uri.host().is_some() && origin(&own) == origin(&uri),
+            _ => false,
+        }
     }
 
     /// The upload as it goes on: `Location` may be relative, and another after each request.
@@ -389,30 +398,16 @@ impl Client {
     }
 
     fn resolve(&self, asked: &str, location: &str) -> Result<String> {
-        let uri: Uri = location
-            .parse()
-            .with_context(|| format!("cannot upload to {location:?}"))?;
-        if uri.host().is_none() {
-            let base = origin(asked).with_context(|| format!("cannot upload to {asked:?}"))?;
-            let slash = if location.starts_with('/') { "" } else { "/" };
-            let (scheme, host, port) = base;
-            return Ok(format!("{scheme}://{host}:{port}{slash}{location}"));
-        }
-        let scheme = uri.scheme_str().unwrap_or_default();
-        if scheme != "https" && !(scheme == "http" && self.base.starts_with("http:")) {
+        let asked: Uri = asked.parse()?;
+        let Some(uri) = resolve(&asked, location) else {
+            bail!("the registry wants the image sent to {location:?}, which is no URL");
+        };
+        let plain = self.base.starts_with("http:") && uri.scheme_str() == Some("http");
+        if uri.scheme_str() != Some("https") && !plain {
             bail!("the registry wants the image sent to {location:?}, without encryption");
         }
-        Ok(location.to_owned())
+        Ok(uri.to_string())
     }
-}
-
-/// Scheme, host and port; RFC 6454.
-fn origin(url: &str) -> Option<(String, String, u16)> {
-    let uri: Uri = url.parse().ok()?;
-    let scheme = uri.scheme_str()?.to_ascii_lowercase();
-    let default = if scheme == "https" { 443 } else { 80 };
-    let port = uri.port_u16().unwrap_or(default);
-    Some((scheme, uri.host()?.to_ascii_lowercase(), port))
 }
 
 fn with_query(url: &str, query: &str) -> String {
@@ -474,22 +469,6 @@ impl Read for Source<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn origins_are_compared_with_their_ports() {
-        let same = |a: &str, b: &str| origin(a).is_some() && origin(a) == origin(b);
-        assert!(same("https://a.example", "https://A.example:443/x?y"));
-        for other in [
-            "http://a.example/",
-            "https://a.example:5000/",
-            "https://b.example/",
-            "https://a.example.b/",
-            "https://a.example@b/",
-            "/v2/",
-        ] {
-            assert!(!same("https://a.example", other), "{other}");
-        }
-    }
 
     #[test]
     fn a_source_that_ends_early_is_an_error() {
