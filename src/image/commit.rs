@@ -164,8 +164,7 @@ fn record(dirs: &Dirs, config: &[u8], diff_ids: &[Digest], format: Format) -> Re
         config: descriptor(config_type, Digest::sha256_of(config), config.len() as u64),
         layers: descriptors,
     };
-    let bytes = manifest::write(&manifest)?;
-    ingest::image(dirs, config, &manifest, &Digest::sha256_of(&bytes), &bytes)
+    ingest::made(dirs, config, &manifest)
 }
 
 /// The digest of a file, and its length.

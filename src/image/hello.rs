@@ -98,19 +98,12 @@ fn record(dirs: &Dirs, diff_id: Digest, stamp: &str, tar_size: u64, mtime: i64) 
         config_bytes.len() as u64,
     );
     let layers = vec![descriptor(manifest::OCI_LAYER, diff_id, tar_size)];
-    let bytes = manifest::synthesise(&config, &layers)?;
     let manifest = Manifest {
         media_type: manifest::OCI_MANIFEST.to_owned(),
         config,
         layers,
     };
-    let mut image = ingest::image(
-        dirs,
-        &config_bytes,
-        &manifest,
-        &Digest::sha256_of(&bytes),
-        &bytes,
-    )?;
+    let mut image = ingest::made(dirs, &config_bytes, &manifest)?;
     let reference: Reference = REFERENCE.parse()?;
     names::save(dirs, &reference, &image)?;
     image.names = vec![reference];

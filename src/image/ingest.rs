@@ -24,6 +24,7 @@ use crate::image::layers::Finished;
 use crate::image::layers::NewPacked;
 use crate::image::layers::Packed;
 use crate::image::layers::Unfinished;
+use crate::image::manifest;
 use crate::image::manifest::Manifest;
 use crate::image::packed;
 use crate::image::progress::Progress;
@@ -406,6 +407,35 @@ pub fn image(
     manifest_digest: &Digest,
     manifest_bytes: &[u8],
 ) -> Result<Image> {
+    let image = prepare(dirs, config_bytes, manifest, manifest_digest, manifest_bytes)?;
+    record::save(dirs, &image)?;
+    Ok(image)
+}
+
+/// The same for an image that comes without a manifest: one is written, which names its layers by their
+/// tars. Where the image came with its own manifest once, that stays.
+pub fn made(dirs: &Dirs, config_bytes: &[u8], manifest: &Manifest) -> Result<Image> {
+    let bytes = manifest::write(manifest)?;
+    let digest = Digest::sha256_of(&bytes);
+    let mut image = prepare(dirs, config_bytes, manifest, &digest, &bytes)?;
+    if let Ok(before) = record::load(dirs, &image.id)
+        && !before.made
+        && blobs::get(dirs, &before.manifest_digest).is_ok()
+    {
+        return Ok(before);
+    }
+    image.made = true;
+    record::save(dirs, &image)?;
+    Ok(image)
+}
+
+fn prepare(
+    dirs: &Dirs,
+    config_bytes: &[u8],
+    manifest: &Manifest,
+    manifest_digest: &Digest,
+    manifest_bytes: &[u8],
+) -> Result<Image> {
     let parsed = config::parse(config_bytes)?;
     let ids_tag = Ids::detect()?.maps.tag();
     let mut size = 0;
@@ -417,7 +447,7 @@ pub fn image(
     }
     blobs::put(dirs, &manifest.config.digest, config_bytes)?;
     blobs::put(dirs, manifest_digest, manifest_bytes)?;
-    let image = Image {
+    Ok(Image {
         id: manifest.config.digest.clone(),
         manifest_digest: manifest_digest.clone(),
         media_type: manifest.media_type.clone(),
@@ -426,8 +456,7 @@ pub fn image(
         created: parsed.created,
         size,
         config: FromImage::new(parsed.config),
+        made: false,
         names: Vec::new(),
-    };
-    record::save(dirs, &image)?;
-    Ok(image)
+    })
 }

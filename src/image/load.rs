@@ -139,14 +139,12 @@ fn load_docker_image(
         platform: None,
         annotations: None,
     };
-    let manifest_bytes = manifest::synthesise(&config, &descriptors)?;
     let manifest = Manifest {
         media_type: manifest::OCI_MANIFEST.to_owned(),
         config,
         layers: descriptors,
     };
-    let digest = Digest::sha256_of(&manifest_bytes);
-    let loaded = ingest::image(dirs, &config_bytes, &manifest, &digest, &manifest_bytes)?;
+    let loaded = ingest::made(dirs, &config_bytes, &manifest)?;
     name_image(dirs, loaded, references)
 }
 

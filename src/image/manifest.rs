@@ -150,15 +150,6 @@ pub fn choose<'a>(index: &'a [Descriptor], wanted: &Platform) -> Result<&'a Desc
     );
 }
 
-/// A manifest for an image that came without one: its layers are named by their diff-ids.
-pub fn synthesise(config: &Descriptor, layers: &[Descriptor]) -> Result<Vec<u8>> {
-    write(&Manifest {
-        media_type: OCI_MANIFEST.to_owned(),
-        config: config.clone(),
-        layers: layers.to_vec(),
-    })
-}
-
 /// The bytes of a manifest that is made here.
 pub fn write(manifest: &Manifest) -> Result<Vec<u8>> {
     #[derive(Serialize)]
