@@ -91,10 +91,15 @@ pub struct FormFlags {
 }
 
 pub fn compression(text: &str) -> Result<Format, String> {
-    [Format::Gzip, Format::Zstd, Format::ZstdChunked, Format::None]
-        .into_iter()
-        .find(|format| format.name() == text)
-        .ok_or_else(|| format!("{text:?} is no form: expected gzip, zstd, zstd:chunked or none"))
+    [
+        Format::Gzip,
+        Format::Zstd,
+        Format::ZstdChunked,
+        Format::None,
+    ]
+    .into_iter()
+    .find(|format| format.name() == text)
+    .ok_or_else(|| format!("{text:?} is no form: expected gzip, zstd, zstd:chunked or none"))
 }
 
 fn kind(text: &str) -> Result<push::Kind, String> {
@@ -182,9 +187,9 @@ fn destination(text: Option<&str>) -> anyhow::Result<Option<Transport>> {
         return Ok(None);
     };
     let transport = transport::parse(text)?;
-    Ok(Some(transport.unwrap_or_else(|| {
-        Transport::Registry(text.to_owned())
-    })))
+    Ok(Some(
+        transport.unwrap_or_else(|| Transport::Registry(text.to_owned())),
+    ))
 }
 
 /// The image, and the name that it was found by.
@@ -226,7 +231,10 @@ fn all_tags(engine: &Engine, args: &Args, options: &PushOptions) -> anyhow::Resu
         .rsplit_once(':')
         .is_some_and(|(_, tag)| !tag.contains('/'));
     if has_tag || args.image.contains('@') || args.destination.is_some() {
-        let text = format!("--all-tags takes a repository alone, and not \"{}\"", args.image);
+        let text = format!(
+            "--all-tags takes a repository alone, and not \"{}\"",
+            args.image
+        );
         return Err(fail(Kind::Usage, text));
     }
     let candidates = [
@@ -245,7 +253,10 @@ fn all_tags(engine: &Engine, args: &Args, options: &PushOptions) -> anyhow::Resu
         }
     }
     if names.is_empty() {
-        let text = format!("no image of the repository \"{}\" is in the store", args.image);
+        let text = format!(
+            "no image of the repository \"{}\" is in the store",
+            args.image
+        );
         return Err(fail(Kind::NotFound, text));
     }
     output::each(&names, |name| {

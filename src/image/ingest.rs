@@ -407,7 +407,13 @@ pub fn image(
     manifest_digest: &Digest,
     manifest_bytes: &[u8],
 ) -> Result<Image> {
-    let image = prepare(dirs, config_bytes, manifest, manifest_digest, manifest_bytes)?;
+    let image = prepare(
+        dirs,
+        config_bytes,
+        manifest,
+        manifest_digest,
+        manifest_bytes,
+    )?;
     record::save(dirs, &image)?;
     Ok(image)
 }

@@ -99,7 +99,10 @@ mod tests {
                 Ok::<(), String>(())
             };
             in_order(next, |piece| Ok(piece * 2), hand_on).unwrap();
-            assert_eq!(found, (1..=count).map(|piece| piece * 2).collect::<Vec<_>>());
+            assert_eq!(
+                found,
+                (1..=count).map(|piece| piece * 2).collect::<Vec<_>>()
+            );
         }
         let endless = || Ok(Some(1_u32));
         let bad = |_| Err("work".to_owned());

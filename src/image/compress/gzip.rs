@@ -115,7 +115,10 @@ mod tests {
         let base = scratch("compress");
         for format in [Format::None, Format::Gzip, Format::Zstd] {
             for sample in samples() {
-                let recipe = Recipe { format, level: None };
+                let recipe = Recipe {
+                    format,
+                    level: None,
+                };
                 let file = nameless_file(base.path()).unwrap();
                 let made = pack(&mut sample.as_slice(), &file, recipe).unwrap();
                 let mut packed = Vec::new();

@@ -80,7 +80,9 @@ pub fn pack(input: &mut dyn Read, output: &File, recipe: Recipe) -> Result<Made>
         Format::None => io::copy(input, &mut output).map(|_| BTreeMap::new())?,
         Format::Gzip => gzip::pack(input, &mut output, recipe.level).with_context(cannot)?,
         Format::Zstd => zstd(input, &mut output, recipe.level).with_context(cannot)?,
-        Format::ZstdChunked => chunked::pack(input, &mut output, recipe.level).with_context(cannot)?,
+        Format::ZstdChunked => {
+            chunked::pack(input, &mut output, recipe.level).with_context(cannot)?
+        }
     };
     output.file.flush().with_context(cannot)?;
     Ok(Made {

@@ -143,7 +143,12 @@ impl Client {
     }
 
     /// The whole blob by one request.
-    pub fn send_whole(&self, upload: &Upload, digest: &Digest, payload: Payload<'_>) -> Result<Sent> {
+    pub fn send_whole(
+        &self,
+        upload: &Upload,
+        digest: &Digest,
+        payload: Payload<'_>,
+    ) -> Result<Sent> {
         let url = with_query(&upload.url, &format!("digest={digest}"));
         let call = Call {
             method: Method::PUT,
@@ -187,10 +192,15 @@ impl Client {
             201 | 202 | 204 => {
                 let told = told_offset(&response).unwrap_or(end);
                 if told > end {
-                    bail!("the registry says that it has {told} bytes of {digest}, after {end} were sent");
+                    bail!(
+                        "the registry says that it has {told} bytes of {digest}, after {end} were sent"
+                    );
                 }
                 let upload = self.next(&upload.url, &response, upload.part_min)?;
-                Ok(Sent::Part { upload, offset: told })
+                Ok(Sent::Part {
+                    upload,
+                    offset: told,
+                })
             }
             413 => Ok(Sent::TooLarge),
             _ => self.broken_or_refused(response, digest),
@@ -254,7 +264,9 @@ impl Client {
                 if let Some(told) = wait_told(&response) {
                     std::thread::sleep(self.access.wait_told(1, Some(told)));
                 }
-                Ok(Sent::Broken(self.refusal(response, &format!("blob {digest}"))))
+                Ok(Sent::Broken(
+                    self.refusal(response, &format!("blob {digest}")),
+                ))
             }
             _ => Err(self.refusal(response, &format!("blob {digest}"))),
         }
@@ -307,7 +319,8 @@ impl Client {
         if let Some(err) = source.failed {
             return Err(err).context("cannot read what is to be sent");
         }
-        Ok(outcome.map_err(|err| anyhow!("cannot reach registry {}: {}", self.registry, plain(err))))
+        Ok(outcome
+            .map_err(|err| anyhow!("cannot reach registry {}: {}", self.registry, plain(err))))
     }
 
     /// Answers a 401 of the registry itself. Where a body went with it, the caller begins again:
@@ -447,7 +460,9 @@ struct Source<'a> {
 
 impl Read for Source<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let read = match self.inner.read(&mut buffer[..most]) {
             Ok(0) if most > 0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
             other => other,

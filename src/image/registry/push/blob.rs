@@ -100,7 +100,10 @@ impl Transfer<'_> {
             let before = self.offset;
             match self.step(&upload)? {
                 Sent::Whole => return Ok(()),
-                Sent::Part { upload: next, offset } => {
+                Sent::Part {
+                    upload: next,
+                    offset,
+                } => {
                     self.offset = offset;
                     upload = next;
                 }

@@ -181,7 +181,10 @@ mod tests {
         let read: Value = serde_json::from_slice(&docker).unwrap();
         assert_eq!(read["mediaType"], DOCKER_MANIFEST);
         assert_eq!(read["config"]["mediaType"], DOCKER_CONFIG);
-        assert_eq!(read["layers"][0]["mediaType"], format!("{DOCKER_LAYER}.gzip"));
+        assert_eq!(
+            read["layers"][0]["mediaType"],
+            format!("{DOCKER_LAYER}.gzip")
+        );
         assert!(read.get("annotations").is_none());
         let same = rewrite(&old, &[layer], Kind::Oci, Kind::Oci).unwrap();
         assert_eq!(same, old);

@@ -127,7 +127,10 @@ impl Session<'_> {
             layer: diff_id,
             open,
         };
-        let have = self.others.iter().filter(|(_, layers)| layers.contains(diff_id));
+        let have = self
+            .others
+            .iter()
+            .filter(|(_, layers)| layers.contains(diff_id));
         let from: Vec<String> = have.map(|(repository, _)| repository.clone()).collect();
         blob::send(&self.client, &parcel, &from, self.progress)
     }
@@ -144,7 +147,10 @@ impl Session<'_> {
         }
         let file = temp::nameless_file(&self.dirs.tmp())?;
         let made = {
-            let _turn = self.compressor.lock().unwrap_or_else(PoisonError::into_inner);
+            let _turn = self
+                .compressor
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let mut tar = packed::tar(self.dirs, diff_id)?;
             compress::pack(&mut tar, &file, recipe)
                 .with_context(|| format!("cannot pack layer {}", diff_id.short()))?

@@ -301,7 +301,10 @@ impl Outgoing<'_> {
             layers.push(match format {
                 Some(format) => form::layer(old, new, *format, kind)?,
                 None if kind == source => new.clone(),
-                None => bail!("a layer of the type {:?} cannot be converted", old.media_type),
+                None => bail!(
+                    "a layer of the type {:?} cannot be converted",
+                    old.media_type
+                ),
             });
         }
         form::rewrite(self.bytes, &layers, source, kind)
