@@ -31,6 +31,7 @@ mod init;
 mod inspect;
 mod kill;
 mod load;
+mod login;
 mod logs;
 mod mount;
 pub mod oci;
@@ -38,6 +39,7 @@ pub mod output;
 mod pause;
 mod port;
 mod progress;
+mod prompt;
 mod prune;
 mod ps;
 pub mod pull;
@@ -48,6 +50,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod search;
 mod session;
 mod shorts;
 mod start;
@@ -127,6 +130,8 @@ enum Verb {
     Inspect(inspect::Args),
     Kill(kill::Args),
     Load(load::Args),
+    Login(login::Login),
+    Logout(login::Logout),
     Logs(logs::Args),
     Mount(mount::Mount),
     Oci(oci::Args),
@@ -146,6 +151,7 @@ enum Verb {
     Run(run::Args),
     #[command(hide = true, disable_help_flag = true)]
     Runlabel(refused::Args),
+    Search(search::Args),
     Start(start::Args),
     Stats(stats::Args),
     Stop(stop::Args),
@@ -185,6 +191,9 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         Verb::Doctor(args) => doctor::run(&args, &mut output::Stdout),
         Verb::GenerateDocs(args) => docs::run(&args, Cli::command()).map(|()| 0),
         Verb::Hello(args) => hello::run(&args),
+        Verb::Login(args) => login::login(args),
+        Verb::Logout(args) => login::logout(args),
+        Verb::Search(args) => search::run(args),
         Verb::Version(args) => version::run(&args, &mut output::Stdout).map(|()| 0),
         verb => {
             let mut engine = Engine::open()?;
@@ -217,7 +226,10 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Doctor(_)
         | Verb::GenerateDocs(_)
         | Verb::Hello(_)
+        | Verb::Login(_)
+        | Verb::Logout(_)
         | Verb::Oci(_)
+        | Verb::Search(_)
         | Verb::Version(_) => Ok(0),
         Verb::Events(args) => events::run(engine, args),
         Verb::Exec(args) => exec::run(engine, args),

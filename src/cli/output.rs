@@ -85,6 +85,20 @@ pub fn print_hint(hint: &str) {
     eprintln!("Hint: {hint}");
 }
 
+/// How far something is, for a log: one line on stderr.
+pub fn print_progress(text: &str) {
+    let line = format!("{}\n", escape::line(text));
+    // One write: lines of several threads do not mix. Who does not listen misses nothing else.
+    std::io::stderr().write_all(line.as_bytes()).ok();
+}
+
+/// A question to a person, whose answer follows on the same line.
+pub fn ask(text: &str) {
+    std::io::stderr()
+        .write_all(escape::lines(text).as_bytes())
+        .ok();
+}
+
 /// For a person who waits, and not among the errors of a script.
 pub fn print_note(text: &str) {
     if std::io::stderr().is_terminal() {

@@ -1,4 +1,5 @@
-//! The progress of a pull or load: a bar a layer on a terminal, nothing elsewhere.
+//! The progress of a pull or load: a bar a layer on a terminal; elsewhere a pull prints a line for each, and a load
+//! nothing.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -10,12 +11,16 @@ use indicatif::ProgressBar;
 use indicatif::ProgressDrawTarget;
 use indicatif::ProgressStyle;
 
+use crate::cli::output;
 use crate::image::progress::Progress;
 use crate::oci::digest::Digest;
+use crate::text::size;
 
 pub struct Bars {
     all: MultiProgress,
     layers: Mutex<HashMap<Digest, ProgressBar>>,
+    /// What is done is told in lines.
+    lines: bool,
 }
 
 impl Bars {
@@ -28,6 +33,18 @@ impl Bars {
         Bars {
             all: MultiProgress::with_draw_target(target),
             layers: Mutex::new(HashMap::new()),
+            lines: false,
+        }
+    }
+
+    /// Of a pull, whose name comes first.
+    pub fn of_pull(quiet: bool, name: &str) -> Bars {
+        if !quiet {
+            output::print_progress(&format!("Trying to pull {name}..."));
+        }
+        Bars {
+            lines: !quiet && !std::io::stderr().is_terminal(),
+            ..Bars::new(quiet)
         }
     }
 
@@ -76,12 +93,19 @@ impl Progress for Bars {
 
     fn finished(&self, layer: &Digest) {
         self.with(layer, |bar| {
+            if self.lines {
+                let bytes = size::human(bar.position());
+                output::print_progress(&format!("layer {}: {bytes} done", layer.short()));
+            }
             bar.set_style(style("{prefix} {bytes} done"));
             bar.finish();
         });
     }
 
     fn present(&self, layer: &Digest) {
+        if self.lines {
+            output::print_progress(&format!("layer {}: present", layer.short()));
+        }
         let bar = ProgressBar::no_length();
         bar.set_style(style("{prefix} present"));
         self.add(layer, bar);

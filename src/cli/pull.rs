@@ -1,11 +1,16 @@
 //! `rbox pull`, and how `run` and `create` come by their image.
 
+use std::io::IsTerminal;
+
 use clap::Args as ClapArgs;
 
 use crate::cli::flags::PlatformFlags;
 use crate::cli::flags::RegistryFlags;
 use crate::cli::output;
 use crate::cli::progress::Bars;
+use crate::cli::prompt;
+use crate::config::registries::Registries;
+use crate::config::registries::ShortNameMode;
 use crate::engine::Engine;
 use crate::engine::images;
 use crate::error;
@@ -14,15 +19,29 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::image;
 use crate::image::Image;
+use crate::image::registry;
 use crate::image::registry::PullOptions;
+use crate::image::registry::short;
+use crate::image::registry::short::Candidates;
+use crate::oci::platform::Platform;
+use crate::oci::reference;
 use crate::oci::reference::Reference;
 
 /// Pull images from a registry
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   rbox pull debian
-  rbox pull --tls-verify=false registry.lan:5000/team/app:1.2")]
+  rbox pull --tls-verify=false registry.lan:5000/team/app:1.2
+  rbox pull --all-tags --platform linux/arm64 quay.io/podman/hello")]
 pub struct Args {
+    /// Pull all tags of the repositories
+    #[arg(short, long)]
+    all_tags: bool,
+
+    /// When to pull
+    #[arg(long, value_name = "POLICY", default_value = "always", value_enum)]
+    policy: Policy,
+
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -41,34 +60,184 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Policy {
     /// Also when it is in the store
+    #[value(alias = "true")]
     Always,
     /// When it is not in the store
+    #[value(alias = "ifnotpresent")]
     Missing,
     /// Use the store alone
+    #[value(alias = "false")]
     Never,
     /// Also when it is in the store, if the registry has another one
+    #[value(alias = "ifnewer")]
     Newer,
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let options = PullOptions {
-        access: args.registry.access(),
+        access: args.registry.access()?,
         platform: args.platform.platform()?,
     };
+    let pulling = Pulling {
+        engine,
+        options,
+        quiet: args.quiet,
+    };
     output::each(&args.images, |name| {
-        let image = pull(engine, name, &options, args.quiet)?;
+        let name = name.strip_prefix("docker://").unwrap_or(name);
+        if args.all_tags {
+            return pulling.all_tags(name);
+        }
+        let image = pulling.by_policy(name, args.policy)?;
         output::print_line(image.id.hex())
     })
 }
 
-fn pull(engine: &Engine, name: &str, options: &PullOptions, quiet: bool) -> anyhow::Result<Image> {
-    let reference: Reference = name.parse()?;
-    let bars = Bars::new(quiet);
-    let image = image::pull(&engine.dirs, &reference, options, &bars);
-    bars.clear();
-    let image = image?;
-    images::record(engine, "pull", &image.id, name);
-    Ok(image)
+/// What holds for all images of one command.
+struct Pulling<'a> {
+    engine: &'a Engine,
+    options: PullOptions,
+    quiet: bool,
+}
+
+impl Pulling<'_> {
+    fn candidates(&self, name: &str) -> anyhow::Result<Candidates> {
+        let registries = Registries::load(self.options.access.registries_conf.as_deref())?;
+        short::candidates(name, &registries)
+    }
+
+    /// The image of a name, fetched if the policy says so.
+    fn by_policy(&self, name: &str, policy: Policy) -> anyhow::Result<Image> {
+        let found = match policy {
+            Policy::Always => None,
+            _ => self.in_store(name)?,
+        };
+        match (policy, found) {
+            (Policy::Missing | Policy::Never, Some(image)) => Ok(image),
+            (Policy::Never, None) => Err(fail(
+                Kind::NotFound,
+                format!("image \"{name}\" is not in the store, and the policy forbids to pull it"),
+            )
+            .hint(format!("get it with `rbox pull {name}`"))),
+            (Policy::Newer, Some(image)) => self.newer(name, image),
+            _ => self.always(name),
+        }
+    }
+
+    /// One that is there, for the platform that is wanted.
+    fn in_store(&self, name: &str) -> anyhow::Result<Option<Image>> {
+        let found = match found(self.engine, name)? {
+            Some(image) => Some(image),
+            // A short name may have an alias.
+            None if !reference::is_qualified(name) && name.parse::<Reference>().is_ok() => {
+                let mut all = self.candidates(name)?.references.into_iter();
+                all.find_map(|one| found(self.engine, &one.to_string()).transpose())
+                    .transpose()?
+            }
+            None => None,
+        };
+        let wanted = self.options.platform.as_ref();
+        Ok(found.filter(|image| wanted.is_none_or(|wanted| fits(wanted, &image.platform))))
+    }
+
+    /// What the registry has, if that is another one; a registry that cannot be asked is no obstacle.
+    fn newer(&self, name: &str, image: Image) -> anyhow::Result<Image> {
+        let Some(known) = image.names.first() else {
+            return Ok(image);
+        };
+        let ours = image::names::digest(&self.engine.dirs, known)?;
+        match registry::digest(known, &self.options) {
+            Ok(theirs) if Some(&theirs) != ours.as_ref() => {
+                self.one(known, name).or_else(|_| Ok(image))
+            }
+            _ => Ok(image),
+        }
+    }
+
+    fn always(&self, name: &str) -> anyhow::Result<Image> {
+        let candidates = self.candidates(name)?;
+        if let [one] = candidates.references.as_slice() {
+            return self.one(one, name);
+        }
+        let can_ask = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+        match candidates.mode {
+            ShortNameMode::Enforcing | ShortNameMode::Permissive if can_ask => {
+                let names = candidates.references.iter().map(ToString::to_string);
+                let names: Vec<String> = names.collect();
+                let chosen = prompt::choose("Which image is meant?", &names)?;
+                let chosen = &candidates.references[chosen];
+                let image = self.one(chosen, name)?;
+                candidates.record(chosen)?;
+                Ok(image)
+            }
+            ShortNameMode::Enforcing => Err(ambiguous(name, &candidates)),
+            _ => self.first_of(name, &candidates),
+        }
+    }
+
+    fn first_of(&self, name: &str, candidates: &Candidates) -> anyhow::Result<Image> {
+        let mut failed = Vec::new();
+        for reference in &candidates.references {
+            match self.one(reference, name) {
+                Ok(image) => return Ok(image),
+                Err(err) => failed.push(error::message(&err)),
+            }
+        }
+        Err(anyhow::anyhow!(failed.join("; ")))
+    }
+
+    fn one(&self, reference: &Reference, name: &str) -> anyhow::Result<Image> {
+        let bars = Bars::of_pull(self.quiet, &reference.to_string());
+        let image = image::pull(&self.engine.dirs, reference, &self.options, &bars);
+        bars.clear();
+        let image = image?;
+        images::record(self.engine, "pull", &image.id, name);
+        Ok(image)
+    }
+
+    fn all_tags(&self, name: &str) -> anyhow::Result<()> {
+        let candidates = self.candidates(name)?;
+        let [reference] = candidates.references.as_slice() else {
+            return Err(ambiguous(name, &candidates));
+        };
+        let typed = name.rsplit('/').next().unwrap_or(name);
+        if typed.contains([':', '@']) {
+            let text = format!("\"{name}\" has a tag or a digest, and --all-tags wants all tags");
+            return Err(fail(Kind::Usage, text));
+        }
+        let access = &self.options.access;
+        let registries = Registries::load(access.registries_conf.as_deref())?;
+        let tags = registry::search::tags(reference, access, &registries)?;
+        if tags.is_empty() {
+            let text = format!("repository {} has no tags", reference.name());
+            return Err(fail(Kind::NotFound, text));
+        }
+        for tag in tags {
+            let reference = format!("{}:{tag}", reference.name()).parse()?;
+            let image = self.one(&reference, &reference.to_string())?;
+            output::print_line(image.id.hex())?;
+        }
+        Ok(())
+    }
+}
+
+fn fits(wanted: &Platform, image: &Platform) -> bool {
+    wanted.rank(image).is_some()
+}
+
+fn ambiguous(name: &str, candidates: &Candidates) -> anyhow::Error {
+    let names = candidates.references.iter().map(ToString::to_string);
+    let names: Vec<String> = names.collect();
+    let text = format!("short name \"{name}\" may mean {}", names.join(" or "));
+    fail(Kind::Usage, text).hint("give the full name, or make an alias in registries.conf")
+}
+
+fn found(engine: &Engine, name: &str) -> anyhow::Result<Option<Image>> {
+    match image::find(&engine.dirs, name) {
+        Ok(image) => Ok(Some(image)),
+        Err(err) if error::kind(&err) == Some(Kind::NotFound) => Ok(None),
+        Err(err) => Err(err),
+    }
 }
 
 const BUILT_IN: &str = "hello";
@@ -94,23 +263,15 @@ pub fn for_container(
             return images::built_in(engine);
         }
     }
-    let found = match image::find(&engine.dirs, name) {
-        Ok(image) => Some(image),
-        Err(err) if error::kind(&err) == Some(Kind::NotFound) => None,
-        Err(err) => return Err(err),
-    };
     let options = PullOptions {
-        access: registry.access(),
+        access: registry.access()?,
         platform: platform.platform()?,
     };
-    match (policy, found) {
-        (Policy::Missing | Policy::Never, Some(image)) => Ok(image),
-        (Policy::Never, None) => Err(fail(
-            Kind::NotFound,
-            format!("image \"{name}\" is not in the store, and --pull=never forbids to pull it"),
-        )
-        .hint(format!("get it with `rbox pull {name}`"))),
-        (Policy::Newer, Some(image)) => Ok(pull(engine, name, &options, quiet).unwrap_or(image)),
-        _ => pull(engine, name, &options, quiet),
-    }
+    let pulling = Pulling {
+        engine,
+        options,
+        quiet,
+    };
+    let name = name.strip_prefix("docker://").unwrap_or(name);
+    pulling.by_policy(name, policy)
 }

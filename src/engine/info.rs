@@ -1,13 +1,17 @@
 //! What `info` and `version` tell: the host, the store, this program. The names of the
 //! fields are podman's.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
 
 use crate::cgroup;
 use crate::config::ids::Ids;
+use crate::config::registries::Registries;
 use crate::container::name;
 use crate::engine::boot;
 use crate::engine::doctor;
@@ -22,6 +26,8 @@ use crate::sys::idmap::Writer;
 #[serde(rename_all = "camelCase")]
 pub struct Info {
     pub host: Host,
+    /// What registries.conf says: `search`, and an object for each prefix.
+    pub registries: BTreeMap<String, Value>,
     pub store: Store,
     pub version: Version,
 }
@@ -117,9 +123,19 @@ pub fn gather() -> Result<Info> {
     let dirs = Dirs::open()?;
     Ok(Info {
         host: host(&Ids::detect()?.maps),
+        registries: registries(&Registries::load(None)?),
         store: store(&dirs),
         version: version(),
     })
+}
+
+fn registries(registries: &Registries) -> BTreeMap<String, Value> {
+    let mut all: BTreeMap<String, Value> = registries
+        .all()
+        .map(|registry| (registry.prefix.clone(), json!(registry)))
+        .collect();
+    all.insert("search".to_owned(), json!(registries.search()));
+    all
 }
 
 pub fn version() -> Version {

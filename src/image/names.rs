@@ -56,10 +56,15 @@ fn path(dirs: &Dirs, reference: &Reference) -> PathBuf {
 
 /// Gives an image a name, taking it from another that has it. The caller holds the store lock.
 pub fn save(dirs: &Dirs, reference: &Reference, image: &Image) -> Result<()> {
+    save_as(dirs, reference, image, &image.manifest_digest)
+}
+
+/// The same where the registry has the name for another digest: that of an index, say.
+pub fn save_as(dirs: &Dirs, reference: &Reference, image: &Image, digest: &Digest) -> Result<()> {
     let name = Name {
         reference: reference.clone(),
         image: image.id.clone(),
-        manifest_digest: image.manifest_digest.clone(),
+        manifest_digest: digest.clone(),
     };
     store::record::save(&path(dirs, reference), &name, Durability::Durable)
         .with_context(|| format!("cannot name image \"{reference}\""))
@@ -231,7 +236,12 @@ fn by_name(dirs: &Dirs, text: &str) -> Result<Option<Name>> {
         same_place.is_none_or(|registry| registry == other.registry())
             && other.repository() == first.repository()
             && match first.digest() {
-                Some(digest) => name.manifest_digest == *digest,
+                // Of an index, or of the image in it.
+                Some(digest) => {
+                    name.manifest_digest == *digest
+                        || record::load(dirs, &name.image)
+                            .is_ok_and(|image| image.manifest_digest == *digest)
+                }
                 None => other.tag() == first.tag(),
             }
     };
@@ -255,6 +265,11 @@ fn by_name(dirs: &Dirs, text: &str) -> Result<Option<Name>> {
             .hint("give the full name of one of them"))
         }
     }
+}
+
+/// The digest that a registry has, or had, for a name that is here.
+pub fn digest(dirs: &Dirs, reference: &Reference) -> Result<Option<Digest>> {
+    Ok(exact(dirs, reference)?.map(|name| name.manifest_digest))
 }
 
 fn exact(dirs: &Dirs, reference: &Reference) -> Result<Option<Name>> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::cli::prompt;
 use crate::error::Kind;
 use crate::error::fail;
 use crate::image::registry::Access;
@@ -68,17 +69,25 @@ fn no_trust(text: &str) -> Result<bool, String> {
 }
 
 impl RegistryFlags {
-    pub fn access(&self) -> Access {
-        Access {
+    /// Asks for the password where `--creds` has none.
+    pub fn access(&self) -> anyhow::Result<Access> {
+        let creds = match &self.creds {
+            Some(user) if !user.contains(':') => {
+                let password = prompt::secret("Password: ")?;
+                Some(format!("{user}:{password}"))
+            }
+            creds => creds.clone(),
+        };
+        Ok(Access {
             tls_verify: self.tls_verify,
             cert_dir: self.cert_dir.clone(),
-            creds: self.creds.clone(),
+            creds,
             authfile: self.authfile.clone(),
             registries_conf: self.registries_conf.clone(),
             retries: self.retry,
             retry_delay: self.retry_delay,
             ..Access::default()
-        }
+        })
     }
 }
 

@@ -124,11 +124,6 @@ impl Registries {
         }
     }
 
-    /// Those that a file names, for who shows them.
-    pub fn configured_search(&self) -> &[String] {
-        self.search.as_deref().unwrap_or_default()
-    }
-
     pub fn all(&self) -> impl Iterator<Item = &Registry> {
         self.registries.values()
     }

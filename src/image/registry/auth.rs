@@ -183,7 +183,7 @@ impl Bearer {
 }
 
 /// For a query (RFC 3986).
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~:/,".contains(&byte) {

@@ -1,5 +1,6 @@
 //! Requests to one repository of one registry: http or https, tokens, retries, clear errors.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -13,6 +14,7 @@ use anyhow::bail;
 use serde::Deserialize;
 use ureq::Body;
 use ureq::http::Response;
+use ureq::http::Uri;
 
 use crate::config::registries::Registries;
 use crate::error::Kind;
@@ -26,9 +28,11 @@ use crate::image::registry::auth::Bearer;
 use crate::image::registry::auth::Challenge;
 use crate::image::registry::auth::Credentials;
 use crate::image::registry::authfile;
+use crate::image::registry::http;
 use crate::image::registry::http::Answer;
 use crate::image::registry::http::Http;
 use crate::image::registry::http::is_loopback;
+use crate::image::registry::search::Entry;
 use crate::oci::digest::Digest;
 use crate::oci::reference::DOCKER_HUB;
 use crate::oci::reference::Reference;
@@ -38,6 +42,21 @@ pub mod upload;
 /// A registry's own error text is read up to here.
 const ERROR_BODY_MAX: u64 = 16 << 10;
 const TOKEN_MAX: u64 = 1 << 20;
+const LIST_MAX: u64 = 8 << 20;
+/// Of a thousand names each.
+const PAGES_MAX: usize = 1000;
+
+/// The registry does not let us in.
+#[derive(Debug)]
+pub struct Denied(String);
+
+impl std::fmt::Display for Denied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Denied {}
 
 pub struct Client {
     http: Http,
@@ -140,6 +159,79 @@ impl Client {
             .map(ToOwned::to_owned);
         let bytes = self.read(response, MANIFEST_MAX, "manifest")?;
         Ok((bytes, media_type))
+    }
+
+    /// Whether the registry lets us in.
+    pub fn check(&self) -> Result<()> {
+        let url = format!("{}/v2/", self.base);
+        self.get(&url, &[], || "/v2/".to_owned()).map(drop)
+    }
+
+    /// Docker's search; `None` where the registry has none. Nobody logs in for it.
+    pub fn search(&self, term: &str, limit: usize) -> Result<Option<Vec<Entry>>> {
+        #[derive(Deserialize)]
+        struct Results {
+            results: Vec<Entry>,
+        }
+        let base = match &*self.registry {
+            DOCKER_HUB => "https://index.docker.io",
+            _ => &self.base,
+        };
+        let url = format!("{base}/v1/search?q={}&n={limit}", auth::escaped(term));
+        let answer = self.http.get(&url, &[("Accept", "application/json")], None);
+        let Ok(response) = answer.map(|answer| answer.response) else {
+            return Ok(None);
+        };
+        if response.status().as_u16() != 200 {
+            return Ok(None);
+        }
+        let body = self.read(response, LIST_MAX, "answer to a search")?;
+        // Other servers have other pages there.
+        let results: Option<Results> = serde_json::from_slice(&body).ok();
+        Ok(results.map(|results| results.results))
+    }
+
+    /// A list that comes in pages: those names under `field` that are wanted.
+    pub fn list(
+        &self,
+        path: &str,
+        field: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>> {
+        let mut url = format!("{}{path}?n=1000", self.base);
+        let mut names: Vec<String> = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let response = self.get(&url, &[], || path.trim_start_matches("/v2/").to_owned())?;
+            let link = response.headers().get("link");
+            let link = link
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned);
+            let body = self.read(response, LIST_MAX, "list")?;
+            let mut page: BTreeMap<String, serde_json::Value> =
+                serde_json::from_slice(&body).context("cannot read the registry's list")?;
+            // A repository without tags has null.
+            let page: Option<Vec<String>> =
+                serde_json::from_value(page.remove(field).unwrap_or_default())
+                    .context("cannot read the registry's list")?;
+            names.extend(
+                page.unwrap_or_default()
+                    .into_iter()
+                    .filter(|name| wanted(name)),
+            );
+            match self.next_page(&url, link.as_deref()) {
+                Some(next) => url = next,
+                None => return Ok(names),
+            }
+        }
+        bail!("the list of registry {} does not end", self.registry)
+    }
+
+    /// `</v2/x/tags/list?last=b&n=2>; rel="next"`, of the same server (RFC 8288).
+    fn next_page(&self, url: &str, link: Option<&str>) -> Option<String> {
+        let (target, _) = link?.strip_prefix('<')?.split_once('>')?;
+        let base: Uri = url.parse().ok()?;
+        let next = http::resolve(&base, target)?;
+        (http::origin(&next) == http::origin(&base)).then(|| next.to_string())
     }
 
     /// The bytes of a blob from `offset` on, after as many bytes as are to be passed over.
@@ -297,7 +389,8 @@ impl Client {
     }
 
     fn login_wanted(&self, said: &str) -> anyhow::Error {
-        let err = anyhow!("registry {} refuses access{said}", self.registry);
+        let text = format!("registry {} refuses access{said}", self.registry);
+        let err = anyhow::Error::new(Denied(text));
         if self.credentials.is_some() {
             err.hint("the user name or the password is wrong, or the user may not read this image")
         } else {

@@ -3,8 +3,12 @@
 
 use anyhow::Context;
 use anyhow::Result;
+use anyhow::anyhow;
 use anyhow::bail;
 
+use crate::config::registries::Registries;
+use crate::config::registries::Source as Place;
+use crate::error;
 use crate::image::config;
 use crate::image::ingest;
 use crate::image::ingest::Sink;
@@ -26,6 +30,7 @@ use crate::store::dirs::Dirs;
 use crate::store::lock::Lock;
 
 pub use access::Access;
+pub use auth::Credentials;
 
 mod access;
 mod auth;
@@ -34,9 +39,12 @@ mod blob;
 mod client;
 mod helper;
 mod http;
+pub mod login;
 mod proxy;
 pub mod push;
 mod resolver;
+pub mod search;
+pub mod short;
 mod tls;
 
 #[derive(Clone, Debug, Default)]
@@ -66,9 +74,14 @@ fn pull_locked(
     options: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<Image> {
-    let client = Client::connect(reference, &options.access)?;
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
-    let (manifest, digest, bytes) = manifest_for(&client, reference, &platform)?;
+    let (client, found) = find(reference, &options.access, &platform)?;
+    let Found {
+        manifest,
+        digest,
+        bytes,
+        index,
+    } = found;
     let config_bytes = match blobs::get(dirs, &manifest.config.digest) {
         Ok(bytes) => bytes,
         Err(_) => blob::small(&client, &manifest.config, CONFIG_MAX)?,
@@ -91,35 +104,99 @@ fn pull_locked(
         Some(digest) => reference.by_digest(digest.clone()),
         None => reference.clone(),
     };
-    names::save(dirs, &name, &image)?;
+    let named = match &index {
+        Some((digest, bytes)) => {
+            blobs::put(dirs, digest, bytes)?;
+            digest
+        }
+        None => &digest,
+    };
+    names::save_as(dirs, &name, &image, named)?;
     image.names = vec![name];
     Ok(image)
 }
 
-/// The manifest that a reference stands for, and for this platform where there are several.
-fn manifest_for(
-    client: &Client,
-    reference: &Reference,
-    platform: &Platform,
-) -> Result<(Manifest, Digest, Vec<u8>)> {
-    let (bytes, media_type) = client.manifest(&reference.manifest_name())?;
-    if let Some(digest) = reference.digest() {
-        check(digest, &bytes)?;
+/// The digest that the registry has for a name now: of an index, where there is one.
+pub fn digest(reference: &Reference, options: &PullOptions) -> Result<Digest> {
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
+    let (_, found) = find(reference, &options.access, &platform)
+        .with_context(|| format!("cannot look for \"{reference}\""))?;
+    Ok(found.index.map_or(found.digest, |(digest, _)| digest))
+}
+
+/// What a registry has under a name.
+struct Found {
+    manifest: Manifest,
+    digest: Digest,
+    bytes: Vec<u8>,
+    /// The index that the manifest was chosen from.
+    index: Option<(Digest, Vec<u8>)>,
+}
+
+/// The first of the places of an image that has it: the mirrors of registries.conf, then its own.
+fn find(reference: &Reference, access: &Access, platform: &Platform) -> Result<(Client, Found)> {
+    let registries = Registries::load(access.registries_conf.as_deref())?;
+    let mut failed: Vec<String> = Vec::new();
+    let mut last = None;
+    for source in registries.sources(&reference.to_string())? {
+        if let Some(err) = last.take() {
+            failed.push(error::message(&err));
+        }
+        match find_at(&source, access, &registries, platform) {
+            Ok(found) => return Ok(found),
+            Err(err) => last = Some(err),
+        }
     }
+    let err = last.unwrap_or_else(|| anyhow!("there is no place to look for it"));
+    if failed.is_empty() {
+        return Err(err);
+    }
+    Err(err.context(format!("mirrors failed too ({})", failed.join("; "))))
+}
+
+fn find_at(
+    source: &Place,
+    access: &Access,
+    registries: &Registries,
+    platform: &Platform,
+) -> Result<(Client, Found)> {
+    let reference: Reference = source.reference.parse()?;
+    let (registry, repository) = (reference.registry(), reference.repository());
+    let credentials = authfile::find(registry, repository, access, registries)?;
+    let client = Client::open(registry, repository, source.insecure, access, credentials)?;
+    let found = manifest_for(&client, &reference, platform)?;
+    Ok((client, found))
+}
+
+/// The manifest that a reference stands for, and for this platform where there are several.
+fn manifest_for(client: &Client, reference: &Reference, platform: &Platform) -> Result<Found> {
+    let (bytes, media_type) = client.manifest(&reference.manifest_name())?;
+    let digest = match reference.digest() {
+        Some(digest) => digest.clone(),
+        None => Digest::sha256_of(&bytes),
+    };
+    check(&digest, &bytes)?;
     let descriptor = match manifest::parse(&bytes, media_type.as_deref())? {
         Document::Manifest(manifest) => {
-            let digest = match reference.digest() {
-                Some(digest) => digest.clone(),
-                None => Digest::sha256_of(&bytes),
-            };
-            return Ok((manifest, digest, bytes));
+            return Ok(Found {
+                manifest,
+                digest,
+                bytes,
+                index: None,
+            });
         }
         Document::Index(index) => manifest::choose(&index, platform)?.clone(),
     };
+    let index = Some((digest, bytes));
     let (bytes, media_type) = client.manifest(&descriptor.digest.to_string())?;
     check(&descriptor.digest, &bytes)?;
     match manifest::parse(&bytes, media_type.as_deref())? {
-        Document::Manifest(manifest) => Ok((manifest, descriptor.digest, bytes)),
+        Document::Manifest(manifest) => Ok(Found {
+            manifest,
+            digest: descriptor.digest,
+            bytes,
+            index,
+        }),
         Document::Index(_) => bail!("its index points to another index"),
     }
 }
