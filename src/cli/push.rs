@@ -135,7 +135,7 @@ impl FormFlags {
             return Err(fail(Kind::Usage, text)).hint("use --format oci");
         }
         Ok(PushOptions {
-            access: registry.access(),
+            access: registry.access()?,
             compression: self.compression_format,
             level: self.compression_level,
             force: self
