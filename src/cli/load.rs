@@ -13,18 +13,23 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::image;
 use crate::image::load::Input;
+use crate::oci::platform::Platform;
 
 /// Load images from an archive of Docker, Podman or another OCI tool
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  rbox load -i image.tar
+  rbox load -i image.tar.xz
   docker save nginx | rbox load")]
 pub struct Args {
     /// The archive or OCI layout directory, instead of standard input
     #[arg(short, long, value_name = "PATH")]
     input: Option<PathBuf>,
 
-    /// Show no progress, and print nothing
+    /// Load the images for this platform instead of the machine's own
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+
+    /// Show no progress
     #[arg(short, long)]
     quiet: bool,
 }
@@ -39,7 +44,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         }
         None => Input::Stream(Box::new(std::io::stdin())),
     };
-    let loaded = image::load::load(&engine.dirs, input, &bars)?;
+    let loaded = image::load::load(&engine.dirs, input, args.platform.as_ref(), &bars)?;
     bars.clear();
     let archive = args
         .input
@@ -48,12 +53,11 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     for image in &loaded {
         images::record(engine, "loadfromarchive", &image.id, &archive);
     }
-    if !args.quiet {
-        for image in &loaded {
-            let name = match image.names.first() {
-                Some(name) => name.to_string(),
-                None => image.id.to_string(),
-            };
+    for image in &loaded {
+        if image.names.is_empty() {
+            output::print_line(&format!("Loaded image: {}", image.id))?;
+        }
+        for name in &image.names {
             output::print_line(&format!("Loaded image: {name}"))?;
         }
     }

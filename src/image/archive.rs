@@ -17,19 +17,24 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 use rustix::fs::FileType;
-use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::image::unpack::stream;
+use crate::image::unpack::stream::Compression;
 use crate::store::atomic::with_space_hint;
 use crate::store::dirs::Dirs;
 use crate::store::temp;
-use crate::sys::path::open_in_root;
+use crate::sys::path::open_real;
 
 /// More files than this are no image.
 const FILES_MAX: usize = 100_000;
 /// More than this is no image either; decompressed archives are written to disk.
 const SIZE_MAX: u64 = 1 << 40;
+
+const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW);
+const BLOCK: usize = 512;
+const NOT_TAR: &str = "it is no image archive: neither a tar nor a directory";
 
 pub enum Archive {
     Tar {
@@ -86,37 +91,43 @@ impl Read for Part {
 
 impl Archive {
     pub fn open(dirs: &Dirs, path: &Path) -> Result<Self> {
-        let metadata = path.metadata()?;
+        // A pipe is waited for, as by `load < PIPE`.
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
         if metadata.is_dir() {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            return Ok(Self::Dir(rustix::fs::open(path, flags, Mode::empty())?));
+            return Ok(Self::Dir(file.into()));
         }
-        let mut file = File::open(path)?;
-        if !metadata.is_file() {
+        let mut magic = [0; 16];
+        let compressed = metadata.is_file() && {
+            let count = file.read_at(&mut magic, 0)?;
+            Compression::of(&magic[..count]) != Compression::None
+        };
+        if compressed || !metadata.is_file() {
             return Self::read(dirs, file);
         }
-        let mut magic = [0; 4];
-        let count = file.read_at(&mut magic, 0)?;
-        match &magic[..count] {
-            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] => {
-                file.seek(SeekFrom::Start(0))?;
-                Self::read(dirs, file)
-            }
-            _ => Self::index(file),
-        }
+        Self::index(file)
     }
 
     /// From a stream, which is written to a nameless file first: archives may have their parts
     /// in any order.
     pub fn read<R: Read + Send + 'static>(dirs: &Dirs, input: R) -> Result<Self> {
-        let mut spool = temp::nameless_file(&dirs.tmp())?;
-        let input = stream::decompressed(input).context("cannot read the archive")?;
-        let copied = io::copy(&mut input.take(SIZE_MAX), &mut spool)
-            .map_err(|err| with_space_hint(err.into()))
-            .context("cannot copy the archive into the store")?;
-        if copied == 0 {
+        let mut input = stream::decompressed(input).context("cannot read the archive")?;
+        let mut start = Vec::new();
+        (&mut input)
+            .take(BLOCK as u64)
+            .read_to_end(&mut start)
+            .context("cannot read the archive")?;
+        if start.is_empty() {
             bail!("the archive is empty");
         }
+        // Whatever else comes, without end perhaps, is not copied first.
+        if !is_header(&start) {
+            bail!(NOT_TAR);
+        }
+        let mut spool = temp::nameless_file(&dirs.tmp())?;
+        io::copy(&mut start.chain(input).take(SIZE_MAX), &mut spool)
+            .map_err(|err| with_space_hint(err.into()))
+            .context("cannot copy the archive into the store")?;
         Self::index(spool)
     }
 
@@ -125,12 +136,11 @@ impl Archive {
         let size = file.metadata()?.len();
         let mut archive = tar::Archive::new(&file);
         let mut files = HashMap::new();
-        let not_tar = "it is no image archive: neither a tar nor a directory";
-        for entry in archive.entries_with_seek().context(not_tar)? {
+        for entry in archive.entries_with_seek().context(NOT_TAR)? {
             // What the library says of a bad header is about its blocks, not about the archive.
             let Ok(entry) = entry else {
                 bail!(if files.is_empty() {
-                    not_tar
+                    NOT_TAR
                 } else {
                     "the archive is damaged or truncated"
                 });
@@ -154,7 +164,11 @@ impl Archive {
                 bail!("the archive is truncated");
             }
             // The last of several by one name counts, as for tar(1).
-            files.insert(clean(&entry.path_bytes()), place);
+            let name = clean(&entry.path_bytes());
+            if files.insert(name.clone(), place).is_some() && is_list(&name) {
+                let name = String::from_utf8_lossy(&name);
+                bail!("it has {name:?} twice, which readers may understand differently");
+            }
             if files.len() > FILES_MAX {
                 bail!("the archive has more than {FILES_MAX} files");
             }
@@ -165,9 +179,10 @@ impl Archive {
     pub fn has(&self, name: &str) -> Result<bool> {
         match self {
             Self::Tar { files, .. } => Ok(files.contains_key(name.as_bytes())),
-            Self::Dir(root) => match open_in_root(root.as_fd(), Path::new(name), OFlags::PATH) {
+            // A link is there; who reads it is refused.
+            Self::Dir(root) => match open_real(root.as_fd(), Path::new(name), LOOK) {
                 Ok(_) => Ok(true),
-                Err(err) if err.errno == rustix::io::Errno::NOENT => Ok(false),
+                Err(err) if err.errno == Errno::NOENT => Ok(false),
                 Err(err) => Err(io::Error::from(err.errno))
                     .with_context(|| format!("cannot read {name:?} of the archive")),
             },
@@ -188,9 +203,16 @@ impl Archive {
             }
             Self::Dir(root) => {
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-                let file = open_in_root(root.as_fd(), Path::new(name), flags)
-                    .map_err(|err| io::Error::from(err.errno))
-                    .with_context(cannot)?;
+                let file = match open_real(root.as_fd(), Path::new(name), flags) {
+                    Err(err) if err.errno == Errno::LOOP => {
+                        bail!(
+                            "cannot read {name:?} of the archive: there is a symbolic link on the way"
+                        )
+                    }
+                    other => other
+                        .map_err(|err| io::Error::from(err.errno))
+                        .with_context(cannot)?,
+                };
                 let stat = rustix::fs::fstat(&file).with_context(cannot)?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                     return Err(anyhow::anyhow!("it is no regular file")).with_context(cannot);
@@ -215,6 +237,25 @@ impl Archive {
             .with_context(|| format!("cannot read {name:?} of the archive"))?;
         Ok(bytes)
     }
+}
+
+/// Whether a tar can begin with these bytes: the checksum of a header is right.
+fn is_header(block: &[u8]) -> bool {
+    let Some(block) = block.first_chunk::<BLOCK>() else {
+        return false;
+    };
+    let header = tar::Header::from_byte_slice(block);
+    let sum = |byte: (usize, &u8)| match byte.0 {
+        148..156 => u32::from(b' '),
+        _ => u32::from(*byte.1),
+    };
+    let sum: u32 = block.iter().enumerate().map(sum).sum();
+    header.cksum().is_ok_and(|told| told == sum)
+}
+
+/// What says which images there are. All else is named by digests, or verified by them.
+fn is_list(name: &[u8]) -> bool {
+    matches!(name, b"manifest.json" | b"index.json")
 }
 
 /// Docker writes a layer that occurs twice as a link to the first; one step is followed.

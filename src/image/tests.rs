@@ -102,6 +102,7 @@ fn load_bytes(dirs: &Dirs, bytes: Vec<u8>) -> anyhow::Result<Vec<Image>> {
     load(
         dirs,
         Input::Stream(Box::new(std::io::Cursor::new(bytes))),
+        None,
         &Silent,
     )
 }
