@@ -18,6 +18,7 @@ use anyhow::bail;
 use crate::config::ids::Ids;
 use crate::image::config;
 use crate::image::config::FromImage;
+use crate::image::interrupt;
 use crate::image::keep::Keeper;
 use crate::image::layers;
 use crate::image::layers::Finished;
@@ -127,9 +128,11 @@ pub fn layers(
         // Between the look and the lock, another may have finished.
         let mut missing = job.missing(diff_ids);
         missing.retain(|wanted| work.contains(&wanted.index));
-        let finished = fetch(&job, missing)?;
-        layers::commit(dirs, finished)?;
-        drop(held);
+        interrupt::watched(&job.stopped, || -> Result<()> {
+            layers::commit(dirs, fetch(&job, missing)?)?;
+            drop(held);
+            Ok(())
+        })??;
     }
 }
 

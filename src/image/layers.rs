@@ -152,6 +152,13 @@ pub enum NewPacked {
 }
 
 impl NewPacked {
+    /// The layer that it belongs to is wrong.
+    pub fn give_up(mut self) {
+        if let Self::Blob(partial, _) = &mut self {
+            partial.give_up();
+        }
+    }
+
     fn form(&self) -> Packed {
         match self {
             Self::Blob(_, digest) => Packed::Blob(digest.clone()),
@@ -191,7 +198,23 @@ impl Unfinished {
         self.helper.send(bytes)
     }
 
+    /// Its files, and the packed form that is kept with them.
     pub fn finish(self, packed: NewPacked) -> Result<Finished> {
+        let form = packed.form();
+        match self.finish_files(form) {
+            Ok(files) => Ok(Finished {
+                diff_id: files.1.diff_id.clone(),
+                files: Some(files),
+                packed,
+            }),
+            Err(err) => {
+                packed.give_up();
+                Err(err)
+            }
+        }
+    }
+
+    fn finish_files(self, form: Packed) -> Result<(TempDir, Layer)> {
         let answer = self.helper.finish()?;
         let report: unpack::Report =
             serde_json::from_str(&answer).context("cannot understand the unpacker")?;
@@ -203,21 +226,17 @@ impl Unfinished {
             );
         }
         let layer = Layer {
-            diff_id: self.diff_id.clone(),
+            diff_id: self.diff_id,
             size: report.size,
             tar_size: report.tar_size,
             ids: self.ids,
             opaque_root: report.opaque_root,
-            packed: Some(packed.form()),
+            packed: Some(form),
         };
         let path = self.temp.path().join(RECORD);
         // Made durable with all the other files, in `commit`.
         record::save(&path, &layer, Durability::Volatile)?;
-        Ok(Finished {
-            diff_id: self.diff_id,
-            files: Some((self.temp, layer)),
-            packed,
-        })
+        Ok((self.temp, layer))
     }
 }
 

@@ -38,6 +38,7 @@ pub mod transport;
 pub mod unpack;
 
 mod archive;
+mod interrupt;
 mod keep;
 #[cfg(test)]
 mod tests;

@@ -43,6 +43,27 @@ pub fn signal_fd(signals: &[i32]) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Lets these signals through again in this thread.
+pub fn unblock(signals: &[i32]) -> Result<()> {
+    let set = set_of(signals);
+    // SAFETY: `set` is initialised; the old mask is not asked for.
+    let result =
+        unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) };
+    check(result.into(), || {
+        format!("sigprocmask(SIG_UNBLOCK, {signals:?})")
+    })?;
+    Ok(())
+}
+
+/// Whether whoever started this program wants a signal to be ignored.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: sigaction is plain data, for which all zeroes is a value.
+    let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: no new disposition is given; `old` is a live sigaction to be written.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut old) };
+    result == 0 && old.sa_sigaction == libc::SIG_IGN
+}
+
 /// The next signal of a descriptor of `signal_fd`, if there is one.
 pub fn read_signal(fd: BorrowedFd<'_>) -> Result<Option<i32>> {
     // Linux: one signalfd_siginfo is 128 bytes and begins with the signal number (signalfd(2)).
