@@ -79,9 +79,6 @@ fn tar(path: &Path, files: &[PathBuf], most: u64) -> Result<()> {
     let mut builder = tar::Builder::new(File::create(path)?);
     let mut bytes = 0;
     for source in files {
-        if bytes >= most {
-            break;
-        }
         let metadata = source.symlink_metadata()?;
         let mut header = tar::Header::new_gnu();
         header.set_mode(metadata.permissions().mode() & 0o777);
@@ -89,8 +86,10 @@ fn tar(path: &Path, files: &[PathBuf], most: u64) -> Result<()> {
         let name = source.strip_prefix("/")?;
         if metadata.is_symlink() {
             header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
             builder.append_link(&mut header, name, fs::read_link(source)?)?;
         } else if metadata.is_file()
+            && bytes + metadata.len() <= most
             && let Ok(file) = File::open(source)
         {
             header.set_size(metadata.len());
@@ -98,7 +97,7 @@ fn tar(path: &Path, files: &[PathBuf], most: u64) -> Result<()> {
             bytes += metadata.len();
         }
     }
-    if bytes < most {
+    if bytes < most * 9 / 10 {
         bail!("{} would have too few files", path.display());
     }
     builder.finish()?;

@@ -137,9 +137,9 @@ impl Place<'_> {
         );
         vec![
             Row::new("rbox pull", self.line(&rbox))
-                .after(self.shell(&with("BASE/bin/rbox rmi HOST/bench:FORM && sync"))),
+                .after(self.shell(&with("BASE/bin/rbox rmi HOST/bench:FORM; sync"))),
             Row::new("podman pull", self.line(&pull))
-                .after(self.shell(&format!("{podman} rmi -a -f && sync"))),
+                .after(self.shell(&format!("{podman} rmi -a -f; sync"))),
             Row::new("skopeo copy (unpacks nothing)", self.line(&skopeo))
                 .after(self.shell("rm -rf BASE/dir && sync")),
             Row::new(

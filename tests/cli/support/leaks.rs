@@ -162,23 +162,38 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
     found
 }
 
-/// The digests that the records of images and references name: of layers, and of anything.
+/// The digests that the records of images and references name, and their manifests and layers: of layers, and of
+/// anything.
 fn referenced(data: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
     let mut layers = BTreeSet::new();
     let mut blobs = BTreeSet::new();
     for path in entries(&data.join("images/ids")) {
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let record: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let record = json(&path);
         collect(&record["layers"], &mut layers);
         collect(&record, &mut blobs);
         blobs.insert(name(&path).trim_end_matches(".json").to_owned());
     }
     for path in entries(&data.join("images/refs")) {
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let record: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let record = json(&path);
         collect(&record, &mut blobs);
     }
+    for layer in &layers {
+        let file = data.join("layers").join(layer).join("layer.json");
+        collect(&json(&file)["packed"], &mut blobs);
+    }
+    for digest in blobs.clone() {
+        // Not layers: they are no text, and large.
+        let file = data.join("blobs/sha256").join(digest);
+        if file.metadata().is_ok_and(|file| file.len() < 1 << 20) {
+            collect(&json(&file)["layers"], &mut blobs);
+        }
+    }
     (layers, blobs)
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 fn collect(value: &serde_json::Value, digests: &mut BTreeSet<String>) {
