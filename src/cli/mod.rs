@@ -33,6 +33,7 @@ mod kill;
 mod load;
 mod login;
 mod logs;
+mod manifest;
 mod mount;
 pub mod oci;
 pub mod output;
@@ -133,6 +134,7 @@ enum Verb {
     Login(login::Login),
     Logout(login::Logout),
     Logs(logs::Args),
+    Manifest(manifest::Args),
     Mount(mount::Mount),
     Oci(oci::Args),
     Pause(pause::Pause),
@@ -246,6 +248,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Kill(args) => kill::run(engine, args),
         Verb::Load(args) => load::run(engine, args),
         Verb::Logs(args) => logs::run(engine, args),
+        Verb::Manifest(args) => manifest::run(engine, args),
         Verb::Mount(args) => mount::mount(engine, &args),
         Verb::Pause(args) => pause::pause(engine, &args),
         Verb::Port(args) => port::run(engine, &args),

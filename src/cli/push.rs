@@ -16,8 +16,11 @@ use crate::error::fail;
 use crate::image;
 use crate::image::Image;
 use crate::image::compress::Format;
+use crate::image::lists;
 use crate::image::names;
+use crate::image::names::Name;
 use crate::image::registry::push;
+use crate::image::registry::push::Extent;
 use crate::image::registry::push::PushOptions;
 use crate::image::registry::push::Pushed;
 use crate::image::transport;
@@ -159,6 +162,11 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     if args.all_tags {
         return all_tags(engine, &args, &options);
     }
+    if args.platform.is_none()
+        && let Some(list) = lists::name_of(&engine.dirs, &args.image)?
+    {
+        return whole_list(engine, &args, &list, &options);
+    }
     let (image, name) = find(engine, &args)?;
     match destination(args.destination.as_deref())? {
         Some(Transport::Store(name)) => {
@@ -178,6 +186,37 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             one(engine, &args.form, &image, &name, &options)?;
         }
     }
+    Ok(0)
+}
+
+/// A list of images for several platforms goes as a whole.
+fn whole_list(
+    engine: &Engine,
+    args: &Args,
+    list: &Name,
+    options: &PushOptions,
+) -> anyhow::Result<u8> {
+    let to = match destination(args.destination.as_deref())? {
+        None => list.reference.clone(),
+        Some(Transport::Registry(to)) => to.parse()?,
+        Some(_) => {
+            let text = format!(
+                "cannot push list \"{}\": its destination is no registry",
+                args.image
+            );
+            return Err(fail(Kind::Usage, text)).hint("give docker://NAME, or a name alone");
+        }
+    };
+    let list = lists::find(&engine.dirs, &list.reference.to_string())?;
+    let extent = Extent {
+        all: true,
+        more: vec![],
+    };
+    let bars = Bars::new(args.form.quiet);
+    let pushed = push::push_list(&engine.dirs, &list, &to, options, &extent, &bars);
+    bars.clear();
+    args.form.write_digest(&pushed?)?;
+    images::record(engine, "push", &list.digest, &to.to_string());
     Ok(0)
 }
 

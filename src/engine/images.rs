@@ -16,6 +16,7 @@ use crate::error::fail;
 use crate::image;
 use crate::image::Image;
 use crate::image::about::Family;
+use crate::image::names::Name;
 use crate::image::names::Named;
 use crate::oci::digest::Digest;
 use crate::oci::reference::Reference;
@@ -126,6 +127,9 @@ fn remove_one(
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     let cannot = || format!("cannot remove image \"{name}\"");
+    if let Some(list) = image::lists::name_of(&engine.dirs, name)? {
+        return remove_list(engine, &list, outcome).with_context(cannot);
+    }
     let (id, by_name) = match image::find(&engine.dirs, name) {
         Err(err) if how.force && error::kind(&err) != Some(Kind::NotFound) => {
             let id = image::names::find_unreadable(&engine.dirs, name)?;
@@ -160,6 +164,21 @@ fn remove_one(
             record(engine, "remove", &parent, hex);
             outcome.deleted.push(parent);
         }
+    }
+    Ok(())
+}
+
+/// A list of images goes with its name; its images stay.
+fn remove_list(engine: &Engine, list: &Name, outcome: &mut Outcome) -> anyhow::Result<()> {
+    let _lock = Lock::shared(&engine.dirs.lock_file())?;
+    image::names::remove(&engine.dirs, &list.reference)?;
+    let name = list.reference.to_string();
+    record(engine, "untag", &list.image, &name);
+    outcome.untagged.push(list.reference.clone());
+    let others = image::lists::all(&engine.dirs)?;
+    if others.iter().all(|other| other.image != list.image) {
+        record(engine, "remove", &list.image, &name);
+        outcome.deleted.push(list.image.clone());
     }
     Ok(())
 }

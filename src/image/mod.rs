@@ -25,6 +25,7 @@ pub mod healthcheck;
 pub mod hello;
 pub mod ingest;
 pub mod layers;
+pub mod lists;
 pub mod load;
 pub mod manifest;
 pub mod names;

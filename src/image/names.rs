@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::image::lists;
 use crate::image::record;
 use crate::image::record::Image;
 use crate::oci::digest::Digest;
@@ -37,6 +38,17 @@ pub struct Name {
     pub reference: Reference,
     pub image: Digest,
     pub manifest_digest: Digest,
+    /// Of a local list: the repositories that have the images which are not in the store, by the digests of
+    /// their manifests.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<Digest, String>,
+}
+
+impl Name {
+    /// Whether it is that of a list made here (see `image::lists`): it stands for an index, and for no image.
+    pub fn is_list(&self) -> bool {
+        self.image == self.manifest_digest
+    }
 }
 
 impl Record for Name {
@@ -65,8 +77,15 @@ pub fn save_as(dirs: &Dirs, reference: &Reference, image: &Image, digest: &Diges
         reference: reference.clone(),
         image: image.id.clone(),
         manifest_digest: digest.clone(),
+        sources: BTreeMap::new(),
     };
-    store::record::save(&path(dirs, reference), &name, Durability::Durable)
+    put(dirs, &name)
+}
+
+/// Writes a name as it is. The caller holds the store lock.
+pub fn put(dirs: &Dirs, name: &Name) -> Result<()> {
+    let reference = &name.reference;
+    store::record::save(&path(dirs, reference), name, Durability::Durable)
         .with_context(|| format!("cannot name image \"{reference}\""))
 }
 
@@ -157,7 +176,11 @@ pub fn find(dirs: &Dirs, text: &str) -> Result<Image> {
         return by_id(dirs, text, id.hex())?.ok_or_else(not_found);
     }
     if let Some(found) = by_name(dirs, text)? {
-        let mut image = record::load(dirs, &found.image)?;
+        let mut image = if found.is_list() {
+            lists::image_for_host(dirs, &found)?
+        } else {
+            record::load(dirs, &found.image)?
+        };
         image.names = vec![found.reference];
         return Ok(image);
     }
@@ -211,7 +234,8 @@ fn path_by_id(dirs: &Dirs, text: &str, start: &str) -> Result<Option<PathBuf>> {
     }
 }
 
-fn by_name(dirs: &Dirs, text: &str) -> Result<Option<Name>> {
+/// The name that a text stands for.
+pub fn by_name(dirs: &Dirs, text: &str) -> Result<Option<Name>> {
     let candidates: Vec<Reference> = [
         Reference::parse_in(text, LOCAL).ok(),
         text.parse::<Reference>().ok(),
@@ -290,6 +314,16 @@ pub fn tag(dirs: &Dirs, image: &str, new_name: &str) -> Result<Reference> {
         ));
     }
     let _lock = Lock::shared(&dirs.lock_file())?;
+    if let Some(list) = by_name(dirs, image)?.filter(Name::is_list) {
+        put(
+            dirs,
+            &Name {
+                reference: reference.clone(),
+                ..list
+            },
+        )?;
+        return Ok(reference);
+    }
     let image = find(dirs, image)?;
     save(dirs, &reference, &image)?;
     Ok(reference)

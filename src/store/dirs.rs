@@ -163,6 +163,11 @@ impl Dirs {
         self.data.join("told-single-id")
     }
 
+    /// Held while a local manifest list is changed.
+    pub fn lists_lock(&self) -> PathBuf {
+        self.data.join("lists.lock")
+    }
+
     /// What layers were compressed to; made with the first push that compresses.
     pub fn packed_cache(&self) -> PathBuf {
         self.data.join("cache/packed")

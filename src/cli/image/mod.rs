@@ -10,6 +10,7 @@ use crate::cli::images;
 use crate::cli::inspect;
 use crate::cli::load;
 use crate::cli::pull;
+use crate::cli::push;
 use crate::cli::rmi;
 use crate::cli::tag;
 use crate::cli::untag;
@@ -37,6 +38,7 @@ enum Verb {
     Ls(images::Args),
     Prune(prune::Args),
     Pull(pull::Args),
+    Push(push::Args),
     #[command(visible_alias = "remove")]
     Rm(rmi::Args),
     Tag(tag::Args),
@@ -61,6 +63,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         Verb::Ls(args) => images::run(engine, args),
         Verb::Prune(args) => prune::run(engine, &args),
         Verb::Pull(args) => pull::run(engine, args),
+        Verb::Push(args) => push::run(engine, args),
         Verb::Rm(args) => rmi::run(engine, args),
         Verb::Tag(args) => tag::run(engine, args),
         Verb::Tree(args) => tree::run(engine, &args),

@@ -42,6 +42,7 @@ mod http;
 pub mod login;
 mod proxy;
 pub mod push;
+pub mod remote;
 mod resolver;
 pub mod search;
 pub mod short;

@@ -387,6 +387,11 @@ impl Client {
         agent.run(request)
     }
 
+    /// Whether two clients speak to the same registry, so that blobs can be mounted.
+    pub fn is_same_registry(&self, other: &Self) -> bool {
+        self.base == other.base
+    }
+
     /// Whether credentials may be sent there.
     fn is_own(&self, url: &str) -> bool {
         match (self.base.parse::<Uri>(), url.parse::<Uri>()) {

@@ -228,9 +228,9 @@ fn remember(place: &std::path::Path, known: &Known) -> Result<()> {
 }
 
 /// A file from an offset on; others read it at the same time.
-struct At {
-    file: Arc<File>,
-    offset: u64,
+pub struct At {
+    pub file: Arc<File>,
+    pub offset: u64,
 }
 
 impl Read for At {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::Cursor;
 use std::io::Read;
 use std::io::Seek;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
@@ -39,8 +40,11 @@ use crate::store::lock::Lock;
 mod blob;
 mod form;
 mod layer;
+mod list;
 
 pub use form::Kind;
+pub use list::Extent;
+pub use list::push_list;
 
 /// Layers that are sent at the same time.
 const PARALLEL: usize = 4;
@@ -83,13 +87,13 @@ pub fn push(
 /// What all pushes to one repository share.
 struct Session<'a> {
     dirs: &'a Dirs,
-    client: Client,
+    client: Arc<Client>,
     options: &'a PushOptions,
     progress: &'a dyn Progress,
     /// Other repositories of the registry, with the layers that they probably have.
-    others: Vec<(String, HashSet<Digest>)>,
+    others: Arc<Vec<(String, HashSet<Digest>)>>,
     /// Compressing takes all processors: one layer at a time.
-    compressor: Mutex<()>,
+    compressor: Arc<Mutex<()>>,
 }
 
 impl<'a> Session<'a> {
@@ -101,12 +105,24 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         Ok(Self {
             dirs,
-            client: Client::connect(to, &options.access)?,
+            client: Arc::new(Client::connect(to, &options.access)?),
             options,
             progress,
-            others: others(dirs, to)?,
-            compressor: Mutex::new(()),
+            others: Arc::new(others(dirs, to)?),
+            compressor: Arc::new(Mutex::new(())),
         })
+    }
+
+    /// The same with other options.
+    fn with<'b>(&'b self, options: &'b PushOptions) -> Session<'b> {
+        Session {
+            dirs: self.dirs,
+            client: Arc::clone(&self.client),
+            options,
+            progress: self.progress,
+            others: Arc::clone(&self.others),
+            compressor: Arc::clone(&self.compressor),
+        }
     }
 
     /// Pushes an image under a name, or by its digest alone.
