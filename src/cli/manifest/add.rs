@@ -120,7 +120,7 @@ impl Words {
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
-    let access = args.registry.access();
+    let access = args.registry.access()?;
     lists::find(&engine.dirs, &args.list)?;
     let mut found = find_all(engine, &args.images, &access, args.all)?;
     for one in &mut found {

@@ -46,7 +46,7 @@ pub struct Args {
 }
 
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
-    let mut access = args.registry.access();
+    let mut access = args.registry.access()?;
     if args.insecure {
         access.tls_verify = Some(false);
     }
