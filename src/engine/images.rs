@@ -8,6 +8,7 @@ use anyhow::Context;
 use crate::container::mounts::Source;
 use crate::container::record::Container;
 use crate::engine::Engine;
+use crate::engine::image_mounts;
 use crate::engine::remove;
 use crate::error;
 use crate::error::Kind;
@@ -83,7 +84,10 @@ pub fn prune(
         chosen.retain(|named| {
             let id = &named.image.id;
             let dangling = named.names.is_empty() && !parents.contains(id);
-            (all || dangling) && !used.contains_key(&id.to_string()) && !tried.contains(id)
+            (all || dangling)
+                && !used.contains_key(&id.to_string())
+                && !tried.contains(id)
+                && !is_mounted(engine, id)
         });
         if chosen.is_empty() {
             break;
@@ -106,6 +110,11 @@ pub fn prune(
     // What killed commands have left goes too.
     collect(engine)?;
     Ok(outcome)
+}
+
+/// Where that cannot be told it may be.
+fn is_mounted(engine: &Engine, id: &Digest) -> bool {
+    !matches!(image_mounts::path(engine, id), Ok(None))
 }
 
 /// Images without a name from which others were made.
@@ -193,7 +202,15 @@ fn free(engine: &Engine, id: &Digest, name: &str, force: bool) -> anyhow::Result
         for container in &users {
             remove::remove(engine, container, true, false)?;
         }
+        if image_mounts::path(engine, id)?.is_some() {
+            image_mounts::unmount(engine, id, true)?;
+        }
         return Ok(());
+    }
+    if image_mounts::path(engine, id)?.is_some() {
+        return Err(fail(Kind::Conflict, "it is mounted")).hint(format!(
+            "unmount it with `rbox image unmount {name}`, or use `rbox rmi -f {name}`"
+        ));
     }
     let names: Vec<&str> = users.iter().map(|one| one.name.as_str()).collect();
     let text = match names.as_slice() {
@@ -314,13 +331,17 @@ pub fn built_in(engine: &Engine) -> anyhow::Result<Image> {
 
 /// The layers that containers stand on.
 pub fn layers_in_use(engine: &Engine) -> anyhow::Result<HashSet<Digest>> {
-    let layers = all_containers(engine)?.into_iter().flat_map(|container| {
-        let mounts = container.config.files.mounts.into_iter();
-        let mounted = mounts.flat_map(|mount| match mount.source {
-            Source::Image { layers, .. } => layers,
-            _ => vec![],
-        });
-        container.config.layers.into_iter().chain(mounted)
+    let containers = all_containers(engine)?;
+    Ok(containers.iter().flat_map(layers_of).collect())
+}
+
+/// The layers of its root, and of images that are mounted in it.
+pub fn layers_of(container: &Container) -> Vec<Digest> {
+    let mounts = container.config.files.mounts.iter();
+    let mounted = mounts.flat_map(|mount| match &mount.source {
+        Source::Image { layers, .. } => layers.clone(),
+        _ => vec![],
     });
-    Ok(layers.collect())
+    let own = container.config.layers.iter().cloned();
+    own.chain(mounted).collect()
 }

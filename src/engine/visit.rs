@@ -6,6 +6,7 @@ use std::io::Read;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -89,22 +90,7 @@ impl<'a> Visit<'a> {
         let How::Stopped { lock, .. } = &self.how else {
             return Err(fail(Kind::Conflict, "it was started meanwhile"));
         };
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        let kept = lock.as_fd().as_raw_fd().cast_unsigned();
-        let (noted, note_it) = userns::pipe()?;
-        let (alone, leave) = userns::pipe()?;
-        let visitor = self.send(move |_| {
-            File::from(noted).read_exact(&mut [0])?;
-            process::set_parent_death_signal(0)?;
-            drop(leave);
-            visit::stay_alone(&null, kept)
-        })?;
-        note(visitor.pid().context("it has ended already")?)?;
-        File::from(note_it).write_all(b"n")?;
-        // Its end of this pipe is closed when our own end is no longer its.
-        File::from(alone).read_to_end(&mut Vec::new())?;
-        visitor.leave();
-        Ok(())
+        stay(&self.visited(), lock.as_fd(), |_| Ok(()), note)
     }
 
     /// Whether the owners of its files are recorded in their attributes.
@@ -119,8 +105,12 @@ impl<'a> Visit<'a> {
         &self,
         work: impl FnOnce(Inside) -> anyhow::Result<Vec<u8>>,
     ) -> anyhow::Result<Visitor> {
+        visit::start(&self.visited(), work)
+    }
+
+    fn visited(&self) -> Visited<'_> {
         let own_ids = self.container.config.identity.userns != Userns::Host;
-        let visited = match &self.how {
+        match &self.how {
             How::Running(init) => Visited::Running {
                 init: init.as_fd(),
                 root: own_ids.then(|| self.ids.root()),
@@ -130,9 +120,37 @@ impl<'a> Visit<'a> {
                 ids: own_ids.then_some(&self.ids),
                 shown,
             },
-        };
-        visit::start(&visited, work)
+        }
     }
+}
+
+/// Leaves a process of ours with mounted files and this descriptor. `prepare` is done there, and `note` hears of it
+/// before it is on its own.
+///
+/// Must: be called by a single-threaded process.
+pub fn stay(
+    visited: &Visited<'_>,
+    kept: BorrowedFd<'_>,
+    prepare: impl FnOnce(&Inside) -> anyhow::Result<()>,
+    note: impl FnOnce(Pid) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let kept = kept.as_raw_fd().cast_unsigned();
+    let (noted, note_it) = userns::pipe()?;
+    let (alone, leave) = userns::pipe()?;
+    let visitor = visit::start(visited, move |inside| {
+        prepare(&inside)?;
+        File::from(noted).read_exact(&mut [0])?;
+        process::set_parent_death_signal(0)?;
+        drop(leave);
+        visit::stay_alone(&null, kept)
+    })?;
+    note(visitor.pid().context("it has ended already")?)?;
+    File::from(note_it).write_all(b"n")?;
+    // Its end of this pipe is closed when our own end is no longer its.
+    File::from(alone).read_to_end(&mut Vec::new())?;
+    visitor.leave();
+    Ok(())
 }
 
 /// A container that stays as it is.

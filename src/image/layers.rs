@@ -15,6 +15,7 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::image::packed;
 use crate::image::record::Image;
+use crate::image::shifted;
 use crate::image::unpack;
 use crate::oci::digest::Digest;
 use crate::store::atomic;
@@ -84,8 +85,8 @@ pub fn find(dirs: &Dirs, diff_id: &Digest, ids_tag: &str) -> Result<Option<Layer
 
 /// Bytes of its files; 0 where that is not known.
 pub fn size(dirs: &Dirs, diff_id: &Digest) -> u64 {
-    let layer: Result<Option<Layer>> = record::load_if_present(&dir(dirs, diff_id).join(RECORD));
-    layer.ok().flatten().map_or(0, |layer| layer.size)
+    let layer = load(dirs, diff_id).ok().flatten();
+    layer.map_or(0, |layer| layer.size)
 }
 
 /// The directories to be stacked, relative to the data directory, the top layer first.
@@ -241,6 +242,12 @@ impl Unfinished {
 }
 
 impl Finished {
+    /// Where its files are, in the directory of layers, until it is put in its place.
+    pub fn temporary(&self) -> Option<String> {
+        let (temp, _) = self.files.as_ref()?;
+        Some(temp.path().file_name()?.to_string_lossy().into_owned())
+    }
+
     /// The packed form of a layer whose files are there, or are being made elsewhere.
     pub fn packed(diff_id: &Digest, packed: NewPacked) -> Self {
         Self {
@@ -249,6 +256,29 @@ impl Finished {
             packed,
         }
     }
+}
+
+/// Puts a layer that was unpacked anew in the place of one that is damaged, whatever its record says.
+pub fn replace(dirs: &Dirs, finished: Finished) -> Result<()> {
+    let Some((temp, layer)) = finished.files else {
+        return Ok(());
+    };
+    let place = dir(dirs, &layer.diff_id);
+    for kept in [ZSTD, shifted::SHIFTED] {
+        match std::fs::rename(place.join(kept), temp.path().join(kept)) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                return Err(err).with_context(|| format!("cannot move {kept}"));
+            }
+            _ => {}
+        }
+    }
+    atomic::sync_file_system(&dirs.layers())?;
+    if place.exists() {
+        temp.exchange_with(&place)?;
+    } else {
+        temp.rename_to(&place).map(drop)?;
+    }
+    atomic::sync_dir(&dirs.layers())
 }
 
 /// Puts layers and blobs in their place, after one sync for all of them.

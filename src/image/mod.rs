@@ -18,6 +18,7 @@
 
 pub mod about;
 pub mod change;
+pub mod check;
 pub mod commit;
 pub mod compress;
 pub mod config;

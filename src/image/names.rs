@@ -13,6 +13,8 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::image::lists;
+use crate::image::manifest;
+use crate::image::manifest::Document;
 use crate::image::record;
 use crate::image::record::Image;
 use crate::oci::digest::Digest;
@@ -21,6 +23,7 @@ use crate::oci::reference::Reference;
 use crate::store;
 use crate::store::atomic;
 use crate::store::atomic::Durability;
+use crate::store::blobs;
 use crate::store::dirs::Dirs;
 use crate::store::lock::Lock;
 use crate::store::record::Record;
@@ -119,6 +122,29 @@ pub fn all_readable(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> Result<V
     }
     names.sort_by(|a, b| a.reference.cmp(&b.reference));
     Ok(names)
+}
+
+/// The file of each name, and what is in it.
+pub fn records(dirs: &Dirs) -> Result<Vec<(PathBuf, Result<Name>)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dirs.image_refs())? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        match store::record::load_if_present::<Name>(&entry.path()).transpose() {
+            Some(read) => found.push((entry.path(), read)),
+            // It was removed since it was listed.
+            None => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Whether it is the name of several images, and of none itself.
+pub fn leads_to_index(dirs: &Dirs, name: &Name) -> bool {
+    let bytes = blobs::get(dirs, &name.manifest_digest).unwrap_or_default();
+    matches!(manifest::parse(&bytes, None), Ok(Document::Index(_)))
 }
 
 /// An image with all its names.

@@ -174,7 +174,7 @@ fn blob_dirs(dirs: &Dirs) -> [PathBuf; 2] {
 }
 
 /// What images, their names and their layers refer to; `None` where that cannot be known.
-fn blobs_in_use(
+pub fn blobs_in_use(
     dirs: &Dirs,
     images: &[Image],
     layers: &HashSet<Digest>,

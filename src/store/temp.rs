@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
+use rustix::fd::AsFd;
+use rustix::fd::BorrowedFd;
 use rustix::fs::FlockOperation;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -50,6 +52,11 @@ impl TempDir {
         &self.path
     }
 
+    /// Leaves it to a process that has inherited its descriptor: it is swept when that has ended.
+    pub fn leave(mut self) {
+        self.kept = true;
+    }
+
     /// The file system gets all that was written to it on disk (one call for many files).
     pub fn sync_file_system(&self) -> Result<()> {
         rustix::fs::syncfs(&self.dir)
@@ -87,6 +94,12 @@ impl Drop for TempDir {
             // What cannot be removed now is swept by the next command.
             remove::remove_tree(&self.path).ok();
         }
+    }
+}
+
+impl AsFd for TempDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `rbox image …`. What the top level has too is the same command.
 
 mod exists;
+mod mount;
 mod prune;
 mod tree;
 
@@ -36,6 +37,7 @@ enum Verb {
     Load(load::Args),
     #[command(visible_alias = "list")]
     Ls(images::Args),
+    Mount(mount::Mount),
     Prune(prune::Args),
     Pull(pull::Args),
     Push(push::Args),
@@ -43,6 +45,8 @@ enum Verb {
     Rm(rmi::Args),
     Tag(tag::Args),
     Tree(tree::Args),
+    #[command(visible_alias = "umount")]
+    Unmount(mount::Unmount),
     Untag(untag::Args),
 }
 
@@ -61,12 +65,14 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         Verb::Inspect(args) => inspect::images(engine, &args),
         Verb::Load(args) => load::run(engine, args),
         Verb::Ls(args) => images::run(engine, args),
+        Verb::Mount(args) => mount::mount(engine, &args),
         Verb::Prune(args) => prune::run(engine, &args),
         Verb::Pull(args) => pull::run(engine, args),
         Verb::Push(args) => push::run(engine, args),
         Verb::Rm(args) => rmi::run(engine, args),
         Verb::Tag(args) => tag::run(engine, args),
         Verb::Tree(args) => tree::run(engine, &args),
+        Verb::Unmount(args) => mount::unmount(engine, &args),
         Verb::Untag(args) => untag::run(engine, &args),
     }
 }

@@ -1,5 +1,6 @@
 //! `rbox system …`.
 
+mod check;
 mod df;
 mod prune;
 mod reset;
@@ -14,7 +15,7 @@ use crate::engine::Engine;
 #[command(after_help = "Examples:
   rbox system df
   rbox system prune
-  rbox system reset")]
+  rbox system check --repair")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -22,6 +23,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
+    Check(check::Args),
     Df(df::Args),
     Events(events::Args),
     Info(info::Info),
@@ -31,6 +33,7 @@ enum Verb {
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     match args.verb {
+        Verb::Check(args) => check::run(engine, &args),
         Verb::Df(args) => df::run(engine, &args),
         Verb::Events(args) => events::run(engine, args),
         Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
