@@ -39,6 +39,7 @@ use crate::error::Kind;
 use crate::error::Told;
 use crate::error::fail;
 use crate::image::unpack::stream;
+use crate::image::unpack::stream::Memory;
 use crate::runtime::user;
 use crate::runtime::visit::Inside;
 use crate::runtime::visit::Visitor;
@@ -226,7 +227,8 @@ fn from_stream(
     let (mut ours, theirs) = UnixStream::pair()?;
     let receive = Receive::new(container, path, None, options);
     let visitor = visit.send(move |inside| receive.run_all(&inside, theirs))?;
-    let mut input = stream::decompressed(io::stdin()).context("cannot read standard input")?;
+    let mut input =
+        stream::decompressed(io::stdin(), Memory::ARCHIVE).context("cannot read standard input")?;
     match io::copy(&mut input, &mut ours) {
         Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
             return Err(err).context("cannot read standard input");

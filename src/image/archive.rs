@@ -15,13 +15,17 @@ use std::path::Path;
 
 use anyhow::Context;
 use anyhow::Result;
+use anyhow::anyhow;
 use anyhow::bail;
 use rustix::fs::FileType;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use tar::EntryType;
 
 use crate::image::unpack::stream;
 use crate::image::unpack::stream::Compression;
+use crate::image::unpack::stream::Memory;
+use crate::store::archive::read::Reader;
 use crate::store::atomic::with_space_hint;
 use crate::store::dirs::Dirs;
 use crate::store::temp;
@@ -29,6 +33,9 @@ use crate::sys::path::open_real;
 
 /// More files than this are no image.
 const FILES_MAX: usize = 100_000;
+const COPY_BUFFER: usize = 256 << 10;
+/// Bytes of all their names, which are held in memory.
+const NAMES_MAX: usize = 16 << 20;
 /// More than this is no image either; decompressed archives are written to disk.
 const SIZE_MAX: u64 = 1 << 40;
 
@@ -89,6 +96,26 @@ impl Read for Part {
     }
 }
 
+/// Copies to the end. What is only zeros becomes a hole, so that a small archive cannot fill the disk.
+fn copy(input: &mut impl Read, file: &mut File) -> io::Result<u64> {
+    let mut buffer = vec![0; COPY_BUFFER];
+    let mut copied = 0;
+    loop {
+        let count = match input.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+            Err(err) => return Err(err),
+        };
+        if buffer[..count].iter().any(|byte| *byte != 0) {
+            file.write_all_at(&buffer[..count], copied)?;
+        }
+        copied += count as u64;
+    }
+    file.set_len(copied)?;
+    Ok(copied)
+}
+
 impl Archive {
     pub fn open(dirs: &Dirs, path: &Path) -> Result<Self> {
         // A pipe is waited for, as by `load < PIPE`.
@@ -111,7 +138,8 @@ impl Archive {
     /// From a stream, which is written to a nameless file first: archives may have their parts
     /// in any order.
     pub fn read<R: Read + Send + 'static>(dirs: &Dirs, input: R) -> Result<Self> {
-        let mut input = stream::decompressed(input).context("cannot read the archive")?;
+        let mut input =
+            stream::decompressed(input, Memory::ARCHIVE).context("cannot read the archive")?;
         let mut start = Vec::new();
         (&mut input)
             .take(BLOCK as u64)
@@ -125,7 +153,7 @@ impl Archive {
             bail!(NOT_TAR);
         }
         let mut spool = temp::nameless_file(&dirs.tmp())?;
-        io::copy(&mut start.chain(input).take(SIZE_MAX), &mut spool)
+        copy(&mut start.chain(input).take(SIZE_MAX), &mut spool)
             .map_err(|err| with_space_hint(err.into()))
             .context("cannot copy the archive into the store")?;
         Self::index(spool)
@@ -134,24 +162,28 @@ impl Archive {
     fn index(mut file: File) -> Result<Self> {
         file.seek(SeekFrom::Start(0))?;
         let size = file.metadata()?.len();
-        let mut archive = tar::Archive::new(&file);
+        let mut tar = Reader::new(&file);
         let mut files = HashMap::new();
-        for entry in archive.entries_with_seek().context(NOT_TAR)? {
-            // What the library says of a bad header is about its blocks, not about the archive.
-            let Ok(entry) = entry else {
-                bail!(if files.is_empty() {
-                    NOT_TAR
+        let mut names = 0;
+        loop {
+            // What is said of a bad header is about its blocks, not about the archive.
+            let entry = tar.next().map_err(|err| {
+                anyhow!(if files.is_empty() {
+                    NOT_TAR.to_owned()
                 } else {
-                    "the archive is damaged or truncated"
-                });
+                    format!("the archive is damaged or truncated: {err:#}")
+                })
+            })?;
+            let Some(entry) = entry else {
+                break;
             };
-            let place = match entry.header().entry_type() {
-                tar::EntryType::Regular | tar::EntryType::Continuous => Place::Data {
-                    offset: entry.raw_file_position(),
-                    size: entry.size(),
+            let place = match entry.kind {
+                EntryType::Regular | EntryType::Continuous if !entry.is_sparse => Place::Data {
+                    offset: tar.position(),
+                    size: entry.size,
                 },
-                tar::EntryType::Symlink | tar::EntryType::Link => {
-                    Place::Link(entry.link_name_bytes().unwrap_or_default().into_owned())
+                EntryType::Symlink | EntryType::Link => {
+                    Place::Link(entry.link().unwrap_or_default().to_vec())
                 }
                 _ => continue,
             };
@@ -164,12 +196,13 @@ impl Archive {
                 bail!("the archive is truncated");
             }
             // The last of several by one name counts, as for tar(1).
-            let name = clean(&entry.path_bytes());
+            let name = clean(&entry.name);
+            names += name.len() + entry.link().map_or(0, <[u8]>::len);
             if files.insert(name.clone(), place).is_some() && is_list(&name) {
                 let name = String::from_utf8_lossy(&name);
                 bail!("it has {name:?} twice, which readers may understand differently");
             }
-            if files.len() > FILES_MAX {
+            if files.len() > FILES_MAX || names > NAMES_MAX {
                 bail!("the archive has more than {FILES_MAX} files");
             }
         }

@@ -17,6 +17,7 @@ use crate::image::layers::Layer;
 use crate::image::layers::Packed;
 use crate::image::manifest::Descriptor;
 use crate::image::unpack::stream;
+use crate::image::unpack::stream::Memory;
 use crate::oci::digest::Digest;
 use crate::oci::digest::Hasher;
 use crate::store::blobs;
@@ -102,7 +103,7 @@ pub fn tar(dirs: &Dirs, diff_id: &Digest) -> Result<Verified> {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Err(not_kept(diff_id)),
         other => other.with_context(cannot)?,
     };
-    let inner = stream::decompressed(file).with_context(cannot)?;
+    let inner = stream::decompressed(file, Memory::LAYER).with_context(cannot)?;
     Ok(Verified::new(inner, diff_id, layer.tar_size))
 }
 

@@ -1,7 +1,7 @@
 //! From tar entries to files: what is made of each, and its owner, mode, times and attributes.
 
 use std::collections::HashSet;
-use std::io::Read;
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -21,16 +21,19 @@ use rustix::io::Errno;
 use tar::EntryType;
 
 use crate::error::WithHint;
+use crate::image::unpack::times::DirTimes;
 use crate::image::unpack::tree::Tree;
 use crate::store::archive::OWNER_XATTR;
 use crate::store::archive::meta::Meta;
-use crate::store::archive::meta::is_old_directory;
-use crate::store::archive::meta::link_target;
 use crate::store::archive::name;
 use crate::store::archive::name::Marker;
 use crate::store::archive::name::Name;
+use crate::store::archive::read::Entry;
+use crate::store::archive::read::Input;
+use crate::store::archive::read::Reader;
 
 const COPY_BUFFER: usize = 256 << 10;
+const OPAQUE_KNOWN_MAX: usize = 10_000;
 
 /// What becomes of owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,27 +64,30 @@ pub struct Unpacked {
     pub devices_skipped: u64,
 }
 
-/// Unpacks a tar into the directory `root`.
-pub fn extract(tar: impl Read, root: OwnedFd, owners: Owners, limits: Limits) -> Result<Unpacked> {
+/// Unpacks a tar into the directory `root`, with a nameless file for notes.
+pub fn extract(
+    tar: impl Input,
+    root: OwnedFd,
+    notes: File,
+    owners: Owners,
+    limits: Limits,
+) -> Result<Unpacked> {
     let mut extractor = Extractor {
         tree: Tree::new(root),
         owners,
         limits,
         done: Unpacked::default(),
-        dir_times: Vec::new(),
+        dir_times: DirTimes::new(notes),
         opaque: HashSet::new(),
         buffer: vec![0; COPY_BUFFER],
     };
-    let mut archive = tar::Archive::new(tar);
-    for entry in archive.entries().context("cannot read the tar")? {
-        let mut entry = entry.context("cannot read the tar")?;
-        let raw = entry.path_bytes().into_owned();
+    let mut tar = Reader::new(tar);
+    while let Some(entry) = tar.next().context("cannot read the tar")? {
         extractor
-            .entry(&mut entry, &raw)
-            .with_context(|| format!("cannot unpack {}", name::quoted(&raw)))?;
+            .entry(&entry, &mut tar)
+            .with_context(|| format!("cannot unpack {}", name::quoted(&entry.name)))?;
     }
-    extractor.set_dir_times();
-    Ok(extractor.done)
+    extractor.finish()
 }
 
 struct Extractor {
@@ -90,23 +96,19 @@ struct Extractor {
     limits: Limits,
     done: Unpacked,
     /// Set at the end: each entry made in a directory changes its time.
-    dir_times: Vec<(Name, Timespec)>,
-    /// Directories that are opaque already.
+    dir_times: DirTimes,
+    /// Some directories that are opaque already, to be passed over quickly.
     opaque: HashSet<Name>,
     buffer: Vec<u8>,
 }
 
 impl Extractor {
-    fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>, raw: &[u8]) -> Result<()> {
+    fn entry(&mut self, entry: &Entry, tar: &mut Reader<impl Input>) -> Result<()> {
         self.done.entries += 1;
-        if self.done.entries > self.limits.entries {
+        if self.done.entries + self.tree.made > self.limits.entries {
             bail!("the layer has more than {} entries", self.limits.entries);
         }
-        let kind = entry.header().entry_type();
-        if kind == EntryType::XGlobalHeader {
-            return Ok(());
-        }
-        let name = Name::parse(raw)?;
+        let name = Name::parse(&entry.name)?;
         if let Some((dir, last)) = name.split() {
             match name::marker(last)? {
                 Marker::None => {}
@@ -115,25 +117,24 @@ impl Extractor {
                 Marker::Whiteout(hidden) => return self.tree.make_whiteout(&dir, hidden),
             }
         }
-        let meta = Meta::read(entry)?;
-        match kind {
-            EntryType::Regular if is_old_directory(entry.header(), raw) => self.dir(name, &meta),
+        let meta = &entry.meta;
+        match entry.kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                self.file(entry, &name, &meta)
+                self.file(entry, &name, tar)
             }
-            EntryType::Directory => self.dir(name, &meta),
+            EntryType::Directory => self.dir(name, meta),
             EntryType::Symlink => {
-                self.tree.make_symlink(&name, &link_target(entry)?)?;
-                self.set_meta_at(&name, &meta, false)
+                self.tree.make_symlink(&name, entry.link()?)?;
+                self.set_meta_at(&name, meta, false)
             }
             EntryType::Link => {
-                let target = Name::parse(&link_target(entry)?)?;
+                let target = Name::parse(entry.link()?)?;
                 self.tree.make_hard_link(&name, &target)
             }
             EntryType::Fifo => {
                 let mode = Mode::from_raw_mode(meta.mode & 0o777);
                 self.tree.make_fifo(&name, mode)?;
-                self.set_meta_at(&name, &meta, true)
+                self.set_meta_at(&name, meta, true)
             }
             EntryType::Char | EntryType::Block => {
                 self.done.devices_skipped += 1;
@@ -151,6 +152,9 @@ impl Extractor {
             self.done.opaque_root = true;
         } else if !self.opaque.contains(&dir) {
             self.tree.make_opaque(&dir)?;
+            if self.opaque.len() >= OPAQUE_KNOWN_MAX {
+                self.opaque.clear();
+            }
             self.opaque.insert(dir);
         }
         Ok(())
@@ -159,71 +163,39 @@ impl Extractor {
     fn dir(&mut self, name: Name, meta: &Meta) -> Result<()> {
         let dir = self.tree.make_dir(&name)?;
         self.set_meta(dir.as_fd(), meta)?;
-        self.dir_times.push((name, meta.modified));
-        Ok(())
+        self.dir_times.push(&name, meta.modified)
     }
 
-    fn file<R: Read>(
-        &mut self,
-        entry: &mut tar::Entry<'_, R>,
-        name: &Name,
-        meta: &Meta,
-    ) -> Result<()> {
-        if meta.pax_sparse {
-            bail!("it is a sparse file in the PAX format, which is not supported");
-        }
-        let size = entry.size();
-        self.done.size = self.done.size.saturating_add(size);
+    fn file(&mut self, entry: &Entry, name: &Name, tar: &mut Reader<impl Input>) -> Result<()> {
+        self.done.size = self.done.size.saturating_add(entry.size);
         if self.done.size > self.limits.bytes {
             bail!(
                 "the layer's files have more than {} bytes",
                 self.limits.bytes
             );
         }
-        let sparse = entry.header().entry_type() == EntryType::GNUSparse;
         let file = self.tree.make_file(name)?;
-        let copied = if sparse {
-            self.copy_sparse(entry, file.as_fd())?
-        } else {
-            self.copy(entry, file.as_fd())?
-        };
-        if copied != size {
-            bail!("the tar ends after {copied} of its {size} bytes");
+        let written = self.copy(tar, file.as_fd())?;
+        if written < entry.size {
+            rustix::fs::ftruncate(&file, entry.size).context("cannot set its size")?;
         }
-        self.set_meta(file.as_fd(), meta)?;
-        set_times(file.as_fd(), meta.modified)?;
+        self.set_meta(file.as_fd(), &entry.meta)?;
+        set_times(file.as_fd(), entry.meta.modified)?;
         Ok(())
     }
 
-    fn copy(&mut self, input: &mut impl Read, file: BorrowedFd<'_>) -> Result<u64> {
-        let mut copied = 0;
-        loop {
-            let count = input.read(&mut self.buffer)?;
-            if count == 0 {
-                return Ok(copied);
-            }
-            write_all(file, &self.buffer[..count])?;
-            copied += count as u64;
-        }
-    }
-
-    /// Leaves holes where there are only zeros, so that a small archive cannot fill the disk.
-    fn copy_sparse(&mut self, input: &mut impl Read, file: BorrowedFd<'_>) -> Result<u64> {
-        let mut copied: u64 = 0;
-        loop {
-            let count = input.read(&mut self.buffer)?;
-            if count == 0 {
-                break;
-            }
+    /// Leaves holes where there are only zeros, so that a small archive cannot fill the disk. Returns
+    /// where the last byte was written.
+    fn copy(&mut self, tar: &mut Reader<impl Input>, file: BorrowedFd<'_>) -> Result<u64> {
+        let mut end = 0;
+        while let Some((offset, count)) = tar.data(&mut self.buffer)? {
             let data = &self.buffer[..count];
             if data.iter().any(|byte| *byte != 0) {
-                rustix::fs::seek(file, rustix::fs::SeekFrom::Start(copied))?;
-                write_all(file, data)?;
+                write_all_at(file, data, offset)?;
+                end = offset + count as u64;
             }
-            copied += count as u64;
         }
-        rustix::fs::ftruncate(file, copied)?;
-        Ok(copied)
+        Ok(end)
     }
 
     /// Owner, mode and attributes of an open file or directory.
@@ -276,13 +248,14 @@ impl Extractor {
         Ok(())
     }
 
-    fn set_dir_times(&mut self) {
-        for (name, modified) in std::mem::take(&mut self.dir_times) {
+    fn finish(self) -> Result<Unpacked> {
+        self.dir_times.each(|name, modified| {
             // A later entry may have put something else in its place, with a time of its own.
-            if let Some(dir) = self.tree.find_dir(&name) {
+            if let Some(dir) = self.tree.find_dir(name) {
                 set_times(dir.as_fd(), modified).ok();
             }
-        }
+        })?;
+        Ok(self.done)
     }
 }
 
@@ -308,10 +281,11 @@ fn set_times(fd: BorrowedFd<'_>, modified: Timespec) -> Result<()> {
     rustix::fs::futimens(fd, &timestamps(modified)).context("cannot set its time")
 }
 
-fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
+fn write_all_at(fd: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> Result<()> {
     while !bytes.is_empty() {
-        let count = crate::sys::process::retry(|| rustix::io::write(fd, bytes))?;
+        let count = crate::sys::process::retry(|| rustix::io::pwrite(fd, bytes, offset))?;
         bytes = &bytes[count..];
+        offset += count as u64;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -39,6 +40,7 @@ use crate::store::helper;
 use crate::store::measure;
 use crate::store::measure::Count;
 use crate::store::remove;
+use crate::store::temp;
 
 mod confine;
 pub mod extract;
@@ -47,6 +49,7 @@ mod shift;
 pub mod stream;
 #[cfg(test)]
 mod tests;
+mod times;
 mod tree;
 
 /// The directory that becomes the layer's root, in the directory of the unfinished layer.
@@ -155,10 +158,11 @@ fn extract_stdin(algorithm: Algorithm, owners: Owners) -> Result<Report> {
     let open = |name: &str| rustix::fs::open(name, flags, Mode::empty());
     rustix::fs::mkdir(DIFF, Mode::from_raw_mode(0o755)).context("cannot create its directory")?;
     let diff = open(DIFF).context("cannot open its directory")?;
+    let notes = temp::nameless_file(Path::new("."))?;
     confine::confine(&diff)?;
     let mut tar = Tar::start(Stdin, algorithm, LIMITS.bytes)?;
     confine::forbid_processes()?;
-    let done = extract::extract(&mut tar, diff, owners, LIMITS)?;
+    let done = extract::extract(&mut tar, diff, notes, owners, LIMITS)?;
     let (diff_id, tar_size) = tar.finish().context("cannot read the tar")?;
     Ok(Report {
         diff_id,

@@ -5,6 +5,8 @@
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::Context;
@@ -32,11 +34,17 @@ pub struct Tree {
     root: OwnedFd,
     /// The directory that was looked up last: entries come directory by directory.
     last: Option<(Name, Rc<OwnedFd>)>,
+    /// Directories that were made on the way to something.
+    pub made: u64,
 }
 
 impl Tree {
     pub fn new(root: OwnedFd) -> Self {
-        Self { root, last: None }
+        Self {
+            root,
+            last: None,
+            made: 0,
+        }
     }
 
     /// A directory, made with its parents where it does not exist, for use as `dirfd`.
@@ -51,24 +59,45 @@ impl Tree {
         Ok(dir)
     }
 
-    fn find_or_make_dir(&self, name: &Name) -> Result<OwnedFd> {
-        match open_in_root(
-            self.root.as_fd(),
-            name.path(),
-            OFlags::PATH | OFlags::DIRECTORY,
-        ) {
-            Ok(dir) => return Ok(dir),
-            Err(err) if matches!(err.errno, Errno::NOENT | Errno::NOTDIR) => {}
-            Err(err) => return Err(err.into()),
-        }
-        let Some((above, last)) = name.split() else {
-            bail!("the root of the layer is gone");
+    fn find_or_make_dir(&mut self, name: &Name) -> Result<OwnedFd> {
+        let directory = OFlags::PATH | OFlags::DIRECTORY;
+        let look_up = |path: &Path| match open_in_root(self.root.as_fd(), path, directory) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(err) if matches!(err.errno, Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(err) => Err(err),
         };
-        let parent = self.find_or_make_dir(&above)?;
-        make_dir_or_take(parent.as_fd(), last, Mode::from_raw_mode(0o755))
-            .with_context(|| format!("cannot create directory {}", name.display()))?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(&parent, last, flags, Mode::empty())?)
+        if let Some(dir) = look_up(name.path())? {
+            return Ok(dir);
+        }
+        // Step by step, so that a long name costs no more than its length.
+        let flags = directory | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut dir = rustix::fs::openat(&self.root, c".", flags, Mode::empty())?;
+        for (path, last) in name.steps() {
+            let open = |dir: &OwnedFd| rustix::fs::openat(dir, last, flags, Mode::empty());
+            let found = match open(&dir) {
+                Ok(below) => Some(below),
+                Err(Errno::NOENT) => None,
+                // Maybe a link to one.
+                Err(Errno::NOTDIR) => look_up(path)?,
+                Err(err) => return Err(err.into()),
+            };
+            dir = match found {
+                Some(below) => below,
+                None => {
+                    make_dir_or_take(dir.as_fd(), last, Mode::from_raw_mode(0o755)).with_context(
+                        || {
+                            format!(
+                                "cannot create directory {}",
+                                quoted(path.as_os_str().as_bytes())
+                            )
+                        },
+                    )?;
+                    self.made += 1;
+                    open(&dir)?
+                }
+            };
+        }
+        Ok(dir)
     }
 
     /// The directory of a name and its last part.

@@ -37,6 +37,22 @@ impl Name {
         self.0.is_empty()
     }
 
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The names on the way to it and itself, each with its last part.
+    pub fn steps(&self) -> impl Iterator<Item = (&Path, &[u8])> {
+        let ends = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let ends = ends.map(|(place, _)| place).chain([self.0.len()]);
+        let mut start = 0;
+        ends.filter(|end| *end > 0).map(move |end| {
+            let last = &self.0[start..end];
+            start = end + 1;
+            (Path::new(OsStr::from_bytes(&self.0[..end])), last)
+        })
+    }
+
     /// As a path to be resolved below the root.
     pub fn path(&self) -> &Path {
         Path::new(OsStr::from_bytes(if self.0.is_empty() {
@@ -139,6 +155,13 @@ mod tests {
             .unwrap();
         assert!(top.is_root() && last == b"c");
         assert_eq!(Name::default().split(), None);
+        let steps: Vec<_> = name.steps().collect();
+        let step = |path, last: &'static [u8]| (Path::new(path), last);
+        assert_eq!(
+            steps,
+            [step("a", b"a"), step("a/b", b"b"), step("a/b/c", b"c")]
+        );
+        assert_eq!(Name::default().steps().count(), 0);
     }
 
     #[test]

@@ -35,10 +35,12 @@ use tar::EntryType;
 
 use crate::error::WithHint;
 use crate::store::archive::meta::Meta;
-use crate::store::archive::meta::is_old_directory;
-use crate::store::archive::meta::link_target;
 use crate::store::archive::name::Name;
 use crate::store::archive::name::quoted;
+use crate::store::archive::read::Entry;
+use crate::store::archive::read::Input;
+use crate::store::archive::read::Reader;
+use crate::store::archive::read::Stream;
 use crate::store::atomic;
 use crate::store::remove;
 use crate::sys::path;
@@ -109,32 +111,24 @@ pub fn put(
     rules: Rules,
     reopen: &Reopen,
 ) -> Result<Passed> {
-    let mut archive = tar::Archive::new(input);
-    let mut entries = archive.entries().context("cannot read the archive")?;
+    let mut tar = Reader::new(Stream(input));
     // An archive that is cut off has a reason, which its writer tells.
-    let Some(first) = entries.next() else {
+    let Some(first) = tar.next().context("cannot read the archive")? else {
         return Ok(Passed::default());
     };
-    let mut first = first.context("cannot read the archive")?;
     let mut place = Place::new(base, rules, reopen);
-    if first.header().entry_type() != EntryType::Directory {
+    if first.kind != EntryType::Directory {
         let at = place_of_file(base, path, name)?;
-        let meta = Meta::read(&mut first)?;
         place
-            .make(&mut first, &meta, &at, None)
+            .make(&first, &mut tar, &at, None)
             .with_context(|| format!("cannot make {}", quoted(path.as_os_str().as_bytes())))?;
-        drop(first);
         // To the end, so that its writer ends well.
-        entries
-            .try_for_each(|more| more.map(drop))
-            .context("cannot read the archive")?;
+        while tar.next().context("cannot read the archive")?.is_some() {}
         return Ok(place.passed);
     }
-    let meta = Meta::read(&mut first)?;
-    drop(first);
     let (top, made) = place.top_directory(base, path, name)?;
-    let made = made.then_some(meta);
-    place.fill(entries, top, made)
+    let made = made.then_some(first.meta);
+    place.fill(&mut tar, top, made)
 }
 
 /// Puts an archive of anybody's into a directory that exists.
@@ -149,9 +143,8 @@ pub fn put_all(
     let top = base
         .open(path, flags)
         .with_context(|| format!("cannot open directory \"{}\"", path.display()))?;
-    let mut archive = tar::Archive::new(input);
-    let entries = archive.entries().context("cannot read the archive")?;
-    Place::new(base, rules, reopen).fill(entries, top, None)
+    let mut tar = Reader::new(Stream(input));
+    Place::new(base, rules, reopen).fill(&mut tar, top, None)
 }
 
 /// A name in an open directory.
@@ -256,20 +249,19 @@ impl<'a> Place<'a> {
     }
 
     /// Puts all entries into a directory; `meta` is of that, if it is new.
-    fn fill<R: Read>(
+    fn fill(
         mut self,
-        entries: tar::Entries<'_, R>,
+        tar: &mut Reader<impl Input>,
         top: OwnedFd,
         meta: Option<Meta>,
     ) -> Result<Passed> {
         if let Some(meta) = meta {
             self.remember(Name::default(), &top, meta)?;
         }
-        for entry in entries {
-            let mut entry = entry.context("cannot read the archive")?;
-            let raw = entry.path_bytes().into_owned();
-            self.entry(&mut entry, &raw, &top)
-                .with_context(|| format!("cannot make {}", quoted(&raw)))?;
+        while let Some(entry) = tar.next().context("cannot read the archive")? {
+            let name = quoted(&entry.name);
+            self.entry(entry, tar, &top)
+                .with_context(|| format!("cannot make {name}"))?;
         }
         for made in std::mem::take(&mut self.made).into_iter().rev() {
             self.finish(&top, &made)
@@ -278,17 +270,8 @@ impl<'a> Place<'a> {
         Ok(self.passed)
     }
 
-    fn entry<R: Read>(
-        &mut self,
-        entry: &mut tar::Entry<'_, R>,
-        raw: &[u8],
-        top: &OwnedFd,
-    ) -> Result<()> {
-        let kind = entry.header().entry_type();
-        if kind == EntryType::XGlobalHeader {
-            return Ok(());
-        }
-        let path = Name::parse(raw)?;
+    fn entry(&mut self, entry: Entry, tar: &mut Reader<impl Input>, top: &OwnedFd) -> Result<()> {
+        let path = Name::parse(&entry.name)?;
         let Some((above, last)) = path.split() else {
             // The directory is there already, and is not the archive's to change.
             return Ok(());
@@ -297,15 +280,12 @@ impl<'a> Place<'a> {
             dir: self.parent(top, &above)?,
             name: OsStr::from_bytes(last).to_owned(),
         };
-        let meta = Meta::read(entry)?;
-        let is_dir = kind == EntryType::Directory
-            || kind == EntryType::Regular && is_old_directory(entry.header(), raw);
-        if !is_dir {
-            return self.make(entry, &meta, &at, Some(top));
+        if entry.kind != EntryType::Directory {
+            return self.make(&entry, tar, &at, Some(top));
         }
         let (dir, made) = self.directory(&at)?;
         if made {
-            self.remember(path, &dir, meta)?;
+            self.remember(path, &dir, entry.meta)?;
         }
         Ok(())
     }
@@ -366,15 +346,14 @@ impl<'a> Place<'a> {
     }
 
     /// Anything but a directory. Targets of hard links are looked up below `top`.
-    fn make<R: Read>(
+    fn make(
         &mut self,
-        entry: &mut tar::Entry<'_, R>,
-        meta: &Meta,
+        entry: &Entry,
+        tar: &mut Reader<impl Input>,
         at: &At,
         top: Option<&OwnedFd>,
     ) -> Result<()> {
-        let kind = entry.header().entry_type();
-        if matches!(kind, EntryType::Char | EntryType::Block) {
+        if matches!(entry.kind, EntryType::Char | EntryType::Block) {
             self.passed.devices += 1;
             return Ok(());
         }
@@ -389,25 +368,23 @@ impl<'a> Place<'a> {
             name: atomic::temp_name().into_os_string(),
         };
         let done = self
-            .make_new(entry, meta, &temp, top)
+            .make_new(entry, tar, &temp, top)
             .and_then(|()| self.move_to(&temp, at));
         // Linux: a rename to another name of the same file does nothing (rename(2)).
         rustix::fs::unlinkat(&temp.dir, &temp.name, AtFlags::empty()).ok();
         done
     }
 
-    fn make_new<R: Read>(
+    fn make_new(
         &mut self,
-        entry: &mut tar::Entry<'_, R>,
-        meta: &Meta,
+        entry: &Entry,
+        tar: &mut Reader<impl Input>,
         at: &At,
         top: Option<&OwnedFd>,
     ) -> Result<()> {
-        match entry.header().entry_type() {
+        let meta = &entry.meta;
+        match entry.kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                if meta.pax_sparse {
-                    bail!("it is a sparse file in the PAX format, which is not supported");
-                }
                 let flags = OFlags::WRONLY
                     | OFlags::CREATE
                     | OFlags::EXCL
@@ -415,16 +392,15 @@ impl<'a> Place<'a> {
                     | OFlags::CLOEXEC;
                 let mode = Mode::RUSR | Mode::WUSR;
                 let file = rustix::fs::openat(&at.dir, &at.name, flags, mode)?;
-                let size = entry.size();
-                let copied = copy(entry, file.as_fd(), &mut self.buffer)?;
-                if copied != size {
-                    bail!("the archive ends after {copied} of its {size} bytes");
+                while let Some((offset, count)) = tar.data(&mut self.buffer)? {
+                    write_data(file.as_fd(), &self.buffer[..count], offset)?;
                 }
+                rustix::fs::ftruncate(&file, entry.size)?;
                 self.attributes(file.as_fd(), meta)
             }
             EntryType::Symlink => {
-                let target = link_target(entry)?;
-                rustix::fs::symlinkat(OsStr::from_bytes(&target), &at.dir, &at.name)?;
+                let target = entry.link()?;
+                rustix::fs::symlinkat(OsStr::from_bytes(target), &at.dir, &at.name)?;
                 self.attributes_of_closed(at, FileType::Symlink, meta)
             }
             EntryType::Fifo => {
@@ -433,7 +409,7 @@ impl<'a> Place<'a> {
                 self.attributes_of_closed(at, FileType::Fifo, meta)
             }
             EntryType::Link => {
-                let target = Name::parse(&link_target(entry)?)?;
+                let target = Name::parse(entry.link()?)?;
                 let Some((top, (above, last))) = top.zip(target.split()) else {
                     bail!("it is a link to nothing");
                 };
@@ -616,33 +592,37 @@ fn times(meta: &Meta) -> Timestamps {
     }
 }
 
-/// Copies to the end; what is only zeros becomes a hole, so that a small archive cannot fill the disk.
-fn copy(input: &mut impl Read, file: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<u64> {
+/// Copies to the end.
+fn copy(input: &mut impl Read, file: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<()> {
     let mut copied: u64 = 0;
     loop {
         let count = input.read(buffer)?;
         if count == 0 {
-            break;
+            rustix::fs::ftruncate(file, copied)?;
+            return Ok(());
         }
-        let bytes = &buffer[..count];
-        let is_zero = |chunk: &[u8]| chunk.iter().all(|byte| *byte == 0);
-        let mut at = 0;
-        for run in bytes
-            .chunks(HOLE)
-            .collect::<Vec<_>>()
-            .chunk_by(|one, next| is_zero(one) == is_zero(next))
-        {
-            let length: usize = run.iter().map(|chunk| chunk.len()).sum();
-            if !is_zero(run[0]) {
-                let start = copied + at as u64;
-                write_at(file, &bytes[at..at + length], start).map_err(atomic::with_space_hint)?;
-            }
-            at += length;
-        }
+        write_data(file, &buffer[..count], copied)?;
         copied += count as u64;
     }
-    rustix::fs::ftruncate(file, copied)?;
-    Ok(copied)
+}
+
+/// Writes but what is only zeros, which becomes a hole, so that a small archive cannot fill the disk.
+fn write_data(file: BorrowedFd<'_>, bytes: &[u8], start: u64) -> Result<()> {
+    let is_zero = |chunk: &[u8]| chunk.iter().all(|byte| *byte == 0);
+    let mut at = 0;
+    for run in bytes
+        .chunks(HOLE)
+        .collect::<Vec<_>>()
+        .chunk_by(|one, next| is_zero(one) == is_zero(next))
+    {
+        let length: usize = run.iter().map(|chunk| chunk.len()).sum();
+        if !is_zero(run[0]) {
+            let bytes = &bytes[at..at + length];
+            write_at(file, bytes, start + at as u64).map_err(atomic::with_space_hint)?;
+        }
+        at += length;
+    }
+    Ok(())
 }
 
 fn write_at(file: BorrowedFd<'_>, mut bytes: &[u8], mut at: u64) -> Result<()> {
