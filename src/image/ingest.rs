@@ -35,6 +35,7 @@ use crate::oci::digest::Digest;
 use crate::store::blobs;
 use crate::store::dirs::Dirs;
 use crate::store::lock::Lock;
+use crate::store::remove::remove_tree;
 use crate::store::temp;
 
 /// Layers that are fetched and unpacked at the same time.
@@ -92,6 +93,7 @@ pub fn layers(
         progress,
         ids_tag: Ids::detect()?.maps.tag(),
         stopped: AtomicBool::new(false),
+        unfinished: Mutex::new(Vec::new()),
     };
     let mut told = false;
     loop {
@@ -128,7 +130,7 @@ pub fn layers(
         // Between the look and the lock, another may have finished.
         let mut missing = job.missing(diff_ids);
         missing.retain(|wanted| work.contains(&wanted.index));
-        interrupt::watched(&job.stopped, || -> Result<()> {
+        interrupt::watched(&job.stopped, &|| job.clean(), || -> Result<()> {
             layers::commit(dirs, fetch(&job, missing)?)?;
             drop(held);
             Ok(())
@@ -219,6 +221,8 @@ struct Job<'a> {
     progress: &'a dyn Progress,
     ids_tag: String,
     stopped: AtomicBool,
+    /// The directories of layers that are being unpacked, or were.
+    unfinished: Mutex<Vec<PathBuf>>,
 }
 
 /// Why a layer could not be had.
@@ -286,7 +290,7 @@ impl Job<'_> {
             None => Box::new(packed::tar(self.dirs, &wanted.diff_id).ok()?),
         };
         let mut unpack = || -> Result<Finished> {
-            let mut layer = Unfinished::start(self.dirs, &wanted.diff_id, &self.ids_tag)?;
+            let mut layer = self.start(&wanted.diff_id)?;
             let mut keeper = match &wanted.blob {
                 Some(_) => None,
                 None => Some(self.keeper(wanted, Some(&layer))?),
@@ -337,7 +341,7 @@ impl Job<'_> {
         let mut layer = match wanted.unpacked {
             true => None,
             false => {
-                let layer = Unfinished::start(self.dirs, &wanted.diff_id, &self.ids_tag);
+                let layer = self.start(&wanted.diff_id);
                 Some(layer.map_err(ours)?)
             }
         };
@@ -392,6 +396,28 @@ impl Job<'_> {
             *local = false;
             Ok(())
         })
+    }
+
+    fn start(&self, diff_id: &Digest) -> Result<Unfinished> {
+        let layer = Unfinished::start(self.dirs, diff_id, &self.ids_tag)?;
+        let mut unfinished = self
+            .unfinished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        unfinished.push(layer.path().to_owned());
+        Ok(layer)
+    }
+
+    /// Before the program ends in the middle of it.
+    fn clean(&self) {
+        let unfinished = self
+            .unfinished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for path in unfinished.iter() {
+            // What stays is swept by the next command.
+            remove_tree(path).ok();
+        }
     }
 
     fn check_stopped(&self) -> Result<()> {

@@ -19,10 +19,15 @@ use crate::sys::signal;
 
 const SIGNALS: [i32; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
 /// A thread that waits for a server stops with the next byte; nobody waits longer than this for that.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Does the work, and sets `stopped` when the program is told to end. Does not return then.
-pub fn watched<T: Send>(stopped: &AtomicBool, work: impl FnOnce() -> T) -> Result<T> {
+/// Does the work, and sets `stopped` when the program is told to end. Does not return then. `clean` removes what
+/// threads have that do not stop.
+pub fn watched<T>(
+    stopped: &AtomicBool,
+    clean: &(dyn Fn() + Sync),
+    work: impl FnOnce() -> T,
+) -> Result<T> {
     // Who ignores a signal (nohup) is not to be ended by it.
     let mut signals = SIGNALS.to_vec();
     signals.retain(|signal| !signal::is_ignored(*signal));
@@ -30,7 +35,7 @@ pub fn watched<T: Send>(stopped: &AtomicBool, work: impl FnOnce() -> T) -> Resul
     // Blocked here, and in every thread and helper that is started until it is over.
     let told = signal::signal_fd(&signals)?;
     let (result, signal) = std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| watch(&told, &ended, &signals, stopped));
+        let watcher = scope.spawn(|| watch(&told, &ended, &signals, stopped, clean));
         let result = work();
         drop(end);
         (result, watcher.join().expect("a panic ends the program"))
@@ -45,7 +50,13 @@ pub fn watched<T: Send>(stopped: &AtomicBool, work: impl FnOnce() -> T) -> Resul
 }
 
 /// Waits for the end of the work, or for a signal and then for the end of the work. Returns the signal.
-fn watch(told: &OwnedFd, ended: &OwnedFd, signals: &[i32], stopped: &AtomicBool) -> Option<i32> {
+fn watch(
+    told: &OwnedFd,
+    ended: &OwnedFd,
+    signals: &[i32],
+    stopped: &AtomicBool,
+    clean: &dyn Fn(),
+) -> Option<i32> {
     let signal = loop {
         let [signal, end] = wait(told.as_fd(), ended.as_fd(), None);
         if signal && let Ok(Some(signal)) = signal::read_signal(told.as_fd()) {
@@ -58,7 +69,7 @@ fn watch(told: &OwnedFd, ended: &OwnedFd, signals: &[i32], stopped: &AtomicBool)
     stopped.store(true, Ordering::Relaxed);
     let [_, end] = wait(told.as_fd(), ended.as_fd(), Some(PATIENCE));
     if !end {
-        // A silent server, or a second Ctrl-C. The next command sweeps what is left.
+        clean();
         signal::unblock(signals).ok();
         end_by(signal);
     }

@@ -4,6 +4,7 @@ pub mod account;
 pub mod archive;
 pub mod bundle;
 pub mod call;
+pub mod cutter;
 pub mod filter;
 pub mod hostile;
 pub mod images;
