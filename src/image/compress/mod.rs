@@ -69,7 +69,7 @@ const ZSTD_BLOCK: usize = 4 << 20;
 const ZSTD_LEVEL: i32 = 3;
 
 /// Writes the tar that `input` gives to the file, compressed.
-pub fn pack(input: &mut dyn Read, output: &File, recipe: Recipe) -> Result<Made> {
+pub fn pack(input: &mut (dyn Read + Send), output: &File, recipe: Recipe) -> Result<Made> {
     let mut output = Output {
         file: io::BufWriter::with_capacity(1 << 20, output),
         hasher: Hasher::new(Algorithm::Sha256),
