@@ -189,8 +189,15 @@ pub fn blobs_in_use(
     }
     for name in names::all(dirs).ok()? {
         // An index need not be here, nor what it refers to. The manifests that are stay with it.
-        if let Ok(Document::Index(index)) = document(dirs, &name.manifest_digest) {
-            used.extend(index.into_iter().map(|manifest| manifest.digest));
+        match document(dirs, &name.manifest_digest) {
+            Ok(Document::Index(index)) => {
+                used.extend(index.into_iter().map(|manifest| manifest.digest));
+            }
+            // The same image may have come in another form under another name.
+            Ok(Document::Manifest(manifest)) => {
+                used.extend(manifest.layers.into_iter().map(|layer| layer.digest));
+            }
+            Err(_) => {}
         }
         used.insert(name.manifest_digest);
     }

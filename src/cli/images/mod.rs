@@ -15,6 +15,7 @@ use crate::cli::output;
 use crate::engine::Engine;
 use crate::error::Kind;
 use crate::error::fail;
+use crate::image::lists;
 use crate::image::names;
 use crate::image::names::Named;
 
@@ -95,7 +96,8 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     });
     filters.add_references(patterns.collect::<anyhow::Result<_>>()?);
     let mut damaged = Vec::new();
-    let all = names::all_named(&engine.dirs, |err| damaged.push(err))?;
+    let mut all = names::all_named(&engine.dirs, |err| damaged.push(err))?;
+    all.extend(lists::as_images(&engine.dirs)?);
     output::print_damaged(&damaged);
     let table = table(&args);
     let format = args.format.as_deref();

@@ -82,8 +82,8 @@ pub fn file<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<File> {
         uid: header.uid()?,
         gid: header.gid()?,
         modtime: time(&header.mtime()?.to_string()),
-        dev_major: u64::from(header.device_major()?.unwrap_or(0)),
-        dev_minor: u64::from(header.device_minor()?.unwrap_or(0)),
+        dev_major: device(header.device_major()),
+        dev_minor: device(header.device_minor()),
         ..Entry::default()
     };
     if let Some(extensions) = entry.pax_extensions()? {
@@ -106,6 +106,11 @@ pub fn file<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<File> {
         }
     }
     Ok(File { raw, entry: told })
+}
+
+/// The field is empty for what is no device.
+fn device(number: std::io::Result<Option<u32>>) -> u64 {
+    u64::from(number.ok().flatten().unwrap_or(0))
 }
 
 fn type_of(kind: EntryType, name: &[u8]) -> Result<&'static str> {

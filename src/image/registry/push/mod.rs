@@ -24,6 +24,7 @@ use crate::image::manifest::Descriptor;
 use crate::image::manifest::Document;
 use crate::image::manifest::Manifest;
 use crate::image::names;
+use crate::image::packed;
 use crate::image::progress::Progress;
 use crate::image::record::Image;
 use crate::image::registry::Access;
@@ -127,6 +128,7 @@ impl<'a> Session<'a> {
 
     /// Pushes an image under a name, or by its digest alone.
     fn image(&self, image: &Image, to: Option<&Reference>) -> Result<Pushed> {
+        let image = &own_manifest(self.dirs, image)?;
         let bytes = blobs::get(self.dirs, &image.manifest_digest)?;
         let Document::Manifest(manifest) = manifest::parse(&bytes, Some(&image.media_type))? else {
             bail!("the manifest of the image is an index");
@@ -284,6 +286,41 @@ impl<'a> Session<'a> {
             Put::Refused(err) => Err(err),
         })
     }
+}
+
+/// The image with the manifest that came under the name it was found by: the record has the one that came
+/// last, under whatever name.
+fn own_manifest(dirs: &Dirs, image: &Image) -> Result<Image> {
+    let mut image = image.clone();
+    let Some(name) = image.names.first() else {
+        return Ok(image);
+    };
+    let Some(name) = names::by_name(dirs, &name.to_string())? else {
+        return Ok(image);
+    };
+    let digest = name.manifest_digest;
+    let Ok(bytes) = blobs::get(dirs, &digest) else {
+        return Ok(image);
+    };
+    let Ok(Document::Manifest(manifest)) = manifest::parse(&bytes, None) else {
+        return Ok(image);
+    };
+    let is_whole = manifest.config.digest == image.id
+        && manifest.layers.len() == image.layers.len()
+        && manifest
+            .layers
+            .iter()
+            .zip(&image.layers)
+            // One that was made here names the tars: the manifest that came is the better one.
+            .all(|(layer, diff_id)| {
+                layer.digest != *diff_id && packed::has(dirs, layer, diff_id)
+            });
+    if is_whole && digest != image.manifest_digest {
+        image.manifest_digest = digest;
+        image.media_type = manifest.media_type;
+        image.made = false;
+    }
+    Ok(image)
 }
 
 /// What a registry calls a manifest that is pushed: its tag where there is one.
