@@ -26,6 +26,7 @@ mod hello;
 mod history;
 mod image;
 mod images;
+mod import;
 mod info;
 mod init;
 mod inspect;
@@ -51,6 +52,8 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
+mod scp;
 mod search;
 mod session;
 mod shorts;
@@ -126,6 +129,7 @@ enum Verb {
     History(history::Args),
     Image(image::Args),
     Images(images::Args),
+    Import(import::Args),
     Info(info::Info),
     Init(init::Args),
     Inspect(inspect::Args),
@@ -151,6 +155,8 @@ enum Verb {
     Rm(rm::Args),
     Rmi(rmi::Args),
     Run(run::Args),
+    Save(save::Args),
+    Scp(scp::Args),
     #[command(hide = true, disable_help_flag = true)]
     Runlabel(refused::Args),
     Search(search::Args),
@@ -207,7 +213,7 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
 
 fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
     let brings_images = match &verb {
-        Verb::Create(_) | Verb::Load(_) | Verb::Pull(_) | Verb::Run(_) => true,
+        Verb::Create(_) | Verb::Import(_) | Verb::Load(_) | Verb::Pull(_) | Verb::Run(_) => true,
         Verb::Image(args) => args.brings_images(),
         _ => false,
     };
@@ -242,6 +248,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::History(args) => history::run(engine, args),
         Verb::Image(args) => image::run(engine, args),
         Verb::Images(args) => images::run(engine, args),
+        Verb::Import(args) => import::run(engine, &args),
         Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
         Verb::Init(args) => init::run(engine, &args),
         Verb::Inspect(args) => inspect::run(engine, args),
@@ -262,6 +269,8 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Rmi(args) => rmi::run(engine, args),
         Verb::Run(args) => run::run(engine, args),
         Verb::Runlabel(args) => refused::runlabel(&args),
+        Verb::Save(args) => save::run(engine, &args),
+        Verb::Scp(args) => scp::run(engine, &args),
         Verb::Start(args) => start::run(engine, args),
         Verb::Stats(args) => stats::run(engine, args),
         Verb::Stop(args) => stop::run(engine, args),

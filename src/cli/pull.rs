@@ -19,10 +19,14 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::image;
 use crate::image::Image;
+use crate::image::load;
 use crate::image::registry;
 use crate::image::registry::PullOptions;
 use crate::image::registry::short;
 use crate::image::registry::short::Candidates;
+use crate::image::transport;
+use crate::image::transport::Files;
+use crate::image::transport::Transport;
 use crate::oci::platform::Platform;
 use crate::oci::reference;
 use crate::oci::reference::Reference;
@@ -84,11 +88,16 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         quiet: args.quiet,
     };
     output::each(&args.images, |name| {
-        let name = name.strip_prefix("docker://").unwrap_or(name);
         if args.all_tags {
+            let name = name.strip_prefix("docker://").unwrap_or(name);
             return pulling.all_tags(name);
         }
-        let image = pulling.by_policy(name, args.policy)?;
+        if let Some(Transport::Files(files)) = transport::parse(name)? {
+            let images = pulling.files(&files)?;
+            let mut ids = images.iter().map(|image| image.id.hex());
+            return ids.try_for_each(output::print_line);
+        }
+        let image = pulling.image(name, args.policy)?;
         output::print_line(image.id.hex())
     })
 }
@@ -104,6 +113,41 @@ impl Pulling<'_> {
     fn candidates(&self, name: &str) -> anyhow::Result<Candidates> {
         let registries = Registries::load(self.options.access.registries_conf.as_deref())?;
         short::candidates(name, &registries)
+    }
+
+    /// The image of a name, which may say its transport.
+    fn image(&self, name: &str, policy: Policy) -> anyhow::Result<Image> {
+        match transport::parse(name)? {
+            None => self.by_policy(name, policy),
+            Some(Transport::Registry(name)) => self.by_policy(&name, policy),
+            Some(Transport::Store(name)) => image::find(&self.engine.dirs, &name),
+            Some(Transport::Files(files)) => {
+                // `oci:latest` may be the name of an image.
+                if policy != Policy::Always
+                    && let Ok(image) = image::find(&self.engine.dirs, name)
+                {
+                    return Ok(image);
+                }
+                if policy == Policy::Never {
+                    let text = format!("\"{files}\" is to be loaded, which the policy forbids");
+                    return Err(fail(Kind::Usage, text));
+                }
+                load::one(&files, self.files(&files)?)
+            }
+        }
+    }
+
+    /// All images of an archive or a directory.
+    fn files(&self, files: &Files) -> anyhow::Result<Vec<Image>> {
+        let bars = Bars::of_pull(self.quiet, &files.to_string());
+        let platform = self.options.platform.as_ref();
+        let images = load::pull(&self.engine.dirs, files, platform, &bars);
+        bars.clear();
+        let images = images?;
+        for image in &images {
+            images::record(self.engine, "pull", &image.id, &files.to_string());
+        }
+        Ok(images)
     }
 
     /// The image of a name, fetched if the policy says so.
@@ -272,6 +316,5 @@ pub fn for_container(
         options,
         quiet,
     };
-    let name = name.strip_prefix("docker://").unwrap_or(name);
-    pulling.by_policy(name, policy)
+    pulling.image(name, policy)
 }

@@ -22,9 +22,10 @@ use crate::image::names::Name;
 use crate::image::registry::push;
 use crate::image::registry::push::Extent;
 use crate::image::registry::push::PushOptions;
-use crate::image::registry::push::Pushed;
 use crate::image::transport;
+use crate::image::transport::Files;
 use crate::image::transport::Transport;
+use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
@@ -148,11 +149,11 @@ impl FormFlags {
         })
     }
 
-    pub fn write_digest(&self, pushed: &Pushed) -> anyhow::Result<()> {
+    pub fn write_digest(&self, digest: &Digest) -> anyhow::Result<()> {
         let Some(path) = &self.digestfile else {
             return Ok(());
         };
-        std::fs::write(path, pushed.digest.to_string())
+        std::fs::write(path, digest.to_string())
             .with_context(|| format!("cannot write {}", path.display()))
     }
 }
@@ -172,11 +173,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         Some(Transport::Store(name)) => {
             images::tag(engine, &args.image, &name)?;
         }
-        Some(Transport::Files(files)) => {
-            let text = format!("cannot push to \"{files}\": it is no registry");
-            return Err(fail(Kind::Usage, text))
-                .hint("`rbox save` writes images into files and directories");
-        }
+        Some(Transport::Files(files)) => to_files(engine, &args, &image, &files)?,
         Some(Transport::Registry(to)) => one(engine, &args.form, &image, &to.parse()?, &options)?,
         None => {
             let Some(name) = name else {
@@ -215,9 +212,28 @@ fn whole_list(
     let bars = Bars::new(args.form.quiet);
     let pushed = push::push_list(&engine.dirs, &list, &to, options, &extent, &bars);
     bars.clear();
-    args.form.write_digest(&pushed?)?;
+    args.form.write_digest(&pushed?.digest)?;
     images::record(engine, "push", &list.digest, &to.to_string());
     Ok(0)
+}
+
+/// Into an archive or a directory, as the image is kept.
+fn to_files(engine: &Engine, args: &Args, image: &Image, files: &Files) -> anyhow::Result<()> {
+    let form = &args.form;
+    if form.compression_format.is_some()
+        || form.compression_level.is_some()
+        || form.format.is_some()
+    {
+        let text = format!("\"{files}\" gets the image as it is kept, in no other form");
+        return Err(fail(Kind::Usage, text))
+            .hint("leave out --format and --compression-format, or see `rbox save --help`");
+    }
+    let bars = Bars::new(form.quiet);
+    let digest = image::save::push(&engine.dirs, image, files, &bars);
+    bars.clear();
+    form.write_digest(&digest?)?;
+    images::record(engine, "push", &image.id, &files.to_string());
+    Ok(())
 }
 
 /// What is said without a transport is a registry's.
@@ -258,7 +274,7 @@ fn one(
     let bars = Bars::new(form.quiet);
     let pushed = push::push(&engine.dirs, image, to, options, &bars);
     bars.clear();
-    form.write_digest(&pushed?)?;
+    form.write_digest(&pushed?.digest)?;
     images::record(engine, "push", &image.id, &to.to_string());
     Ok(())
 }

@@ -24,3 +24,9 @@ pub fn runlabel(_: &Args) -> anyhow::Result<u8> {
     let text = "runlabel is not supported: rbox executes no command that an image names";
     Err(fail(Kind::Unsupported, text)).hint("`rbox inspect IMAGE` shows the labels")
 }
+
+pub fn signatures(_: &Args) -> anyhow::Result<u8> {
+    let text = "signatures of images are not supported: rbox neither makes nor checks any yet";
+    Err(fail(Kind::Unsupported, text))
+        .hint("a digest pins an image: `rbox pull NAME@sha256:…` takes no other")
+}

@@ -85,6 +85,7 @@ pub fn commit(engine: &Engine, container: &Container, request: &Request<'_>) -> 
             comment: request.message,
             created_by: &created_by,
             format: request.format,
+            platform: None,
             name: request.name,
         },
     )

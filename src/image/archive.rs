@@ -149,7 +149,7 @@ impl Archive {
             bail!("the archive is empty");
         }
         // Whatever else comes, without end perhaps, is not copied first.
-        if !is_header(&start) {
+        if !stream::is_tar(&start) || start.iter().all(|byte| *byte == 0) {
             bail!(NOT_TAR);
         }
         let mut spool = temp::nameless_file(&dirs.tmp())?;
@@ -270,20 +270,6 @@ impl Archive {
             .with_context(|| format!("cannot read {name:?} of the archive"))?;
         Ok(bytes)
     }
-}
-
-/// Whether a tar can begin with these bytes: the checksum of a header is right.
-fn is_header(block: &[u8]) -> bool {
-    let Some(block) = block.first_chunk::<BLOCK>() else {
-        return false;
-    };
-    let header = tar::Header::from_byte_slice(block);
-    let sum = |byte: (usize, &u8)| match byte.0 {
-        148..156 => u32::from(b' '),
-        _ => u32::from(*byte.1),
-    };
-    let sum: u32 = block.iter().enumerate().map(sum).sum();
-    header.cksum().is_ok_and(|told| told == sum)
 }
 
 /// What says which images there are. All else is named by digests, or verified by them.

@@ -56,6 +56,8 @@ pub struct New<'a> {
     pub comment: Option<&'a str>,
     pub created_by: &'a str,
     pub format: Format,
+    /// Where there is no base: what the files are for.
+    pub platform: Option<&'a Platform>,
     pub name: Option<&'a Reference>,
 }
 
@@ -85,10 +87,13 @@ fn config(dirs: &Dirs, new: &New<'_>, diff_ids: &[Digest]) -> Result<Vec<u8>> {
     let mut config: Map<String, Value> = if let Some(base) = new.base {
         serde_json::from_slice(&blobs::get(dirs, base)?).context("cannot read the image config")?
     } else {
-        let platform = Platform::host();
+        let platform = new.platform.cloned().unwrap_or_else(Platform::host);
         let mut config = Map::new();
         config.insert("architecture".into(), json!(platform.architecture));
         config.insert("os".into(), json!(platform.os));
+        if let Some(variant) = platform.variant {
+            config.insert("variant".into(), json!(variant));
+        }
         config
     };
     // What Docker's older builders kept of the container that they had made.
@@ -120,8 +125,13 @@ fn config(dirs: &Dirs, new: &New<'_>, diff_ids: &[Digest]) -> Result<Vec<u8>> {
         Some(Value::Array(history)) if !new.base_layers.is_empty() => history,
         _ => vec![],
     };
-    let mut entry = json!({ "created": created, "created_by": new.created_by });
-    for (key, value) in [("author", new.author), ("comment", new.comment)] {
+    let mut entry = json!({ "created": created });
+    let created_by = Some(new.created_by).filter(|command| !command.is_empty());
+    for (key, value) in [
+        ("created_by", created_by),
+        ("author", new.author),
+        ("comment", new.comment),
+    ] {
         if let Some(value) = value {
             entry[key] = json!(value);
         }

@@ -35,13 +35,16 @@ pub mod progress;
 pub mod record;
 pub mod registry;
 pub mod remove;
+pub mod save;
 pub mod shifted;
 pub mod transport;
 pub mod unpack;
+pub mod variant;
 
 mod archive;
 mod interrupt;
 mod keep;
+mod layout;
 #[cfg(test)]
 mod tests;
 

@@ -164,14 +164,15 @@ impl Drop for Helper {
     }
 }
 
+/// The program itself.
 #[cfg(not(test))]
-fn executable() -> PathBuf {
+pub fn executable() -> PathBuf {
     PathBuf::from("/proc/self/exe")
 }
 
 /// Unit tests run in another executable; the program lies one directory above it.
 #[cfg(test)]
-fn executable() -> PathBuf {
+pub fn executable() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("rbox");
     assert!(program.exists(), "run `cargo build` first: {program:?}");

@@ -8,11 +8,15 @@ mod tree;
 use crate::cli::diff;
 use crate::cli::history;
 use crate::cli::images;
+use crate::cli::import;
 use crate::cli::inspect;
 use crate::cli::load;
 use crate::cli::pull;
 use crate::cli::push;
+use crate::cli::refused;
 use crate::cli::rmi;
+use crate::cli::save;
+use crate::cli::scp;
 use crate::cli::tag;
 use crate::cli::untag;
 use crate::engine::Engine;
@@ -33,6 +37,7 @@ enum Verb {
     Diff(diff::ImageArgs),
     Exists(exists::Args),
     History(history::Args),
+    Import(import::Args),
     Inspect(inspect::ImageArgs),
     Load(load::Args),
     #[command(visible_alias = "list")]
@@ -43,8 +48,14 @@ enum Verb {
     Push(push::Args),
     #[command(visible_alias = "remove")]
     Rm(rmi::Args),
+    Save(save::Args),
+    Scp(scp::Args),
+    #[command(hide = true, disable_help_flag = true)]
+    Sign(refused::Args),
     Tag(tag::Args),
     Tree(tree::Args),
+    #[command(hide = true, disable_help_flag = true)]
+    Trust(refused::Args),
     #[command(visible_alias = "umount")]
     Unmount(mount::Unmount),
     Untag(untag::Args),
@@ -53,7 +64,7 @@ enum Verb {
 impl Args {
     /// Whether images come into the store.
     pub fn brings_images(&self) -> bool {
-        matches!(self.verb, Verb::Load(_) | Verb::Pull(_))
+        matches!(self.verb, Verb::Import(_) | Verb::Load(_) | Verb::Pull(_))
     }
 }
 
@@ -62,6 +73,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         Verb::Diff(args) => diff::images(engine, &args),
         Verb::Exists(args) => exists::run(engine, &args),
         Verb::History(args) => history::run(engine, args),
+        Verb::Import(args) => import::run(engine, &args),
         Verb::Inspect(args) => inspect::images(engine, &args),
         Verb::Load(args) => load::run(engine, args),
         Verb::Ls(args) => images::run(engine, args),
@@ -70,6 +82,9 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         Verb::Pull(args) => pull::run(engine, args),
         Verb::Push(args) => push::run(engine, args),
         Verb::Rm(args) => rmi::run(engine, args),
+        Verb::Save(args) => save::run(engine, &args),
+        Verb::Scp(args) => scp::run(engine, &args),
+        Verb::Sign(args) | Verb::Trust(args) => refused::signatures(&args),
         Verb::Tag(args) => tag::run(engine, args),
         Verb::Tree(args) => tree::run(engine, &args),
         Verb::Unmount(args) => mount::unmount(engine, &args),

@@ -86,7 +86,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
     let bars = Bars::new(args.form.quiet);
     let pushed = push_list(&engine.dirs, &list, &to, &options, &extent, &bars);
     bars.clear();
-    args.form.write_digest(&pushed?)?;
+    args.form.write_digest(&pushed?.digest)?;
     images::record(engine, "push", &list.digest, &to.to_string());
     if args.rm {
         let _lock = Lock::shared(&engine.dirs.lock_file())?;

@@ -3,10 +3,10 @@
 
 use anyhow::Result;
 
+use crate::image::layout::Layout;
 use crate::image::load::Load;
 use crate::image::load::oci;
 use crate::image::load::oci::Found;
-use crate::image::load::oci::Layout;
 use crate::image::manifest;
 use crate::image::manifest::Document;
 use crate::image::manifest::MANIFEST_MAX;

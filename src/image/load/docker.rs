@@ -13,6 +13,7 @@ use crate::image::ingest;
 use crate::image::ingest::Sink;
 use crate::image::ingest::Source;
 use crate::image::layers;
+use crate::image::layout::Layout;
 use crate::image::load::Load;
 use crate::image::load::copy_part;
 use crate::image::load::oci;
@@ -65,7 +66,7 @@ pub fn load(load: &Load<'_>) -> Result<Vec<Image>> {
             continue;
         }
         let image = match manifests.get(&Digest::sha256_of(&config_bytes)) {
-            Some(found) => oci::load_image(load, oci::Layout::Blobs, found)?,
+            Some(found) => oci::load_image(load, Layout::Blobs, found)?,
             None => load_one(load, listed, &config_bytes, &parsed)?,
         };
         loaded.push(load.name_image(image, names)?);

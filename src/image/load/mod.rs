@@ -114,14 +114,8 @@ pub fn pull(
     load().with_context(|| format!("cannot pull \"{files}\""))
 }
 
-/// `pull` for a new container: of one image.
-pub fn pull_one(
-    dirs: &Dirs,
-    files: &Files,
-    platform: Option<&Platform>,
-    progress: &dyn Progress,
-) -> Result<Image> {
-    let mut images = pull(dirs, files, platform, progress)?;
+/// The image of a new container, where only one is meant.
+pub fn one(files: &Files, mut images: Vec<Image>) -> Result<Image> {
     match (images.pop(), images.len()) {
         (Some(image), 0) => Ok(image),
         (_, others) => {

@@ -11,6 +11,9 @@ use crate::image::config;
 use crate::image::ingest;
 use crate::image::ingest::Sink;
 use crate::image::ingest::Source;
+use crate::image::layout::CONTAINERD_NAME;
+use crate::image::layout::Layout;
+use crate::image::layout::REF_NAME;
 use crate::image::load::Load;
 use crate::image::load::copy_part;
 use crate::image::manifest;
@@ -22,7 +25,6 @@ use crate::image::manifest::Manifest;
 use crate::image::names;
 use crate::image::record::Image;
 use crate::image::transport::Part;
-use crate::oci::digest::Algorithm;
 use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
@@ -31,29 +33,6 @@ use crate::oci::reference::Reference;
 const INDEX_DEPTH_MAX: usize = 4;
 /// Manifests that are looked at when one is looked for by its config.
 const MANIFESTS_MAX: usize = 1000;
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// containerd and Docker put the full name here, and only the tag into `REF_NAME`.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
-
-/// How blobs are called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// `blobs/sha256/<hex>`
-    Blobs,
-    /// `<hex>`, beside each other (the `dir` transport); of other algorithms `sha512-<hex>`.
-    Flat,
-}
-
-impl Layout {
-    pub fn name(self, digest: &Digest) -> String {
-        let (algorithm, hex) = (digest.algorithm(), digest.hex());
-        match (self, algorithm) {
-            (Self::Blobs, _) => format!("blobs/{}/{hex}", algorithm.name()),
-            (Self::Flat, Algorithm::Sha256) => hex.to_owned(),
-            (Self::Flat, _) => format!("{}-{hex}", algorithm.name()),
-        }
-    }
-}
 
 /// A manifest that was read and verified.
 pub struct Found {

@@ -37,6 +37,7 @@ mod auth;
 mod authfile;
 mod blob;
 mod client;
+pub mod download;
 mod helper;
 mod http;
 pub mod login;

@@ -111,6 +111,23 @@ where
     })
 }
 
+const BLOCK: usize = 512;
+
+/// Whether a tar can begin with these bytes: the checksum of a header is right, or it is the end at once.
+pub fn is_tar(start: &[u8]) -> bool {
+    let Some(block) = start.first_chunk::<BLOCK>() else {
+        return false;
+    };
+    let header = tar::Header::from_byte_slice(block);
+    let byte = |(at, byte): (usize, &u8)| match at {
+        // The checksum is made with blanks in its own place.
+        148..156 => u32::from(b' '),
+        _ => u32::from(*byte),
+    };
+    let sum: u32 = block.iter().enumerate().map(byte).sum();
+    block.iter().all(|byte| *byte == 0) || header.cksum().is_ok_and(|told| told == sum)
+}
+
 type Chunk = io::Result<Vec<u8>>;
 
 /// The uncompressed tar, hashed.
