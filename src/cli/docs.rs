@@ -114,7 +114,7 @@ fn look_at(
 /// Docker's and Podman's own inconsistencies, which are kept for compatibility. All but the
 /// first meaning of the letter that is met are listed.
 #[cfg(test)]
-const SHORTS_OF_TWO_MEANINGS: [(char, &str); 43] = [
+const SHORTS_OF_TWO_MEANINGS: [(char, &str); 46] = [
     ('a', "all"),
     ('a', "archive"),
     ('a', "attach"),
@@ -134,6 +134,7 @@ const SHORTS_OF_TWO_MEANINGS: [(char, &str); 43] = [
     ('i', "interval"),
     ('l', "label"),
     ('l', "latest"),
+    ('m', "max"),
     ('m', "memory"),
     ('m', "message"),
     ('n', "last"),
@@ -146,6 +147,8 @@ const SHORTS_OF_TWO_MEANINGS: [(char, &str); 43] = [
     ('p', "pause"),
     ('p', "pod"),
     ('p', "publish"),
+    ('q', "quick"),
+    ('r', "repair"),
     ('s', "signal"),
     ('s', "size"),
     ('t', "stop-timeout"),

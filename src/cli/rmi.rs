@@ -8,6 +8,7 @@ use crate::error;
 use crate::error::Kind;
 use crate::error::fail;
 use crate::image;
+use crate::image::names;
 use crate::oci::platform::Platform;
 
 /// Podman's exit statuses for what kept an image from being removed.
@@ -58,7 +59,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     };
     let mut errors = Vec::new();
     let mut wanted = Vec::new();
-    for name in names(engine, &args)? {
+    for name in chosen(engine, &args)? {
         match is_wanted(engine, &name, &args) {
             Ok(true) => wanted.push(name),
             Ok(false) => {}
@@ -77,12 +78,20 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     Ok(status(&errors))
 }
 
-fn names(engine: &Engine, args: &Args) -> anyhow::Result<Vec<String>> {
+fn chosen(engine: &Engine, args: &Args) -> anyhow::Result<Vec<String>> {
     if !args.all {
         return Ok(args.images.clone());
     }
-    let images = image::list(&engine.dirs, |err| output::print_damaged(&[err]))?;
-    Ok(images.iter().map(|image| image.id.to_string()).collect())
+    let all = names::all_with_lists(&engine.dirs, |err| output::print_damaged(&[err]))?;
+    let all = all.into_iter().flat_map(|named| {
+        if named.image.is_list() {
+            let names = named.names.into_iter();
+            names.map(|name| name.reference.to_string()).collect()
+        } else {
+            vec![named.image.id.to_string()]
+        }
+    });
+    Ok(all.collect())
 }
 
 /// What does not exist is passed over where that was asked for.

@@ -6,10 +6,12 @@ use anyhow::Context;
 
 use crate::container::record::Container;
 use crate::engine::Engine;
+use crate::engine::image_mounts;
 use crate::engine::remove;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::image;
 use crate::store::lock::Lock;
 use crate::store::remove::remove_tree;
 
@@ -22,6 +24,11 @@ pub fn reset(engine: &Engine) -> anyhow::Result<()> {
     }
     for container in damaged {
         remove::remove_unreadable(engine, &container)?;
+    }
+    for image in image::list(dirs, drop)? {
+        if image_mounts::path(engine, &image.id)?.is_some() {
+            image_mounts::unmount(engine, &image.id, true)?;
+        }
     }
     let Some(lock) = Lock::try_exclusive(&dirs.lock_file())? else {
         return Err(fail(Kind::Conflict, "another rbox is using the store"))

@@ -11,14 +11,11 @@ use serde::Serialize;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
-use crate::image::config::FromImage;
-use crate::image::config::ImageConfig;
 use crate::image::manifest;
 use crate::image::manifest::Document;
 use crate::image::manifest::OCI_INDEX;
 use crate::image::names;
 use crate::image::names::Name;
-use crate::image::names::Named;
 use crate::image::record;
 use crate::image::record::Image;
 use crate::oci::digest::Digest;
@@ -190,40 +187,6 @@ pub fn all(dirs: &Dirs) -> Result<Vec<Name>> {
     let mut all = names::all(dirs)?;
     all.retain(Name::is_list);
     Ok(all)
-}
-
-/// The lists as images, for those that show both: without layers, and as large as their indexes.
-pub fn as_images(dirs: &Dirs) -> Result<Vec<Named>> {
-    let mut found: Vec<Named> = Vec::new();
-    for name in all(dirs)? {
-        if let Some(same) = found.iter_mut().find(|named| named.image.id == name.image) {
-            same.image.names.push(name.reference.clone());
-            same.names.push(name);
-            continue;
-        }
-        let Ok(metadata) = std::fs::metadata(blobs::path(dirs, &name.image)) else {
-            continue;
-        };
-        let created = metadata.modified().ok();
-        let created = created.and_then(|time| jiff::Timestamp::try_from(time).ok());
-        let image = Image {
-            id: name.image.clone(),
-            manifest_digest: name.manifest_digest.clone(),
-            media_type: OCI_INDEX.to_owned(),
-            layers: Vec::new(),
-            platform: Platform::host(),
-            created: created.map(|time| time.to_string()),
-            size: metadata.len(),
-            config: FromImage::new(ImageConfig::default()),
-            made: true,
-            names: vec![name.reference.clone()],
-        };
-        found.push(Named {
-            image,
-            names: vec![name],
-        });
-    }
-    Ok(found)
 }
 
 fn open(dirs: &Dirs, name: &Name) -> Result<List> {

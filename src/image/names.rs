@@ -12,12 +12,14 @@ use serde::Serialize;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::image::config::FromImage;
 use crate::image::lists;
 use crate::image::manifest;
 use crate::image::manifest::Document;
 use crate::image::record;
 use crate::image::record::Image;
 use crate::oci::digest::Digest;
+use crate::oci::platform::Platform;
 use crate::oci::reference;
 use crate::oci::reference::Reference;
 use crate::store;
@@ -155,7 +157,29 @@ pub struct Named {
 }
 
 /// All images, the newest first; `bad` hears of those whose record, or whose name's, cannot be read.
-pub fn all_named(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> Result<Vec<Named>> {
+pub fn all_named(dirs: &Dirs, bad: impl FnMut(anyhow::Error)) -> Result<Vec<Named>> {
+    Ok(images_and_others(dirs, bad)?.0)
+}
+
+/// The same with the lists for several platforms that were made here, each as an image without layers.
+pub fn all_with_lists(dirs: &Dirs, bad: impl FnMut(anyhow::Error)) -> Result<Vec<Named>> {
+    let (mut found, others) = images_and_others(dirs, bad)?;
+    let lists = others.into_iter().filter_map(|(id, mut names)| {
+        names.retain(Name::is_list);
+        (!names.is_empty())
+            .then(|| of_list(dirs, id, names))
+            .flatten()
+    });
+    found.extend(lists);
+    Ok(found)
+}
+
+/// Images, and the names of what is none.
+#[expect(clippy::type_complexity, reason = "named by its parts")]
+fn images_and_others(
+    dirs: &Dirs,
+    mut bad: impl FnMut(anyhow::Error),
+) -> Result<(Vec<Named>, BTreeMap<Digest, Vec<Name>>)> {
     let mut by_image: BTreeMap<Digest, Vec<Name>> = BTreeMap::new();
     for name in all_readable(dirs, &mut bad)? {
         by_image.entry(name.image.clone()).or_default().push(name);
@@ -173,7 +197,29 @@ pub fn all_named(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> Result<Vec<
         let newest = b.image.created.cmp(&a.image.created);
         newest.then_with(|| a.image.id.cmp(&b.image.id))
     });
-    Ok(found)
+    Ok((found, by_image))
+}
+
+fn of_list(dirs: &Dirs, id: Digest, names: Vec<Name>) -> Option<Named> {
+    let metadata = blobs::path(dirs, &id).metadata().ok()?;
+    let made = jiff::Timestamp::try_from(metadata.modified().ok()?).ok();
+    let image = Image {
+        manifest_digest: id.clone(),
+        id,
+        media_type: manifest::OCI_INDEX.to_owned(),
+        layers: vec![],
+        platform: Platform {
+            os: String::new(),
+            architecture: String::new(),
+            variant: None,
+        },
+        created: made.map(|made| made.to_string()),
+        size: metadata.len(),
+        config: FromImage::default(),
+        made: true,
+        names: names.iter().map(|name| name.reference.clone()).collect(),
+    };
+    Some(Named { image, names })
 }
 
 /// All names of one image.

@@ -48,6 +48,13 @@ impl Record for Image {
     const VERSION: u32 = 1;
 }
 
+impl Image {
+    /// Whether it stands for images for several platforms (see `lists`).
+    pub fn is_list(&self) -> bool {
+        self.id == self.manifest_digest
+    }
+}
+
 pub fn path(dirs: &Dirs, id: &Digest) -> PathBuf {
     dirs.image_ids().join(format!("{}.json", id.hex()))
 }

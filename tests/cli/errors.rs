@@ -122,7 +122,7 @@ fn unknown_objects() {
         refused(&rbox, &[verb, "nosuch"], 125, &["nosuch"]);
     }
     refused(&rbox, &["exec", "nosuch", "true"], 125, &["nosuch"]);
-    refused(&rbox, &["rmi", "nosuch"], 125, &["nosuch"]);
+    refused(&rbox, &["rmi", "nosuch"], 1, &["nosuch"]);
     refused(&rbox, &["tag", "nosuch", "other"], 125, &["nosuch"]);
     // Without asking, nothing is sent anywhere.
     refused(

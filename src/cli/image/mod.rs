@@ -17,6 +17,7 @@ use crate::cli::refused;
 use crate::cli::rmi;
 use crate::cli::save;
 use crate::cli::scp;
+use crate::cli::search;
 use crate::cli::tag;
 use crate::cli::untag;
 use crate::engine::Engine;
@@ -52,6 +53,7 @@ enum Verb {
     Scp(scp::Args),
     #[command(hide = true, disable_help_flag = true)]
     Sign(refused::Args),
+    Search(search::Args),
     Tag(tag::Args),
     Tree(tree::Args),
     #[command(hide = true, disable_help_flag = true)]
@@ -85,6 +87,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         Verb::Save(args) => save::run(engine, &args),
         Verb::Scp(args) => scp::run(engine, &args),
         Verb::Sign(args) | Verb::Trust(args) => refused::signatures(&args),
+        Verb::Search(args) => search::run(args),
         Verb::Tag(args) => tag::run(engine, args),
         Verb::Tree(args) => tree::run(engine, &args),
         Verb::Unmount(args) => mount::unmount(engine, &args),

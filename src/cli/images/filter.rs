@@ -177,7 +177,7 @@ impl Filters {
             }),
             Filter::Id(start) => image.id.hex().starts_with(start.as_str()),
             Filter::Label(label) => has(&image.config.untrusted().labels, label),
-            Filter::Manifest(wanted) => !wanted,
+            Filter::Manifest(wanted) => image.is_list() == *wanted,
             Filter::ReadOnly(wanted) => !wanted,
             Filter::Reference(pattern) => {
                 let mut names = named.names.iter();

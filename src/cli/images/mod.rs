@@ -15,7 +15,6 @@ use crate::cli::output;
 use crate::engine::Engine;
 use crate::error::Kind;
 use crate::error::fail;
-use crate::image::lists;
 use crate::image::names;
 use crate::image::names::Named;
 
@@ -96,8 +95,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     });
     filters.add_references(patterns.collect::<anyhow::Result<_>>()?);
     let mut damaged = Vec::new();
-    let mut all = names::all_named(&engine.dirs, |err| damaged.push(err))?;
-    all.extend(lists::as_images(&engine.dirs)?);
+    let all = names::all_with_lists(&engine.dirs, |err| damaged.push(err))?;
     output::print_damaged(&damaged);
     let table = table(&args);
     let format = args.format.as_deref();
@@ -108,6 +106,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let looks = Looks::new(engine, shown, args.no_trunc, &all)?;
     let images = chosen(engine, &args, &filters, all);
     if args.tree {
+        // Those for other platforms may have no name.
         tree::print(engine, &images)?;
         return Ok(0);
     }

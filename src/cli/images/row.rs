@@ -44,7 +44,7 @@ const FIELDS: [(&str, Field); 26] = [
     ("History", |_, row| json!(names(row.named).join(", "))),
     ("ID", |looks, row| json!(looks.id(row.image()))),
     ("Id", |_, row| json!(row.image().id.hex())),
-    ("IsManifestList", |_, _| json!(false)),
+    ("IsManifestList", |_, row| json!(row.image().is_list())),
     ("Labels", |_, row| {
         json!(row.image().config.untrusted().labels)
     }),
@@ -198,7 +198,7 @@ impl Looks {
             "History": names(named),
             "Dangling": named.names.is_empty(),
             "ReadOnly": false,
-            "IsManifestList": false,
+            "IsManifestList": image.is_list(),
             "Arch": image.platform.architecture,
             "Os": image.platform.os,
         })

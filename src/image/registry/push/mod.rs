@@ -312,9 +312,7 @@ fn own_manifest(dirs: &Dirs, image: &Image) -> Result<Image> {
             .iter()
             .zip(&image.layers)
             // One that was made here names the tars: the manifest that came is the better one.
-            .all(|(layer, diff_id)| {
-                layer.digest != *diff_id && packed::has(dirs, layer, diff_id)
-            });
+            .all(|(layer, diff_id)| layer.digest != *diff_id && packed::has(dirs, layer, diff_id));
     if is_whole && digest != image.manifest_digest {
         image.manifest_digest = digest;
         image.media_type = manifest.media_type;
