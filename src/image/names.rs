@@ -84,7 +84,12 @@ pub fn save_as(dirs: &Dirs, reference: &Reference, image: &Image, digest: &Diges
         manifest_digest: digest.clone(),
         sources: BTreeMap::new(),
     };
-    put(dirs, &name)
+    put(dirs, &name)?;
+    // Whoever removes an image without a name may not have seen this one; `remove` looks from the other side.
+    if !record::path(dirs, &image.id).exists() {
+        record::save(dirs, image)?;
+    }
+    Ok(())
 }
 
 /// Writes a name as it is. The caller holds the store lock.

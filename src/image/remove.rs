@@ -81,6 +81,14 @@ fn remove_records(dirs: &Dirs, text: &str, force: bool) -> Result<Removed> {
     std::fs::remove_file(record::path(dirs, &image.id))
         .with_context(|| format!("cannot remove image \"{text}\""))?;
     atomic::sync_dir(&dirs.image_ids())?;
+    // A pull may have given it a name meanwhile; `names::save` looks from the other side.
+    if !names::of(dirs, &image.id)?.is_empty() {
+        record::save(dirs, &image)?;
+        return Ok(Removed {
+            untagged,
+            deleted: None,
+        });
+    }
     Ok(Removed {
         untagged,
         deleted: Some(image.id),

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -20,9 +21,12 @@ use crate::store::atomic;
 use crate::store::atomic::with_space_hint;
 use crate::store::dirs::Dirs;
 use crate::store::lock::Lock;
+use crate::sys::writeback;
 
 const PREFIX: &str = ".part-";
 const BUFFER: usize = 256 << 10;
+/// Written to disk while the next come, and not all at the end.
+const WRITTEN_EARLY: u64 = 8 << 20;
 
 /// A blob that is not whole, and nobody else's. Dropped, it stays where there is something in it, unless it
 /// was given up.
@@ -31,6 +35,8 @@ pub struct Partial {
     path: PathBuf,
     lock: Lock,
     length: u64,
+    /// The kernel has begun to write so many to disk.
+    begun: u64,
     /// Its bytes are of use to nobody, or have a place of their own.
     done: bool,
 }
@@ -60,6 +66,7 @@ impl Partial {
             path,
             lock,
             length,
+            begun: length,
             done: false,
         })
     }
@@ -75,6 +82,10 @@ impl Partial {
             .map_err(|err| with_space_hint(err.into()))
             .with_context(|| format!("cannot write {}", self.path.display()))?;
         self.length += bytes.len() as u64;
+        if self.length - self.begun >= WRITTEN_EARLY {
+            writeback::begin(self.lock.as_fd(), self.begun, self.length - self.begun);
+            self.begun = self.length;
+        }
         Ok(())
     }
 
@@ -102,6 +113,7 @@ impl Partial {
             .and_then(|()| file.rewind())
             .with_context(|| format!("cannot empty {}", self.path.display()))?;
         self.length = 0;
+        self.begun = 0;
         Ok(())
     }
 

@@ -29,6 +29,7 @@ pub mod socket;
 pub mod tap;
 pub mod terminal;
 pub mod userns;
+pub mod writeback;
 
 /// A system call that failed, printed as strace would print it:
 /// `openat2("etc/passwd"): No such file or directory (os error 2)`.

@@ -31,8 +31,11 @@ use crate::store::archive::name::Name;
 use crate::store::archive::read::Entry;
 use crate::store::archive::read::Input;
 use crate::store::archive::read::Reader;
+use crate::sys::writeback;
 
 const COPY_BUFFER: usize = 256 << 10;
+/// Files from this size on are written to disk while the next are unpacked, and not all at the end.
+const WRITTEN_EARLY: u64 = 128 << 10;
 const OPAQUE_KNOWN_MAX: usize = 10_000;
 
 /// What becomes of owners.
@@ -181,6 +184,9 @@ impl Extractor {
         }
         self.set_meta(file.as_fd(), &entry.meta)?;
         set_times(file.as_fd(), entry.meta.modified)?;
+        if written >= WRITTEN_EARLY {
+            writeback::begin(file.as_fd(), 0, 0);
+        }
         Ok(())
     }
 

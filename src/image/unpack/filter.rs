@@ -14,7 +14,7 @@ use seccompiler::SeccompFilter;
 use seccompiler::SeccompRule;
 
 /// Files below the root directory, by descriptors.
-const FILES: [libc::c_long; 39] = [
+const FILES: [libc::c_long; 40] = [
     libc::SYS_close,
     libc::SYS_copy_file_range,
     libc::SYS_dup,
@@ -50,6 +50,7 @@ const FILES: [libc::c_long; 39] = [
     libc::SYS_renameat2,
     libc::SYS_statx,
     libc::SYS_symlinkat,
+    libc::SYS_sync_file_range,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
     libc::SYS_write,
