@@ -51,6 +51,7 @@ mod oci_spec;
 mod powercut;
 mod process;
 mod ps;
+mod push;
 mod records;
 mod registry;
 mod restart;

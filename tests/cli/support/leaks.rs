@@ -80,7 +80,7 @@ fn run_dir(run: &Path) -> String {
 }
 
 fn store(data: &Path, orphans_allowed: bool) -> String {
-    const KNOWN: [&str; 12] = [
+    const KNOWN: [&str; 13] = [
         "auto-ids.lock",
         "blobs",
         "cache",
@@ -88,6 +88,7 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
         "events",
         "images",
         "layers",
+        "lists.lock",
         "lock",
         "names",
         "tmp",
@@ -120,7 +121,7 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
         }
     }
     for path in entries(&data.join("cache")) {
-        if name(&path) != "seccomp" {
+        if !["packed", "seccomp"].contains(&name(&path)) {
             report(&path, "unknown file");
         }
     }
@@ -185,7 +186,9 @@ fn referenced(data: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
         // Not layers: they are no text, and large.
         let file = data.join("blobs/sha256").join(digest);
         if file.metadata().is_ok_and(|file| file.len() < 1 << 20) {
-            collect(&json(&file)["layers"], &mut blobs);
+            let document = json(&file);
+            collect(&document["layers"], &mut blobs);
+            collect(&document["manifests"], &mut blobs);
         }
     }
     (layers, blobs)

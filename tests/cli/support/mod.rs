@@ -10,6 +10,7 @@ pub mod hostile;
 pub mod images;
 pub mod leaks;
 pub mod liar;
+pub mod odd;
 pub mod packages;
 pub mod place;
 pub mod processes;

@@ -14,8 +14,10 @@ use crate::image::registry::client::upload::Started;
 use crate::image::registry::client::upload::Upload;
 use crate::oci::digest::Digest;
 
-/// What is sent at once to a registry that takes no more.
+/// What is sent at once to a registry that does not take a whole blob; where that is too much, a quarter of it.
 const PART: u64 = 8 << 20;
+/// Less than this is no body that a server refuses for its size.
+const PART_MIN: u64 = 64 << 10;
 /// Repositories that are asked for a blob before it is sent.
 const MOUNTS_MAX: usize = 3;
 
@@ -107,11 +109,11 @@ impl Transfer<'_> {
                     self.offset = offset;
                     upload = next;
                 }
-                Sent::TooLarge if self.part.is_none() => {
-                    self.part = Some(PART.max(upload.part_min));
+                Sent::TooLarge => {
+                    self.smaller(upload.part_min)?;
+                    self.client.cancel_upload(&upload);
                     upload = self.restart()?;
                 }
-                Sent::TooLarge => anyhow::bail!("the registry takes no part of {PART} bytes"),
                 Sent::Broken(err) => {
                     failures += 1;
                     if failures > self.client.access().retries {
@@ -123,6 +125,10 @@ impl Transfer<'_> {
                         return Ok(());
                     }
                     upload = self.find(upload)?;
+                    // A server may hang up on a body that is too large, without a word.
+                    if self.offset == 0 && self.part.is_none() && failures > 1 {
+                        self.part = Some(PART.max(upload.part_min));
+                    }
                 }
             }
             // As long as something gets there, it goes on.
@@ -130,6 +136,18 @@ impl Transfer<'_> {
                 failures = 0;
             }
         }
+    }
+
+    /// A registry says that the last part was too large.
+    fn smaller(&mut self, part_min: u64) -> Result<()> {
+        let least = PART_MIN.max(part_min);
+        let part = match self.part {
+            None => PART.max(part_min),
+            Some(part) if part > least => (part / 4).max(least),
+            Some(part) => anyhow::bail!("the registry takes no part of {part} bytes"),
+        };
+        self.part = Some(part);
+        Ok(())
     }
 
     /// Where the upload stands, in the registry's words; one that it has forgotten is begun anew.
