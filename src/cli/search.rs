@@ -8,7 +8,6 @@ use crate::cli::flags::RegistryFlags;
 use crate::cli::format;
 use crate::cli::output;
 use crate::config::registries::Registries;
-use crate::error;
 use crate::error::Kind;
 use crate::error::fail;
 use crate::image::registry::search;
@@ -120,19 +119,14 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         }
     }
     all.retain(|found| args.filter.iter().all(|filter| filter.fits(found)));
-    if let (Some(err), true) = (&failed, all.is_empty()) {
-        return Err(fail_of(err, term));
-    }
     if let Some(err) = failed {
+        if all.is_empty() {
+            return Err(err.context(format!("cannot search for \"{term}\"")));
+        }
         output::print_error(&err);
     }
     print(&args, &all)?;
     Ok(0)
-}
-
-fn fail_of(err: &anyhow::Error, term: &str) -> anyhow::Error {
-    let text = format!("cannot search for \"{term}\": {}", error::message(err));
-    anyhow::anyhow!(text)
 }
 
 fn print(args: &Args, all: &[Found]) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 //! subject. `support` is what the tests stand on; nothing here knows rbox from inside.
 mod support;
 
+mod access;
 mod attach;
 mod attacks;
 mod boot;

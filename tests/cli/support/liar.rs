@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::Mutex;
 
 use super::hostile;
 use super::hostile::Image;
@@ -14,29 +15,48 @@ use super::hostile::Image;
 /// By path, such as `/v2/odd/manifests/latest`: the whole answer, header and all.
 pub type Answers = BTreeMap<String, Vec<u8>>;
 
+/// Request lines, each with the `Authorization` that came with it.
+pub type Seen = Arc<Mutex<Vec<String>>>;
+
 /// Listens; returns `127.0.0.1:PORT`.
 pub fn start(answers: Answers) -> String {
+    start_seen(answers).0
+}
+
+/// The same, and what it is asked.
+pub fn start_seen(answers: Answers) -> (String, Seen) {
+    let seen = Seen::default();
+    let log = Arc::clone(&seen);
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let answers = Arc::new(answers);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let answers = Arc::clone(&answers);
-            std::thread::spawn(move || serve(&stream, &answers));
+            let log = Arc::clone(&log);
+            std::thread::spawn(move || serve(&stream, &answers, &log));
         }
     });
-    host
+    (host, seen)
 }
 
 /// One request a connection. Whoever goes away early needs no answer.
-fn serve(mut stream: &TcpStream, answers: &Answers) -> Option<()> {
+fn serve(mut stream: &TcpStream, answers: &Answers, log: &Mutex<Vec<String>>) -> Option<()> {
     let mut lines = BufReader::new(stream).lines();
     let request = lines.next()?.ok()?;
+    let mut authorization = String::new();
     for line in lines {
-        if line.ok()?.is_empty() {
+        let line = line.ok()?;
+        if line.is_empty() {
             break;
         }
+        if line.to_ascii_lowercase().starts_with("authorization:") {
+            authorization = format!(" {line}");
+        }
     }
+    log.lock()
+        .unwrap()
+        .push(format!("{request}{authorization}"));
     let mut words = request.split(' ');
     let method = words.next()?;
     let path = words.next()?;

@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod call;
 pub mod cutter;
 pub mod filter;
+pub mod guarded;
 pub mod hostile;
 pub mod images;
 pub mod leaks;

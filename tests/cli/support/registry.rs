@@ -32,14 +32,14 @@ pub fn http() -> &'static Registry {
 
 pub fn https() -> &'static Registry {
     static HTTPS: OnceLock<Registry> = OnceLock::new();
-    HTTPS.get_or_init(|| {
-        let dir = certificates();
-        let tls = format!(
-            "  tls:\n    certificate: {0}/server.crt\n    key: {0}/server.key\n",
-            dir.display()
-        );
-        start(&images::registry_data(), true, &tls)
-    })
+    HTTPS.get_or_init(|| start(&images::registry_data(), true, &tls_lines()))
+}
+
+/// For the `http` of a registry's configuration.
+pub fn tls_lines() -> String {
+    let dir = certificates();
+    let dir = dir.display();
+    format!("  tls:\n    certificate: {dir}/server.crt\n    key: {dir}/server.key\n")
 }
 
 /// The certificate authority of `https`.
