@@ -510,3 +510,86 @@ fn a_registry_that_is_not_there_is_told() {
     );
     assert_empty(&dirs);
 }
+
+/// Answers `first` at once, and then byte after byte of `rest`, or nothing at all.
+fn slow(first: &str, rest: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let first = first.to_owned();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, first) = (stream.unwrap(), first.clone());
+            std::thread::spawn(move || {
+                let mut head = [0; 4096];
+                let count = stream.read(&mut head).unwrap_or(0);
+                // TLS begins with 0x16: nobody speaks it here.
+                if count == 0 || head[0] == 0x16 {
+                    return;
+                }
+                let is_ping = head.starts_with(b"GET /v2/ ");
+                let ping = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                let first = if is_ping { ping } else { &first };
+                stream.write_all(first.as_bytes()).ok();
+                for byte in rest.iter().cycle().take_while(|_| !is_ping) {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    if stream.write_all(&[*byte]).is_err() {
+                        return;
+                    }
+                }
+                std::thread::sleep(std::time::Duration::from_secs(if is_ping { 0 } else { 20 }));
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn slow_servers_are_given_up() {
+    let (_base, dirs) = store("pull-slow");
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n";
+    for (address, why) in [
+        (slow("", b""), "it does not answer in time"),
+        (slow(head, b""), "timeout"),
+        (slow(head, b" "), "it comes too slowly"),
+        (
+            slow("HTTP/1.1 200 OK\r\nX: ", b"x"),
+            "it does not answer in time",
+        ),
+    ] {
+        let options = PullOptions {
+            access: Access {
+                retries: 0,
+                patience: std::time::Duration::from_millis(500),
+                ..Access::default()
+            },
+            ..PullOptions::default()
+        };
+        let reference = format!("{address}/x").parse().unwrap();
+        let begun = std::time::Instant::now();
+        let err = image::pull(&dirs, &reference, &options, &Silent).unwrap_err();
+        let text = crate::error::message(&err);
+        assert!(text.contains(why), "{why}: {text}");
+        assert!(begun.elapsed().as_secs() < 10, "{why}");
+    }
+    assert_empty(&dirs);
+}
+
+#[test]
+fn a_registry_that_wants_a_pause_gets_one() {
+    let (_base, dirs) = store("pull-pause");
+    let made = make(&[tar_of(&[("a", b"1")])]);
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let registry = Registry::start(move |path, _| {
+        match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            1 => (429, vec![("Retry-After", "1".into())], vec![]),
+            2 => (503, vec![], vec![]),
+            _ => honest(&made, path),
+        }
+    });
+    let begun = std::time::Instant::now();
+    registry.pull(&dirs, None).unwrap();
+    assert!(begun.elapsed().as_millis() >= 1900);
+    let seen = registry.seen.lock().unwrap();
+    let manifests = seen.iter().filter(|line| line.contains("/manifests/"));
+    assert_eq!(manifests.count(), 3);
+}

@@ -1,6 +1,7 @@
 //! Blobs: streamed and counted; a broken connection is taken up where it broke.
 
 use std::io::Read;
+use std::time::Instant;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -12,6 +13,10 @@ use crate::image::manifest::Descriptor;
 use crate::image::registry::client::Client;
 
 const BUFFER: usize = 256 << 10;
+/// What a connection must bring, before it breaks, to count as one that works.
+const PIECE_MIN: u64 = 64 << 10;
+/// What must come while a silent server would be given up: 4 KiB a minute, usually.
+const SLOWEST: u64 = 4 << 10;
 
 /// All bytes of a small blob.
 pub fn small(client: &Client, descriptor: &Descriptor, size_max: u64) -> Result<Vec<u8>> {
@@ -58,8 +63,8 @@ pub fn copy(
         match transfer.run(client, sink)? {
             Outcome::Whole => break,
             Outcome::Broken(err) => {
-                // As long as something comes, it goes on.
-                attempt = if transfer.done > before {
+                // As long as it comes in pieces of some size, it goes on.
+                attempt = if transfer.done - before >= PIECE_MIN {
                     1
                 } else {
                     attempt + 1
@@ -92,14 +97,24 @@ impl Transfer<'_> {
     fn run(&mut self, client: &Client, sink: &mut Sink<'_>) -> Result<Outcome> {
         let size = self.descriptor.size;
         let (mut body, mut skip) = client.blob(&self.descriptor.digest, self.done)?;
+        let (mut looked, mut had) = (Instant::now(), 0);
         loop {
+            if looked.elapsed() > client.access().patience {
+                if had < SLOWEST {
+                    return Ok(Outcome::Broken(anyhow!("it comes too slowly")));
+                }
+                (looked, had) = (Instant::now(), 0);
+            }
             let count = match body.read(&mut self.buffer) {
                 Ok(0) if self.done < size => {
                     let text = format!("it ends after {} of {size} bytes", self.done);
                     return Ok(Outcome::Broken(anyhow!(text)));
                 }
                 Ok(0) => return Ok(Outcome::Whole),
-                Ok(count) => count,
+                Ok(count) => {
+                    had += count as u64;
+                    count
+                }
                 Err(err) => return Ok(Outcome::Broken(err.into())),
             };
             // A server without ranges starts anew: what is done already is passed over.
