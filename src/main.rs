@@ -15,7 +15,8 @@
 //!
 //! Namespaces are made and joined by single-threaded processes only. Threads exist while layers are
 //! fetched or many records are read, and have ended before anything forks. The user's `newuidmap` and
-//! `newgidmap` are the only other programs that are ever executed, and rbox works without them.
+//! `newgidmap` are executed, which rbox works without, and the programs that the user names: hooks, and
+//! credential helpers.
 //!
 //! # Rows
 //!

@@ -114,8 +114,10 @@ fn look_at(
 /// Docker's and Podman's own inconsistencies, which are kept for compatibility. All but the
 /// first meaning of the letter that is met are listed.
 #[cfg(test)]
-const SHORTS_OF_TWO_MEANINGS: [(char, &str); 46] = [
+const SHORTS_OF_TWO_MEANINGS: [(char, &str); 52] = [
     ('a', "all"),
+    ('a', "all-tags"),
+    ('a', "amend"),
     ('a', "archive"),
     ('a', "attach"),
     ('a', "author"),
@@ -144,9 +146,11 @@ const SHORTS_OF_TWO_MEANINGS: [(char, &str); 46] = [
     ('n', "tail"),
     ('o', "opt"),
     ('o', "output"),
+    ('p', "password"),
     ('p', "pause"),
     ('p', "pod"),
     ('p', "publish"),
+    ('p', "rm"),
     ('q', "quick"),
     ('r', "repair"),
     ('s', "signal"),
@@ -156,6 +160,8 @@ const SHORTS_OF_TWO_MEANINGS: [(char, &str); 46] = [
     ('t', "timestamps"),
     ('t', "tty"),
     ('t', "type"),
+    ('u', "username"),
+    ('v', "verbose"),
     ('v', "version"),
     ('v', "volume"),
     ('v', "volumes"),

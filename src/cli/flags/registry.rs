@@ -29,7 +29,8 @@ pub struct RegistryFlags {
 
     /// Look for no signatures of Notary, which rbox never does
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, hide = true,
-        default_value = "true", default_missing_value = "true", value_parser = no_trust)]
+        default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set,
+        value_parser = no_trust)]
     disable_content_trust: bool,
 
     /// Read this in place of registries.conf
