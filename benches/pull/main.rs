@@ -1,9 +1,10 @@
-//! How long a pull takes and how much memory, beside Debian's podman and skopeo and beside `zstd -d | tar x`.
+//! How long a pull and a push take and how much memory a pull, beside Debian's podman and skopeo and beside `zstd -d | tar x`.
 //!
 //! `cargo bench --bench pull [-- ROUNDS]`. As root it does everything as a plain user (RBOX_BENCH_USER, rboxtest, which
 //! it makes); as a plain user it is that user. An image of four layers and 665 MiB is made of what the machine has below
 //! /usr, compressed by gzip and by zstd, and served by Debian's docker-registry on the loopback. Peers that are not
-//! installed are left out. RBOX_BENCH_RBOX names another rbox to measure.
+//! installed are left out. RBOX_BENCH_RBOX names another rbox to measure, and with
+//! RBOX_BENCH_ONLY=push nothing but pushes are measured.
 //!
 //! All rows of a table take turns in one run, medians are compared: on a shared machine only such ratios mean
 //! anything. After each pull, outside its time, what it made is removed and the disk is synced: nobody waits for what
@@ -17,6 +18,7 @@ mod image;
 #[expect(dead_code, reason = "the other bench uses more of it")]
 mod measure;
 mod memory;
+mod push;
 mod registry;
 
 use std::env;
@@ -40,6 +42,8 @@ use crate::registry::Registry;
 
 /// What `images` lists.
 const MANY: usize = 500;
+/// `push`: nothing but the pushes.
+const ONLY: &str = "RBOX_BENCH_ONLY";
 
 fn main() -> ExitCode {
     match role() {
@@ -99,6 +103,9 @@ fn inside(base: &Path, rounds: usize) -> Result<()> {
     inside.env_clear().env("HOME", base);
     inside.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     inside.env("XDG_RUNTIME_DIR", base.join("run"));
+    if let Some(only) = env::var_os(ONLY) {
+        inside.env(ONLY, only);
+    }
     // Not interrupted in the middle of its cleaning up.
     let status = inside.process_group(0).status()?;
     if !status.success() {
@@ -156,6 +163,9 @@ fn rows(base: &Path, rounds: usize) -> Result<()> {
         fs::create_dir(base.join(dir))?;
     }
     run(&words(&format!("chmod 700 {}", base.join("run").display())))?;
+    if env::var_os(ONLY).is_some_and(|only| only == "push") {
+        return push::alone(base, rounds);
+    }
     let registry = Registry::start(base)?;
     let place = Place {
         base,
@@ -178,6 +188,7 @@ fn rows(base: &Path, rounds: usize) -> Result<()> {
         );
         again(&place, &registry, &rows[0], rounds)?;
     }
+    push::rows(&place, rounds)?;
     many(&place, rounds)
 }
 

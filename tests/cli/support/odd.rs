@@ -197,6 +197,14 @@ impl State {
     fn upload(&mut self, request: Request) -> Option<String> {
         let (repository, number) = request.path.split_once("/uploads/")?;
         if request.method == "POST" {
+            let mount = request.query.strip_prefix("mount=");
+            if let Some((digest, from)) = mount.and_then(|query| query.split_once("&from="))
+                && let Some(bytes) = self.kept.get(&format!("/v2/{from}/blobs/{digest}"))
+            {
+                let bytes = bytes.clone();
+                self.kept.insert(format!("{repository}/{digest}"), bytes);
+                return answer("201 Created", "");
+            }
             self.uploads.push(Vec::new());
             return self.at(repository, self.uploads.len() - 1, "202 Accepted");
         }
