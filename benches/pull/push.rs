@@ -38,15 +38,17 @@ pub fn rows(place: &Place<'_>, rounds: usize) -> Result<()> {
     ratio("rbox/skopeo", found[0], found[2], "-");
     run(&place.shell(&format!(
         "BASE/bin/rbox rmi -f HOST/bench:gzip; {podman} rmi -a -f; rm -rf BASE/dir BASE/made.tar"
-    )))
+    )))?;
+    Ok(())
 }
 
 /// After each push the registry is empty again, and rbox does not remember what it made.
 fn rows_of(place: &Place<'_>, target: &str, image: &str) -> Vec<Row> {
     let with = |text: &str| text.replace("TARGET", target).replace("IMAGE", image);
     let empty = "rm -rf BASE/second/registry/docker BASE/.local/share/rbox/cache/packed; sync";
-    let row =
-        |name: &str, text: &str| Row::new(name, place.line(&with(text))).after(place.shell(empty));
+    let row = |name: &'static str, text: &str| {
+        Row::new(name, place.line(&with(text))).after(place.shell(empty))
+    };
     vec![
         row(
             "rbox push",

@@ -1,5 +1,5 @@
-//! The progress of a pull or load: a bar a layer on a terminal; elsewhere a pull prints a line for each, and a load
-//! nothing.
+//! The progress of a pull or load: a bar a layer on a terminal; elsewhere a pull or push prints a line for each, and
+//! a load nothing.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -39,8 +39,17 @@ impl Bars {
 
     /// Of a pull, whose name comes first.
     pub fn of_pull(quiet: bool, name: &str) -> Bars {
+        Bars::after(quiet, &format!("Trying to pull {name}..."))
+    }
+
+    /// Of a push, likewise.
+    pub fn of_push(quiet: bool, name: &str) -> Bars {
+        Bars::after(quiet, &format!("Pushing to {name}..."))
+    }
+
+    fn after(quiet: bool, line: &str) -> Bars {
         if !quiet {
-            output::print_progress(&format!("Trying to pull {name}..."));
+            output::print_progress(line);
         }
         Bars {
             lines: !quiet && !std::io::stderr().is_terminal(),

@@ -209,7 +209,7 @@ fn whole_list(
         all: true,
         more: vec![],
     };
-    let bars = Bars::new(args.form.quiet);
+    let bars = Bars::of_push(args.form.quiet, &to.to_string());
     let pushed = push::push_list(&engine.dirs, &list, &to, options, &extent, &bars);
     bars.clear();
     args.form.write_digest(&pushed?.digest)?;
@@ -249,10 +249,14 @@ fn destination(text: Option<&str>) -> anyhow::Result<Option<Transport>> {
 
 /// The image, and the name that it was found by.
 fn find(engine: &Engine, args: &Args) -> anyhow::Result<(Image, Option<Reference>)> {
-    let image = image::find(&engine.dirs, &args.image)?;
+    let mut image = image::find(&engine.dirs, &args.image)?;
     if let Some(wanted) = &args.platform
         && wanted.rank(&image.platform).is_none()
     {
+        if let Some(other) = lists::image_for(&engine.dirs, &image, wanted)? {
+            let names = std::mem::take(&mut image.names);
+            return Ok((other, names.into_iter().next()));
+        }
         let text = format!(
             "image \"{}\" is in the store for {}, and not for {wanted}",
             args.image, image.platform
@@ -271,7 +275,7 @@ fn one(
     to: &Reference,
     options: &PushOptions,
 ) -> anyhow::Result<()> {
-    let bars = Bars::new(form.quiet);
+    let bars = Bars::of_push(form.quiet, &to.to_string());
     let pushed = push::push(&engine.dirs, image, to, options, &bars);
     bars.clear();
     form.write_digest(&pushed?.digest)?;

@@ -5,9 +5,17 @@ const PODS: &str = "rbox has no pods";
 const ADDRESSES: &str = "each container has a network of its own, whose addresses rbox chooses; --publish leads to its ports";
 const WINDOWS: &str = "it is for containers of Windows";
 
+const ARTIFACTS: &str = "lists of rbox hold images, and no other files";
 const SIGNED: &str = "rbox makes no signatures";
 
-const REFUSED: [(&str, &str); 37] = [
+const REFUSED: [(&str, &str); 44] = [
+    ("--artifact", ARTIFACTS),
+    ("--artifact-config", ARTIFACTS),
+    ("--artifact-config-type", ARTIFACTS),
+    ("--artifact-exclude-titles", ARTIFACTS),
+    ("--artifact-layer-type", ARTIFACTS),
+    ("--artifact-subject", ARTIFACTS),
+    ("--artifact-type", ARTIFACTS),
     ("--checkpoint", "rbox saves no processes"),
     ("--checkpoint-dir", "rbox saves no processes"),
     (

@@ -83,7 +83,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
         all: args.all,
         more: args.add_compression.clone(),
     };
-    let bars = Bars::new(args.form.quiet);
+    let bars = Bars::of_push(args.form.quiet, &to.to_string());
     let pushed = push_list(&engine.dirs, &list, &to, &options, &extent, &bars);
     bars.clear();
     args.form.write_digest(&pushed?.digest)?;

@@ -72,7 +72,7 @@ fn is_zero(number: &u64) -> bool {
 pub fn file<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<File> {
     let raw = entry.path_bytes().into_owned();
     let name = String::from_utf8_lossy(&raw).into_owned();
-    let link = entry.link_name_bytes().map(|link| link.into_owned());
+    let link = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
     let header = entry.header().clone();
     let mut told = Entry {
         r#type: type_of(header.entry_type(), &raw)?,

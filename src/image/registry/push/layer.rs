@@ -56,10 +56,12 @@ impl Session<'_> {
             return Ok(Plan::Keep(descriptor.clone(), None));
         };
         let made = image.made && named == Format::None;
-        let (kept, format) = match made {
-            true => compressed(self.dirs, diff_id)?.unwrap_or((descriptor.clone(), named)),
-            false => (descriptor.clone(), named),
+        let came = if made {
+            compressed(self.dirs, diff_id)?
+        } else {
+            None
         };
+        let (kept, format) = came.unwrap_or((descriptor.clone(), named));
         let options = self.options;
         let usual = match format {
             Format::None if made => Some(Format::Gzip),

@@ -158,16 +158,14 @@ impl Pushing<'_> {
         let fetched: std::cell::OnceCell<Arc<File>> = std::cell::OnceCell::new();
         // Fetched when the registry turns out not to have it.
         let open = |offset| {
-            let file = match fetched.get() {
-                Some(file) => Arc::clone(file),
-                None => {
-                    let mut file = temp::nameless_file(&self.session.dirs.tmp())?;
-                    source_blob::copy(client, descriptor, 0, &mut |bytes| {
-                        Ok(file.write_all(bytes)?)
-                    })?;
-                    Arc::clone(fetched.get_or_init(|| Arc::new(file)))
-                }
-            };
+            if fetched.get().is_none() {
+                let mut file = temp::nameless_file(&self.session.dirs.tmp())?;
+                source_blob::copy(client, descriptor, 0, &mut |bytes| {
+                    Ok(file.write_all(bytes)?)
+                })?;
+                fetched.set(Arc::new(file)).ok();
+            }
+            let file = fetched.get().cloned().context("it has been fetched")?;
             Ok(Box::new(At { file, offset }) as Box<dyn Read>)
         };
         let parcel = Parcel {
