@@ -280,6 +280,31 @@ fn certificates_are_verified_by_every_command() {
 }
 
 #[test]
+fn a_client_certificate_is_shown() {
+    let rbox = Rbox::new();
+    let registry = guarded::client_tls();
+    let image = registry.reference("busybox");
+    rbox.args(["pull", "-q", "--retry=0", "--tls-verify=false", &image])
+        .stderr_has("certificate")
+        .status(125)
+        .run();
+    let config = rbox.work("config");
+    let certs = config.join("containers/certs.d").join(&registry.host);
+    std::fs::create_dir_all(&certs).unwrap();
+    guarded::client_certificate(&certs);
+    rbox.args(["pull", "-q", &image])
+        .env("XDG_CONFIG_HOME", &config)
+        .stdout(PULLED)
+        .run();
+    std::fs::remove_file(certs.join("client.key")).unwrap();
+    rbox.args(["pull", "-q", &image])
+        .env("XDG_CONFIG_HOME", &config)
+        .stderr_has("client.key: No such file or directory")
+        .status(125)
+        .run();
+}
+
+#[test]
 fn a_helper_keeps_passwords_and_a_broken_one_ends_the_command() {
     let rbox = Rbox::new();
     let registry = guarded::htpasswd();
@@ -687,6 +712,32 @@ fn a_password_does_not_follow_a_redirection() {
             "{seen}"
         );
     }
+}
+
+#[test]
+fn a_password_is_not_for_mirrors() {
+    let rbox = Rbox::new();
+    let host = &guarded::htpasswd().host;
+    let challenge = b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\
+        Content-Length: 0\r\nConnection: close\r\n\r\n";
+    let mut answers = liar::truth(&Image::busybox());
+    answers.insert("/v2/busybox/manifests/latest".into(), challenge.to_vec());
+    let (mirror, seen) = liar::start_seen(answers);
+    let conf = conf(
+        &rbox,
+        &format!(
+            "[[registry]]\nprefix = \"origin.example/team\"\nlocation = \"{host}\"\n\
+             [[registry.mirror]]\nlocation = \"{mirror}\"\n"
+        ),
+    );
+    let creds = format!("{USER}:{PASSWORD}");
+    rbox.args(["pull", "-q", "--registries-conf", &conf, "--creds", &creds])
+        .arg("origin.example/team/busybox")
+        .stdout(PULLED)
+        .run();
+    let seen = seen.lock().unwrap().join("\n");
+    assert!(seen.contains("GET /v2/busybox/manifests/latest"), "{seen}");
+    assert!(!seen.to_lowercase().contains("authorization"), "{seen}");
 }
 
 /// The realm of a registry that is reached by http may be http; a password goes there once, and to

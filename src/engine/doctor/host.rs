@@ -9,7 +9,9 @@ use std::path::Path;
 use super::Finding;
 use super::systemd_runs;
 use crate::config::ids::user_name;
+use crate::config::registries::Registries;
 use crate::engine::boot;
+use crate::error;
 
 const MAKE_TUN: &str = "sudo modprobe tun || \
     sudo sh -c 'mkdir -p /dev/net && mknod -m 666 /dev/net/tun c 10 200'";
@@ -28,6 +30,21 @@ pub(super) fn tun() -> Finding {
     };
     let what = format!("no network in user mode: {err}");
     Finding::warn(name, what, Some(fix.to_owned()))
+}
+
+/// Where images come from.
+pub(super) fn registries() -> Finding {
+    let name = "registries";
+    match Registries::load(None) {
+        Ok(registries) => {
+            let search = registries.search().join(", ");
+            Finding::ok(name, format!("short names are looked for in {search}"))
+        }
+        Err(err) => {
+            let what = format!("no image can be pulled: {}", error::message(&err));
+            Finding::warn(name, what, None)
+        }
+    }
 }
 
 /// Where state lives that must not outlive a boot.

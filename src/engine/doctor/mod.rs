@@ -118,6 +118,7 @@ pub fn examine() -> Vec<Finding> {
     findings.push(host::runtime_dir());
     findings.extend(host::linger());
     findings.push(host::reboot());
+    findings.push(host::registries());
     findings
 }
 

@@ -140,11 +140,19 @@ fn find(reference: &Reference, access: &Access, platform: &Platform) -> Result<(
     let registries = Registries::load(access.registries_conf.as_deref())?;
     let mut failed: Vec<String> = Vec::new();
     let mut last = None;
-    for source in registries.sources(&reference.to_string())? {
+    // A password that was given is for the registry that was named, and for none of its mirrors.
+    let for_mirrors = Access {
+        creds: None,
+        ..access.clone()
+    };
+    let sources = registries.sources(&reference.to_string())?;
+    for (index, source) in sources.iter().enumerate() {
         if let Some(err) = last.take() {
             failed.push(error::message(&err));
         }
-        match find_at(&source, access, &registries, platform) {
+        let is_mirror = index + 1 < sources.len();
+        let access = if is_mirror { &for_mirrors } else { access };
+        match find_at(source, access, &registries, platform) {
             Ok(found) => return Ok(found),
             Err(err) => last = Some(err),
         }

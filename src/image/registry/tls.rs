@@ -52,13 +52,12 @@ fn cert_dirs(registry: &str, access: &Access) -> Vec<PathBuf> {
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
+    // Rootless Docker has its own in the user's directory too.
     let places = config
-        .map(|config| config.join("containers/certs.d"))
         .into_iter()
-        .chain([
-            "/etc/containers/certs.d".into(),
-            "/etc/docker/certs.d".into(),
-        ]);
+        .flat_map(|config| ["containers", "docker"].map(|name| config.join(name)))
+        .chain(["/etc/containers", "/etc/docker"].map(PathBuf::from))
+        .map(|place| place.join("certs.d"));
     dirs.extend(
         places
             .map(|place| place.join(registry))

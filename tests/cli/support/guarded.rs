@@ -48,6 +48,35 @@ pub fn htpasswd_tls() -> &'static Registry {
     })
 }
 
+/// That lets in who shows a certificate of `registry::authority`.
+pub fn client_tls() -> &'static Registry {
+    static REGISTRY: OnceLock<Registry> = OnceLock::new();
+    REGISTRY.get_or_init(|| {
+        let authority = registry::authority();
+        let more = format!("    clientcas:\n      - {}\n", authority.display());
+        let more = registry::tls_lines() + &more;
+        registry::start(&images::registry_data(), true, &more)
+    })
+}
+
+/// Fills a directory as one of certs.d: the authority, and a certificate of it with its key.
+pub fn client_certificate(dir: &Path) {
+    let authority = registry::authority();
+    let script = "exec 2>/dev/null
+        cp $0/ca.crt .
+        openssl req -newkey rsa:2048 -nodes -subj '/CN=ann' -keyout client.key -out client.csr
+        openssl x509 -req -in client.csr -CA $0/ca.crt -CAkey $0/ca.key -days 30 \
+            -set_serial 0x7$(date +%N) -out client.cert
+        chmod 644 client.key";
+    let status = Command::new("sh")
+        .args(["-ec", script])
+        .arg(authority.parent().unwrap())
+        .current_dir(dir)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
 fn passwords() -> String {
     let path = place::cache().join("htpasswd");
     std::fs::write(&path, HTPASSWD).unwrap();
