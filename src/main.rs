@@ -84,6 +84,11 @@ mod sys;
 mod text;
 mod volume;
 
+/// The bodies of the fuzz targets, run for a short time by the tests.
+#[cfg(test)]
+#[path = "../fuzz/bodies.rs"]
+mod fuzz;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

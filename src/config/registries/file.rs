@@ -112,7 +112,8 @@ impl File {
 
 /// The library shows the line with a mark below it; here are the place and the reason.
 fn one_line(err: &toml::de::Error) -> String {
-    err.message().replace('\n', " ")
+    let text = err.message().replace('\n', " ");
+    text.replace(|sign: char| sign.is_control(), "?")
 }
 
 impl Registry {

@@ -10,7 +10,7 @@ use anyhow::Result;
 use anyhow::anyhow;
 use anyhow::bail;
 
-mod file;
+pub mod file;
 
 pub use file::PullFromMirror;
 pub use file::Registry;

@@ -137,7 +137,11 @@ impl Bearer {
             Some("http") => base.starts_with("http:"),
             _ => false,
         };
-        if host.is_empty() || has_user || !is_safe || (is_loopback(host) && !from_here) {
+        // The parser takes no notice of a fragment, and what is asked for would become part of it.
+        let is_odd = self
+            .realm
+            .contains(|sign: char| sign == '#' || sign.is_control());
+        if host.is_empty() || has_user || is_odd || !is_safe || (is_loopback(host) && !from_here) {
             return Err(refused());
         }
         Ok(&self.realm)
@@ -241,6 +245,7 @@ mod tests {
             ("https://ann@auth.org/t", "https://a.org", false),
             ("file:///etc/passwd", "https://a.org", false),
             ("auth.org", "https://a.org", false),
+            ("https://auth.org/t#x", "https://a.org", false),
         ] {
             let bearer = bearer(&format!("Bearer realm=\"{realm}\""));
             assert_eq!(bearer.realm(base).is_ok(), good, "{realm} of {base}");

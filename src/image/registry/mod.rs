@@ -33,8 +33,8 @@ pub use access::Access;
 pub use auth::Credentials;
 
 mod access;
-mod auth;
-mod authfile;
+pub mod auth;
+pub mod authfile;
 mod blob;
 mod client;
 pub mod download;
