@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 
 use crate::container::record::Container;
+use crate::store::atomic;
 use crate::store::lock::Lock;
 
 /// A command that runs, until this is dropped.
@@ -13,7 +14,7 @@ pub struct Entry(Option<Lock>);
 /// Enters a command. A container that is going away has no place for it, and nobody who asks.
 pub fn enter(container: &Container, id: &str) -> Entry {
     let dir = container.run.join("exec");
-    std::fs::create_dir(&dir).ok();
+    atomic::make_dir(&dir).ok();
     Entry(Lock::exclusive(&dir.join(id)).ok())
 }
 

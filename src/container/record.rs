@@ -55,7 +55,7 @@ impl Container {
     /// Must: be called with the store's shared lock held, so that nobody collects the directory
     /// while no name points to it yet.
     pub fn create(&self, dirs: &Dirs, durability: Durability) -> anyhow::Result<()> {
-        std::fs::create_dir(&self.data)
+        atomic::make_dir(&self.data)
             .with_context(|| format!("cannot make {}", self.data.display()))
             .map_err(atomic::with_space_hint)?;
         let created = self.write_id_file().and_then(|()| {

@@ -223,7 +223,7 @@ impl Container {
     /// Takes the run lock. `None`: the container runs, or somebody is starting or removing it.
     pub fn try_lock(&self) -> anyhow::Result<Option<RunLock>> {
         let cannot = || format!("cannot lock container \"{}\"", self.name);
-        match std::fs::create_dir(&self.run) {
+        match atomic::make_dir(&self.run) {
             Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(err).with_context(cannot);
             }

@@ -80,7 +80,7 @@ fn short(layer: &Path) -> String {
 
 fn make(layer: &Path, place: &Path, target: &Target<'_>) -> Result<()> {
     let parent = layer.join(SHIFTED);
-    match std::fs::create_dir(&parent) {
+    match atomic::make_dir(&parent) {
         Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => return Err(err.into()),
         _ => {}
     }

@@ -1,8 +1,10 @@
 //! Files that are replaced whole or not at all: written beside their place under a `.tmp-` name,
 //! made durable, renamed over it, and the directory made durable too.
 
+use std::fs::DirBuilder;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -24,6 +26,16 @@ pub const TEMP_PREFIX: &str = ".tmp-";
 pub enum Durability {
     Durable,
     Volatile,
+}
+
+/// Makes a directory in which only we may write, whatever the umask (CVE-2024-25621).
+pub fn make_dir(path: &Path) -> std::io::Result<()> {
+    DirBuilder::new().mode(0o755).create(path)
+}
+
+/// The same with those above it, where they are not there yet.
+pub fn make_dirs(path: &Path) -> std::io::Result<()> {
+    DirBuilder::new().mode(0o755).recursive(true).create(path)
 }
 
 /// Writes a file of mode 0600, in place of what was there.

@@ -23,6 +23,7 @@ use rustix::fs::inotify;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::store::atomic;
 use crate::store::dirs::Dirs;
 use crate::sys::lock;
 use crate::sys::poll;
@@ -92,10 +93,14 @@ const CAREFUL: i32 = libc::O_NONBLOCK | libc::O_NOFOLLOW;
 
 fn open(dirs: &Dirs) -> Result<File> {
     let mut options = File::options();
-    options.append(true).create(true).custom_flags(CAREFUL);
+    options
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(CAREFUL);
     let opened = match options.open(dirs.journal()) {
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(dirs.events())?;
+            atomic::make_dirs(&dirs.events())?;
             options.open(dirs.journal())
         }
         opened => opened,
@@ -144,7 +149,7 @@ impl Reader {
     /// With `follow` it can wait for more.
     pub fn open(dirs: &Dirs, follow: bool) -> Result<Reader> {
         let watch = if follow {
-            std::fs::create_dir_all(dirs.events())
+            atomic::make_dirs(&dirs.events())
                 .with_context(|| format!("cannot make {}", dirs.events().display()))?;
             Some(watch(dirs)?)
         } else {

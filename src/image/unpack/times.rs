@@ -43,7 +43,7 @@ impl DirTimes {
 
     /// All of them, in the order in which they came.
     pub fn each(self, mut take: impl FnMut(&Name, Timespec)) -> Result<()> {
-        let mut read = || {
+        let read = || {
             let mut file = self.file.into_inner()?;
             file.rewind()?;
             let mut file = BufReader::new(file);

@@ -64,7 +64,8 @@ impl Tree {
         let look_up = |path: &Path| match open_in_root(self.root.as_fd(), path, directory) {
             Ok(dir) => Ok(Some(dir)),
             Err(err) if matches!(err.errno, Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(err) => Err(err),
+            // Without the name, which may be long.
+            Err(err) => Err(err.errno),
         };
         if let Some(dir) = look_up(name.path())? {
             return Ok(dir);
