@@ -143,11 +143,11 @@ fn images(engine: &Engine, bad: &mut impl FnMut(anyhow::Error)) -> Result<(Vec<I
         .map(|dir| sizes_in(dir).map(|sizes| sizes.values().sum::<u64>()))
         .sum::<Result<u64>>()?;
     let parts: Vec<HashSet<String>> = all.iter().map(|named| parts_of(engine, named)).collect();
-    let in_use = images::layers_in_use(engine)?;
-    let mut kept: HashSet<String> = in_use
-        .iter()
-        .flat_map(|layer| files_of(engine, layer))
-        .collect();
+    let mut kept: HashSet<String> = match images::layers_in_use(engine) {
+        Ok(in_use) => in_use.iter().flat_map(|layer| files_of(engine, layer)).collect(),
+        // What a container whose record cannot be read uses is not known: nothing would be removed.
+        Err(_) => sizes.keys().cloned().collect(),
+    };
     let mut owners: HashMap<&str, u32> = HashMap::new();
     let mut active = 0;
     for (named, parts) in all.iter().zip(&parts) {

@@ -177,7 +177,7 @@ mod tests {
             "",
         )
         .unwrap();
-        let table: [(&str, Option<&[&str]>); 17] = [
+        let table: [(&str, Option<&[&str]>); 21] = [
             ("start ", Some(&["web"])),
             ("stop ", Some(&[])),
             ("exec ", Some(&[])),
@@ -186,6 +186,10 @@ mod tests {
             ("run docker.io/", Some(&["docker.io/library/web:latest"])),
             ("inspect ", Some(&["web"])),
             ("images w", Some(&["web"])),
+            ("image ls w", Some(&["web"])),
+            ("image rm w", Some(&["web"])),
+            ("history w", Some(&["web"])),
+            ("untag web w", Some(&["web"])),
             ("run --pull=ne", Some(&["--pull=never", "--pull=newer"])),
             ("inspect -tc", Some(&["-tcontainer"])),
             ("run --rm=", Some(&["--rm=false", "--rm=true"])),

@@ -371,6 +371,11 @@ mod tests {
             ("load -i ", "load PATH |"),
             ("load -i - -q ", "[]"),
             ("help ru", "[run]"),
+            ("image rm a", "rm IMAGE |a"),
+            ("image ls ", "ls REPOSITORY[:TAG] |"),
+            ("image tree --wh", "[--whatrequires]"),
+            ("untag a b", "untag NAME |b"),
+            ("system ch", "[check]"),
         ];
         let root = root();
         for (line, expected) in table {
