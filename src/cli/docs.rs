@@ -114,7 +114,7 @@ fn look_at(
 /// Docker's and Podman's own inconsistencies, which are kept for compatibility. All but the
 /// first meaning of the letter that is met are listed.
 #[cfg(test)]
-const SHORTS_OF_TWO_MEANINGS: [(char, &str); 52] = [
+const SHORTS_OF_TWO_MEANINGS: [(char, &str); 53] = [
     ('a', "all"),
     ('a', "all-tags"),
     ('a', "amend"),
@@ -139,6 +139,7 @@ const SHORTS_OF_TWO_MEANINGS: [(char, &str); 52] = [
     ('m', "max"),
     ('m', "memory"),
     ('m', "message"),
+    ('m', "multi-image-archive"),
     ('n', "last"),
     ('n', "name"),
     ('n', "names"),

@@ -144,7 +144,10 @@ fn images(engine: &Engine, bad: &mut impl FnMut(anyhow::Error)) -> Result<(Vec<I
         .sum::<Result<u64>>()?;
     let parts: Vec<HashSet<String>> = all.iter().map(|named| parts_of(engine, named)).collect();
     let mut kept: HashSet<String> = match images::layers_in_use(engine) {
-        Ok(in_use) => in_use.iter().flat_map(|layer| files_of(engine, layer)).collect(),
+        Ok(in_use) => in_use
+            .iter()
+            .flat_map(|layer| files_of(engine, layer))
+            .collect(),
         // What a container whose record cannot be read uses is not known: nothing would be removed.
         Err(_) => sizes.keys().cloned().collect(),
     };

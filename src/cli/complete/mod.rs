@@ -102,7 +102,7 @@ fn source(command: &str, value: &str) -> Option<Source> {
         ("start", "CONTAINER") => Source::Containers(Which::Stopped),
         (_, "CONTAINER") => Source::Containers(Which::All),
         (_, "VOLUME") => Source::Volumes,
-        (_, "IMAGE" | "REPOSITORY[:TAG]") | ("untag", "NAME") => Source::Images,
+        (_, "IMAGE" | "REPOSITORY[:TAG]" | "[HOST::]IMAGE") | ("untag", "NAME") => Source::Images,
         ("inspect", "NAME") => Source::Both,
         (_, "SIGNAL") => Source::Signals,
         (_, "BOOL") => Source::Words(&["true", "false"]),
@@ -231,9 +231,16 @@ mod tests {
                 "cp SOURCE",
                 "cp TARGET",
                 "generate-docs DIR",
+                "import PATH",
+                "import NAME",
+                "login REGISTRY[/REPOSITORY]",
+                "logout REGISTRY[/REPOSITORY]",
+                "push DESTINATION",
                 "rename NAME",
                 "restore WORDS",
+                "scp HOST::",
                 "runlabel WORDS",
+                "search TERM",
                 "tag NAME"
             ]
         );

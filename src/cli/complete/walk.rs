@@ -389,7 +389,7 @@ mod tests {
         let root = root();
         for (words, word, about) in [
             (&["rmi"][..], "rmi", "Remove images"),
-            (&["rmi", "--f"], "--force", "Remove all names"),
+            (&["rmi", "--f"], "--force", "The containers that use"),
         ] {
             let Place::Words(found) = find(&root, words) else {
                 panic!("{words:?}: no words");
