@@ -27,6 +27,7 @@ use crate::store::dirs::Dirs;
 use crate::store::lock::Lock;
 use crate::store::partial;
 use crate::store::remove::remove_tree;
+use crate::store::temp;
 
 /// How long the beginning of a blob waits for its pull to be repeated, while images are removed.
 const PARTIAL_AGE: Duration = Duration::from_hours(24);
@@ -78,8 +79,11 @@ fn remove_records(dirs: &Dirs, text: &str, force: bool) -> Result<Removed> {
             deleted: None,
         });
     }
-    std::fs::remove_file(record::path(dirs, &image.id))
-        .with_context(|| format!("cannot remove image \"{text}\""))?;
+    match std::fs::remove_file(record::path(dirs, &image.id)) {
+        // A prune saw it without a name.
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
+        removed => removed.with_context(|| format!("cannot remove image \"{text}\""))?,
+    }
     atomic::sync_dir(&dirs.image_ids())?;
     // A pull may have given it a name meanwhile; `names::save` looks from the other side.
     if !names::of(dirs, &image.id)?.is_empty() {
@@ -132,7 +136,11 @@ fn collect_all(dirs: &Dirs, in_use: &InUse<'_>, age_min: Duration) -> Result<()>
     ingest::sweep(dirs);
     for dir in blob_dirs(dirs) {
         partial::sweep(&dir, age_min)?;
+        temp::sweep_alone(&dir)?;
     }
+    // Whoever writes there holds the store lock.
+    temp::sweep_alone(&dirs.image_ids())?;
+    temp::sweep_alone(&dirs.image_refs())?;
     let mut layers = in_use()?;
     let mut unreadable = 0;
     let images = record::all(dirs, |_| unreadable += 1)?;

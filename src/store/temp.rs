@@ -145,6 +145,15 @@ const FILE_AGE_MIN: Duration = Duration::from_mins(1);
 
 /// Removes what killed processes left in a directory. What cannot be removed stays for the next.
 pub fn sweep(parent: &Path) -> Result<()> {
+    sweep_older(parent, FILE_AGE_MIN)
+}
+
+/// The same for who knows, by a lock of his own, that nobody is making files there: they go whatever their age.
+pub fn sweep_alone(parent: &Path) -> Result<()> {
+    sweep_older(parent, Duration::ZERO)
+}
+
+fn sweep_older(parent: &Path, file_age_min: Duration) -> Result<()> {
     let entries = std::fs::read_dir(parent)
         .with_context(|| format!("cannot read directory {}", parent.display()))?;
     for entry in entries.flatten() {
@@ -153,13 +162,13 @@ pub fn sweep(parent: &Path) -> Result<()> {
             .to_string_lossy()
             .starts_with(atomic::TEMP_PREFIX);
         if is_temp {
-            sweep_one(&entry.path()).ok();
+            sweep_one(&entry.path(), file_age_min).ok();
         }
     }
     Ok(())
 }
 
-fn sweep_one(path: &Path) -> Result<()> {
+fn sweep_one(path: &Path, file_age_min: Duration) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
@@ -167,8 +176,9 @@ fn sweep_one(path: &Path) -> Result<()> {
     if metadata.is_dir() {
         return remove::remove_tree(path);
     }
-    let age = metadata.modified()?.elapsed()?;
-    if age >= FILE_AGE_MIN && metadata.nlink() > 0 {
+    // A time in the future has no age.
+    let age = metadata.modified()?.elapsed().unwrap_or_default();
+    if age >= file_age_min && metadata.nlink() > 0 {
         std::fs::remove_file(path)?;
     }
     Ok(())
@@ -205,6 +215,8 @@ pub mod tests {
         sweep(base.path()).unwrap();
         assert!(held.path().exists() && young.exists());
         assert!(!left_path.exists() && !old.exists());
+        sweep_alone(base.path()).unwrap();
+        assert!(held.path().exists() && !young.exists());
     }
 
     #[test]

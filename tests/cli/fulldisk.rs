@@ -7,6 +7,7 @@ use crate::powercut::Disk;
 use crate::support::Rbox;
 use crate::support::account;
 use crate::support::images;
+use crate::support::registry;
 use crate::support::skip::skip;
 
 /// A tmpfs over the data directory of a test; unmounted when dropped.
@@ -68,6 +69,31 @@ fn load_on_a_full_disk() {
     disk.resize("50m");
     load().stdout_any().run();
     rbox.args(["run", "--rm", "busybox", "echo", "room"])
+        .stdout("room\n")
+        .run();
+    drop(disk);
+}
+
+/// What had come is given up: it would only fill the disk.
+#[test]
+fn pull_on_a_full_disk() {
+    let rbox = Rbox::new();
+    let Some(disk) = SmallDisk::mount(&rbox, "1500k") else {
+        return;
+    };
+    let image = registry::http().reference("busybox");
+    let pull = || rbox.args(["pull", "-q", "--tls-verify=false", &image]);
+    pull()
+        .stderr_has("Error: ")
+        .stderr_has("No space left on device")
+        .stderr_has("Hint: make room")
+        .status(125)
+        .run();
+    rbox.args(["images", "-q"]).run();
+    rbox.assert_no_leaks();
+    disk.resize("50m");
+    pull().stdout("[ID]\n").run();
+    rbox.args(["run", "--rm", &image, "echo", "room"])
         .stdout("room\n")
         .run();
     drop(disk);

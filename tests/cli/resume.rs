@@ -221,6 +221,48 @@ fn who_waits_for_a_killed_pull_goes_on_with_it() {
     world.rbox.args(["image", "prune", "-f"]).run();
 }
 
+/// Skopeo's zstd:chunked: several frames, and skippable ones with what other tools want to know. It is kept as it is.
+#[test]
+fn zstd_chunked_layers_are_read_and_kept() {
+    let rbox = Rbox::new();
+    let data = rbox.work("registry");
+    std::fs::create_dir(&data).unwrap();
+    let registry = registry::start(&data, false, "");
+    let image = registry.reference("chunked/busybox");
+    let source = format!("oci:{}:latest", images::layout("busybox").display());
+    rbox.program("skopeo")
+        .args(["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"])
+        .args(["--dest-compress", "--dest-compress-format", "zstd:chunked"])
+        .args([source, format!("docker://{image}")])
+        .run();
+    let raw = rbox
+        .program("skopeo")
+        .args(["inspect", "--raw", "--tls-verify=false"])
+        .arg(format!("docker://{image}"))
+        .stdout_any()
+        .run()
+        .stdout;
+    let manifest: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    let layer = &manifest["layers"][0];
+    assert!(
+        raw.contains("io.containers.zstd-chunked.manifest-position"),
+        "{raw}"
+    );
+    rbox.args(["pull", "-q", "--tls-verify=false", &image])
+        .stdout("[ID]\n")
+        .run();
+    rbox.args(["run", "--rm", "--pull=never", &image, "echo", "chunked"])
+        .stdout("chunked\n")
+        .run();
+    let digits = layer["digest"].as_str().unwrap();
+    let digits = digits.trim_start_matches("sha256:");
+    let kept = std::fs::read(rbox.data().join("blobs/sha256").join(digits)).unwrap();
+    assert_eq!(kept.len() as u64, layer["size"].as_u64().unwrap());
+    // RFC 8878: the magic numbers of a frame, and of a skippable one.
+    let has = |magic: &[u8]| kept.windows(4).filter(|bytes| *bytes == magic).count();
+    assert!(has(&[0x28, 0xb5, 0x2f, 0xfd]) > 1 && has(&[0x50, 0x2a, 0x4d, 0x18]) >= 1);
+}
+
 /// How long everything goes on at once.
 const STORM: Duration = Duration::from_secs(8);
 
