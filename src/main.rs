@@ -15,8 +15,8 @@
 //!
 //! Namespaces are made and joined by single-threaded processes only. Threads exist while layers are
 //! fetched or many records are read, and have ended before anything forks. The user's `newuidmap` and
-//! `newgidmap` are executed, which rbox works without, and the programs that the user names: hooks, and
-//! credential helpers.
+//! `newgidmap` are executed, which rbox works without, and the programs that the user names: hooks,
+//! credential helpers, and ssh for `image scp`.
 //!
 //! # Rows
 //!

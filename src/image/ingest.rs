@@ -450,15 +450,17 @@ pub fn image(
 /// The same for an image that comes without a manifest: one is written, which names its layers by their
 /// tars. Where the image came with its own manifest once, that stays.
 pub fn made(dirs: &Dirs, config_bytes: &[u8], manifest: &Manifest) -> Result<Image> {
-    let bytes = manifest::write(manifest)?;
-    let digest = Digest::sha256_of(&bytes);
-    let mut image = prepare(dirs, config_bytes, manifest, &digest, &bytes)?;
-    if let Ok(before) = record::load(dirs, &image.id)
+    // The manifest that it once came with says more.
+    if let Ok(before) = record::load(dirs, &manifest.config.digest)
         && !before.made
         && blobs::get(dirs, &before.manifest_digest).is_ok()
+        && blobs::get(dirs, &before.id).is_ok()
     {
         return Ok(before);
     }
+    let bytes = manifest::write(manifest)?;
+    let digest = Digest::sha256_of(&bytes);
+    let mut image = prepare(dirs, config_bytes, manifest, &digest, &bytes)?;
     image.made = true;
     record::save(dirs, &image)?;
     Ok(image)

@@ -593,3 +593,33 @@ fn a_registry_that_wants_a_pause_gets_one() {
     let manifests = seen.iter().filter(|line| line.contains("/manifests/"));
     assert_eq!(manifests.count(), 3);
 }
+
+/// A docker-archive of one image, whose layer is its own tar.
+fn docker_archive(tar: &[u8], names: &[&str]) -> Vec<u8> {
+    let config = serde_json::json!({"architecture": "amd64", "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [Digest::sha256_of(tar)]}});
+    let list = serde_json::json!([{"Config": "c.json", "RepoTags": names, "Layers": ["l.tar"]}]);
+    let (config, list) = (config.to_string(), list.to_string());
+    let files: [(&str, &[u8]); 3] = [
+        ("c.json", config.as_bytes()),
+        ("l.tar", tar),
+        ("manifest.json", list.as_bytes()),
+    ];
+    tar_of(&files)
+}
+
+#[test]
+fn an_archive_that_breaks_off_anywhere_gives_no_image() {
+    let (_base, dirs) = store("truncated");
+    let layer = tar_of(&[("file", b"content")]);
+    let whole = docker_archive(&layer, &["made:1"]);
+    // What follows the last byte of the last file is padding.
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    for length in 0..=end {
+        let err = load_bytes(&dirs, whole[..length].to_vec()).unwrap_err();
+        let text = crate::error::message(&err);
+        assert!(text.starts_with("cannot load standard input: "), "{text}");
+        assert!(super::list(&dirs, drop).unwrap().is_empty(), "{length}");
+    }
+    assert_eq!(load_bytes(&dirs, whole).unwrap().len(), 1);
+}

@@ -27,6 +27,7 @@ use crate::image::manifest::Manifest;
 use crate::image::packed;
 use crate::image::progress::Progress;
 use crate::image::record::Image;
+use crate::image::registry::push::own_manifest;
 use crate::image::save::output::Folder;
 use crate::image::save::output::Out;
 use crate::image::save::output::TarFile;
@@ -77,6 +78,8 @@ struct Layer {
 struct Content {
     config: Vec<u8>,
     manifest: Vec<u8>,
+    /// Of the manifest.
+    digest: Digest,
     media_type: String,
     config_digest: Digest,
     layers: Vec<Layer>,
@@ -148,7 +151,7 @@ pub fn push(dirs: &Dirs, image: &Image, to: &Files, progress: &dyn Progress) -> 
     }];
     let target = Target::Path(&to.path);
     save(dirs, &images, to.form, target, Layers::AsKept, progress)?;
-    Ok(image.manifest_digest.clone())
+    Ok(own_manifest(dirs, image)?.manifest_digest)
 }
 
 impl Save<'_> {
@@ -174,6 +177,7 @@ impl Save<'_> {
 
     /// An image as the store has it, or with its layers in another form.
     fn content(&self, image: &Image) -> Result<Content> {
+        let image = &own_manifest(self.dirs, image)?;
         let bytes = blobs::get(self.dirs, &image.manifest_digest)?;
         let Document::Manifest(manifest) = manifest::parse(&bytes, None)? else {
             bail!("the manifest of image {} is an index", image.id.short());
@@ -197,6 +201,7 @@ impl Save<'_> {
                 })
                 .collect(),
             manifest: bytes,
+            digest: image.manifest_digest.clone(),
         };
         self.change_layers(&manifest, &mut content)?;
         Ok(content)
@@ -237,6 +242,7 @@ impl Save<'_> {
             let descriptors = content.layers.iter().map(|layer| json!(layer.descriptor));
             value["layers"] = Value::Array(descriptors.collect());
             content.manifest = serde_json::to_vec(&value)?;
+            content.digest = Digest::sha256_of(&content.manifest);
         }
         Ok(())
     }

@@ -28,13 +28,7 @@ pub fn write(save: &Save<'_>, images: &[Saved], out: &mut dyn Out) -> Result<()>
             let name = Layout::Blobs.name(&layer.descriptor.digest);
             save.layer(layer, &name, out)?;
         }
-        let digest = Digest::sha256_of(&content.manifest);
-        // One of another algorithm keeps its name, unless it is changed.
-        let kept = &saved.image.manifest_digest;
-        let digest = match kept.matches(&content.manifest) {
-            true => kept.clone(),
-            false => digest,
-        };
+        let digest = content.digest.clone();
         for (digest, bytes) in [
             (&content.config_digest, &content.config),
             (&digest, &content.manifest),

@@ -62,19 +62,33 @@ impl<'a> TarFile<'a> {
     }
 }
 
+fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header
+}
+
 impl Out for TarFile<'_> {
     fn has(&self, name: &str) -> bool {
         self.names.contains(name)
     }
 
     fn put(&mut self, name: &str, size: u64, input: &mut dyn Read) -> Result<()> {
-        let mut header = tar::Header::new_ustar();
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(size);
+        // Skopeo without privileges cannot unpack a file whose directories are not listed.
+        for (slash, _) in name.match_indices('/') {
+            let dir = &name[..=slash];
+            if self.names.insert(dir.to_owned()) {
+                let mut header = header(tar::EntryType::Directory, 0o755, 0);
+                let appended = self.tar.append_data(&mut header, dir, io::empty());
+                appended.map_err(explained)?;
+            }
+        }
+        let mut header = header(tar::EntryType::Regular, 0o644, size);
         let appended = self.tar.append_data(&mut header, name, input);
         appended.map_err(explained)?;
         self.names.insert(name.to_owned());

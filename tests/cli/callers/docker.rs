@@ -171,6 +171,46 @@ fn docker_controls() {
 }
 
 #[test]
+fn docker_and_rbox_exchange_archives() {
+    let Some(rbox) = Rbox::as_root() else { return };
+    let docker = Docker::start(&rbox);
+    rbox.load("testinit");
+    let id = |call: Call<'_>| call.stdout_any().run().stdout;
+    let ours = ["image", "inspect", "--format={{.Id}}"];
+    // There, and back under another name.
+    let testinit = id(rbox.args(ours).arg("testinit"));
+    rbox.args(["save", "-o", "ours.tar", "testinit", "localhost/again:1"])
+        .run();
+    let names = docker.call(["load", "-q", "-i", "ours.tar"]).stdout_any();
+    let names = names.run().stdout;
+    let mut names: Vec<&str> = names.lines().collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "Loaded image: localhost/again:1",
+            "Loaded image: testinit:latest"
+        ]
+    );
+    assert_eq!(id(docker.call(ours).arg("testinit")), testinit);
+    docker
+        .call(["save", "-o", "theirs.tar", "busybox", "localhost/again:1"])
+        .run();
+    rbox.args(["rmi", "testinit"]).stdout_any().run();
+    rbox.args(["load", "-i", "theirs.tar"])
+        .stdout("Loaded image: docker.io/library/busybox:latest\nLoaded image: localhost/again:1\n")
+        .run();
+    assert_eq!(id(rbox.args(ours).arg("again:1")), testinit);
+    assert_eq!(
+        id(rbox.args(ours).arg("busybox")),
+        id(docker.call(ours).arg("busybox"))
+    );
+    rbox.args(["run", "--rm", "busybox", "echo", "from docker"])
+        .stdout("from docker\n")
+        .run();
+}
+
+#[test]
 fn docker_tells_what_is_wrong() {
     let Some(rbox) = Rbox::as_root() else { return };
     let docker = Docker::start(&rbox);

@@ -290,7 +290,7 @@ impl<'a> Session<'a> {
 
 /// The image with the manifest that came under the name it was found by: the record has the one that came
 /// last, under whatever name.
-fn own_manifest(dirs: &Dirs, image: &Image) -> Result<Image> {
+pub fn own_manifest(dirs: &Dirs, image: &Image) -> Result<Image> {
     let mut image = image.clone();
     let Some(name) = image.names.first() else {
         return Ok(image);
