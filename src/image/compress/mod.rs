@@ -130,6 +130,10 @@ fn zstd(
         |block| frame(&block, level),
         |frame| Ok(output.write_all(&frame)?),
     )?;
+    if output.size == 0 {
+        // Nothing at all is no zstd file.
+        output.write_all(&frame(&[], level)?)?;
+    }
     Ok(BTreeMap::new())
 }
 

@@ -68,7 +68,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What the headers of a file say.
+/// What the headers of a file say. A field may be empty, which means 0.
 pub fn file<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<File> {
     let raw = entry.path_bytes().into_owned();
     let name = String::from_utf8_lossy(&raw).into_owned();
@@ -78,10 +78,10 @@ pub fn file<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<File> {
         r#type: type_of(header.entry_type(), &raw)?,
         name,
         link_name: String::from_utf8_lossy(&link.unwrap_or_default()).into_owned(),
-        mode: u64::from(header.mode()?),
-        uid: header.uid()?,
-        gid: header.gid()?,
-        modtime: time(&header.mtime()?.to_string()),
+        mode: u64::from(header.mode().unwrap_or(0)),
+        uid: header.uid().unwrap_or(0),
+        gid: header.gid().unwrap_or(0),
+        modtime: time(&header.mtime().unwrap_or(0).to_string()),
         dev_major: device(header.device_major()),
         dev_minor: device(header.device_minor()),
         ..Entry::default()
