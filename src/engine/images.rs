@@ -94,10 +94,17 @@ pub fn prune(
         }
         for named in chosen {
             let id = named.image.id.clone();
-            match image::remove::take(&engine.dirs, &id.to_string(), true) {
+            let taken = if all {
+                image::remove::take(&engine.dirs, &id.to_string(), true)
+            } else {
+                image::remove::take_nameless(&engine.dirs, &id)
+            };
+            match taken {
                 // Somebody else was faster.
                 Err(err) if error::kind(&err) == Some(Kind::NotFound) => {}
                 Err(err) => outcome.errors.push(err),
+                // It was given a name meanwhile.
+                Ok(removed) if removed.deleted.is_none() => {}
                 Ok(removed) => {
                     record(engine, "remove", &id, &id.to_string());
                     outcome.untagged.extend(removed.untagged);

@@ -79,24 +79,39 @@ fn remove_records(dirs: &Dirs, text: &str, force: bool) -> Result<Removed> {
             deleted: None,
         });
     }
-    match std::fs::remove_file(record::path(dirs, &image.id)) {
-        // A prune saw it without a name.
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
-        removed => removed.with_context(|| format!("cannot remove image \"{text}\""))?,
-    }
-    atomic::sync_dir(&dirs.image_ids())?;
-    // A pull may have given it a name meanwhile; `names::save` looks from the other side.
-    if !names::of(dirs, &image.id)?.is_empty() {
-        record::save(dirs, &image)?;
-        return Ok(Removed {
-            untagged,
-            deleted: None,
-        });
-    }
     Ok(Removed {
         untagged,
-        deleted: Some(image.id),
+        deleted: remove_record(dirs, &image)?.then_some(image.id),
     })
+}
+
+/// Takes an image away, unless somebody has given it a name.
+pub fn take_nameless(dirs: &Dirs, id: &Digest) -> Result<Removed> {
+    let _lock = Lock::shared(&dirs.lock_file())?;
+    let image = record::load(dirs, id)?;
+    let goes = names::of(dirs, id)?.is_empty() && remove_record(dirs, &image)?;
+    Ok(Removed {
+        untagged: vec![],
+        deleted: goes.then_some(image.id),
+    })
+}
+
+/// Removes the record of an image that has no name. `false` where it was given one meanwhile, and stays.
+fn remove_record(dirs: &Dirs, image: &Image) -> Result<bool> {
+    match std::fs::remove_file(record::path(dirs, &image.id)) {
+        // Another command saw it without a name.
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {}
+        removed => {
+            removed.with_context(|| format!("cannot remove image \"{}\"", image.id.short()))?;
+        }
+    }
+    atomic::sync_dir(&dirs.image_ids())?;
+    // `names::save_as` looks from the other side.
+    let is_named = !names::of(dirs, &image.id)?.is_empty();
+    if is_named {
+        record::save(dirs, image)?;
+    }
+    Ok(!is_named)
 }
 
 /// All names and the record, whatever that is, of an image that is known by its digest alone.
