@@ -83,9 +83,7 @@ fn every_form_goes_out_and_comes_back_with_its_digest() {
             ])
             .run();
         rbox.args(["rmi", "-f", &id]).stdout_any().run();
-        rbox.args(["pull", "-q", &copy])
-            .stdout(format!("{}\n", id.trim_start_matches("sha256:")))
-            .run();
+        rbox.args(["pull", "-q", &copy]).stdout("[ID]\n").run();
         rbox.args(["rmi", "-f", &id]).stdout_any().run();
         rbox.args(["run", "--rm", &place, "echo", format])
             .stdout(format!("{format}\n"))
@@ -131,7 +129,7 @@ fn umoci_reads_a_layout_and_its_changes_come_back() {
         .stdout("one\ntwo\nthree\n")
         .run();
     rbox.args(["pull", "-q", &format!("oci:{layout}:four")])
-        .stderr(format!("Error: cannot pull \"oci:{layout}:four\": there is no image \"four\" in it, only one, two, three\n"))
+        .stderr("Error: cannot pull \"oci:[DIR]/work/layout:four\": there is no image \"four\" in it, only one, two, three\n")
         .status(125)
         .run();
 }
@@ -168,8 +166,8 @@ fn podman_reads_what_rbox_writes_and_the_other_way_round() {
         rbox.args(["load", "-q", "-i", &theirs]).stdout_any().run();
         // podman writes the config anew in the forms of OCI: the files stay the same.
         if format == "docker-archive" {
-            let ids = rbox.told(&["images", "-q", "--no-trunc", "busybox"]);
-            assert_eq!(ids.trim_start_matches("sha256:"), id);
+            let ids = rbox.told(&["images", "-q", "--no-trunc"]);
+            assert!(ids.contains(&id), "{ids}");
         }
         rbox.load("busybox");
     }
@@ -188,7 +186,7 @@ fn podman_reads_what_rbox_writes_and_the_other_way_round() {
     rbox.args(["pull", "-q", &format!("docker-archive:{theirs}:testinit")])
         .stdout("[ID]\n")
         .run();
-    let text = format!("Error: \"docker-archive:{theirs}\" holds 2 images\n");
+    let text = "Error: \"docker-archive:[DIR]/work/theirs.tar\" holds 2 images\n";
     rbox.args([
         "run",
         "-q",
@@ -323,14 +321,18 @@ fn layers_are_compressed_or_not_as_is_asked() {
     ])
     .run();
     assert_ne!(rbox.skopeo_digest(unpacked), digest);
-    let layers = "--format={{range .LayersData}}{{.MIMEType}}{{end}}";
     let media_type = |place: &str| {
-        let call = rbox.program("skopeo").args(["inspect", layers, place]);
-        call.stdout_any().run().stdout
+        let call = rbox.program("skopeo").args(["inspect", "--raw", place]);
+        let manifest = call.stdout_any().run().stdout;
+        let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        manifest["layers"][0]["mediaType"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(
         media_type(unpacked),
-        "application/vnd.oci.image.layer.v1.tar\n"
+        "application/vnd.oci.image.layer.v1.tar"
     );
     rbox.args(["rmi", "busybox"]).stdout_any().run();
     rbox.args(["load", "-i", "plain"]).stdout_any().run();
@@ -347,7 +349,7 @@ fn layers_are_compressed_or_not_as_is_asked() {
     }
     assert_eq!(
         media_type("dir:packed"),
-        "application/vnd.oci.image.layer.v1.tar+gzip\n"
+        "application/vnd.oci.image.layer.v1.tar+gzip"
     );
     rbox.program("skopeo")
         .args([

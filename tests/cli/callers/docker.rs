@@ -175,7 +175,7 @@ fn docker_and_rbox_exchange_archives() {
     let Some(rbox) = Rbox::as_root() else { return };
     let docker = Docker::start(&rbox);
     rbox.load("testinit");
-    let id = |call: Call<'_>| call.stdout_any().run().stdout;
+    let id = |call: Call<'_>| call.stdout_any().run().stdout.replace("sha256:", "");
     let ours = ["image", "inspect", "--format={{.Id}}"];
     // There, and back under another name.
     let testinit = id(rbox.args(ours).arg("testinit"));
