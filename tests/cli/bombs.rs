@@ -78,7 +78,7 @@ fn load(rbox: &Rbox, layer: Vec<u8>) -> (String, u64) {
             });
             largest = largest.max(peak.unwrap_or(0));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(200));
     }
     (running.wait().stderr, largest)
 }
@@ -142,7 +142,7 @@ fn many_entries_cost_time_in_line_and_no_memory() {
         let taken = start.elapsed();
         assert!(said.contains("its files have the digest"), "{name}: {said}");
         assert!(memory < MEMORY_MAX, "{name}: {memory} KiB");
-        assert!(taken < Duration::from_secs(60), "{name}: {taken:?}");
+        assert!(taken < Duration::from_secs(120), "{name}: {taken:?}");
         random::tell(&format!("{name}: {memory} KiB, {taken:?}"));
     }
 }

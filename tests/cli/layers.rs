@@ -194,6 +194,8 @@ fn odd_but_harmless() -> Image {
         .file("emptied/.wh..wh..opq", 0, b"")
         .file("emptied/new", 0o644, b"x")
         .file(".wh.removed", 0, b"")
+        // A directory that a layer does not name gets mode 755, as with Docker, and not with umoci.
+        .dir("becomes-dir", 0o700)
         .file("becomes-dir/.wh.f", 0, b"")
         .file("su", 0o755, b"no more");
     Image::of(vec![lower.finish(), upper.finish()])
@@ -248,7 +250,7 @@ fn a_tree_is_what_umoci_makes_of_the_same_layers() {
     };
     let (ours, theirs) = (list(&ours), list(&theirs));
     assert!(
-        ours.contains("behind-it") && ours.lines().count() > 40,
+        ours.contains("behind-it") && ours.lines().count() > 30,
         "{ours}"
     );
     let differing: Vec<&str> = theirs
