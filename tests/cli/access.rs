@@ -285,7 +285,7 @@ fn a_client_certificate_is_shown() {
     let registry = guarded::client_tls();
     let image = registry.reference("busybox");
     rbox.args(["pull", "-q", "--retry=0", "--tls-verify=false", &image])
-        .stderr_has("certificate")
+        .stderr_has("received fatal alert")
         .status(125)
         .run();
     let config = rbox.work("config");
@@ -680,20 +680,10 @@ fn a_password_does_not_follow_a_redirection() {
                 *answer = redirect(&format!("http://{place}{path}"));
             }
         }
-        answers.insert("/v2/odd/manifests/first".into(), challenge.to_vec());
+        // It wants to know who one is, and then points elsewhere.
+        let pointed = answers.insert(liar::LATEST.into(), challenge.to_vec());
+        answers.insert(format!("{}{}", liar::KNOWN, liar::LATEST), pointed.unwrap());
         let (host, asked) = liar::start_seen(answers);
-        // The first request makes it show the password, so that there is one to be taken along.
-        rbox.args([
-            "pull",
-            "-q",
-            "--creds",
-            "ann:secret",
-            &format!("{host}/odd:first"),
-        ])
-        .stderr_any()
-        .status(125)
-        .run();
-        assert!(asked.lock().unwrap().join("\n").contains(BASIC));
         let call = rbox.args([
             "pull",
             "-q",
@@ -706,6 +696,7 @@ fn a_password_does_not_follow_a_redirection() {
         } else {
             call.stderr_has("points to 127.0.0.1").status(125).run();
         }
+        assert!(asked.lock().unwrap().join("\n").contains(BASIC));
         let seen = seen.lock().unwrap().join("\n");
         assert!(
             seen.contains("GET ") && !seen.to_lowercase().contains("authorization"),

@@ -106,7 +106,7 @@ impl Client {
         let http_allowed = !verify || is_loopback(host);
         match client.ping() {
             Ok(()) => {}
-            Err(err) if http_allowed && !is_certificate_error(&err) => {
+            Err(err) if http_allowed && !speaks_tls(&err) => {
                 client.base = format!("http://{host}");
                 // Where neither works, the first error is the one that counts, unless nobody spoke
                 // TLS there.
@@ -447,14 +447,20 @@ fn is_transient(err: &ureq::Error) -> bool {
 }
 
 fn is_certificate_error(err: &ureq::Error) -> bool {
-    let is = |err: &rustls::Error| matches!(err, rustls::Error::InvalidCertificate(_));
+    matches!(tls_error(err), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// Whether the server speaks TLS, and does not want us or is not wanted: http is no way around that.
+fn speaks_tls(err: &ureq::Error) -> bool {
+    let alert = matches!(tls_error(err), Some(rustls::Error::AlertReceived(_)));
+    alert || is_certificate_error(err)
+}
+
+fn tls_error(err: &ureq::Error) -> Option<&rustls::Error> {
     match err {
-        ureq::Error::Rustls(err) => is(err),
-        ureq::Error::Io(err) => err
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-            .is_some_and(is),
-        _ => false,
+        ureq::Error::Rustls(err) => Some(err),
+        ureq::Error::Io(err) => err.get_ref()?.downcast_ref(),
+        _ => None,
     }
 }
 

@@ -15,6 +15,9 @@ use super::hostile::Image;
 /// By path, such as `/v2/odd/manifests/latest`: the whole answer, header and all.
 pub type Answers = BTreeMap<String, Vec<u8>>;
 
+/// Before a path: the answer for who shows an `Authorization`.
+pub const KNOWN: &str = "known ";
+
 /// Request lines, each with the `Authorization` that came with it.
 pub type Seen = Arc<Mutex<Vec<String>>>;
 
@@ -61,7 +64,10 @@ fn serve(mut stream: &TcpStream, answers: &Answers, log: &Mutex<Vec<String>>) ->
     let method = words.next()?;
     let path = words.next()?;
     let missing = answer("404 Not Found", "text/plain", b"no such page");
-    let bytes = answers.get(path).unwrap_or(&missing);
+    let known = (!authorization.is_empty())
+        .then(|| answers.get(&format!("{KNOWN}{path}")))
+        .flatten();
+    let bytes = known.or_else(|| answers.get(path)).unwrap_or(&missing);
     let end = if method == "HEAD" {
         bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4
     } else {
