@@ -322,13 +322,11 @@ impl Job<'_> {
     }
 
     fn keeper(&self, wanted: &Wanted, layer: Option<&Unfinished>) -> Result<Keeper<'_>> {
-        match &wanted.blob {
-            Some(blob) => Keeper::of_blob(self.dirs, blob),
-            None => {
-                let place = layer.map(|layer| layer.path().to_owned());
-                Keeper::of_anything(self.dirs, &wanted.diff_id, place)
-            }
+        if let Some(blob) = &wanted.blob {
+            return Keeper::of_blob(self.dirs, blob);
         }
+        let place = layer.map(|layer| layer.path().to_owned());
+        Keeper::of_anything(self.dirs, &wanted.diff_id, place)
     }
 
     /// From the source, to be kept and, where that is missing, unpacked.
@@ -338,12 +336,10 @@ impl Job<'_> {
             resumed: false,
             interrupted: false,
         };
-        let mut layer = match wanted.unpacked {
-            true => None,
-            false => {
-                let layer = self.start(&wanted.diff_id);
-                Some(layer.map_err(ours)?)
-            }
+        let mut layer = if wanted.unpacked {
+            None
+        } else {
+            Some(self.start(&wanted.diff_id).map_err(ours)?)
         };
         let mut keeper = self.keeper(wanted, layer.as_ref()).map_err(ours)?;
         let mut local = false;

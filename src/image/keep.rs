@@ -71,12 +71,11 @@ impl<'a> Keeper<'a> {
 
     /// Of whatever comes. `place` is the directory of the unfinished layer, where there is one.
     pub fn of_anything(dirs: &'a Dirs, diff_id: &Digest, place: Option<PathBuf>) -> Result<Self> {
-        let (place, own) = match place {
-            Some(place) => (place, None),
-            None => {
-                let own = TempDir::create_in(&dirs.layers())?;
-                (own.path().to_owned(), Some(own))
-            }
+        let (place, own) = if let Some(place) = place {
+            (place, None)
+        } else {
+            let own = TempDir::create_in(&dirs.layers())?;
+            (own.path().to_owned(), Some(own))
         };
         Ok(Self {
             dirs,
@@ -137,13 +136,7 @@ impl<'a> Keeper<'a> {
 
     /// The first bytes, or all.
     fn decide(&mut self, head: &[u8]) -> Result<()> {
-        self.form = if Compression::of(head) != Compression::None {
-            Form::Blob {
-                partial: Partial::unnamed(self.dirs)?,
-                hasher: Hasher::new(Algorithm::Sha256),
-                promised: None,
-            }
-        } else {
+        self.form = if Compression::of(head) == Compression::None {
             let path = self.place.join(layers::ZSTD);
             let mut options = File::options();
             options.write(true).create_new(true).mode(0o600);
@@ -157,6 +150,12 @@ impl<'a> Keeper<'a> {
             Form::Tar {
                 encoder: Box::new(encoder),
                 hasher: self.own.is_some().then(|| Hasher::new(self.algorithm)),
+            }
+        } else {
+            Form::Blob {
+                partial: Partial::unnamed(self.dirs)?,
+                hasher: Hasher::new(Algorithm::Sha256),
+                promised: None,
             }
         };
         self.write(head)
