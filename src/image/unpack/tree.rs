@@ -82,20 +82,19 @@ impl Tree {
                 Err(Errno::NOTDIR) => look_up(path)?,
                 Err(err) => return Err(err.into()),
             };
-            dir = match found {
-                Some(below) => below,
-                None => {
-                    make_dir_or_take(dir.as_fd(), last, Mode::from_raw_mode(0o755)).with_context(
-                        || {
-                            format!(
-                                "cannot create directory {}",
-                                quoted(path.as_os_str().as_bytes())
-                            )
-                        },
-                    )?;
-                    self.made += 1;
-                    open(&dir)?
-                }
+            dir = if let Some(below) = found {
+                below
+            } else {
+                make_dir_or_take(dir.as_fd(), last, Mode::from_raw_mode(0o755)).with_context(
+                    || {
+                        format!(
+                            "cannot create directory {}",
+                            quoted(path.as_os_str().as_bytes())
+                        )
+                    },
+                )?;
+                self.made += 1;
+                open(&dir)?
             };
         }
         Ok(dir)

@@ -110,7 +110,7 @@ fn check_sum(block: &[u8; BLOCK]) -> Result<()> {
     let said = number(&block[CHECKSUM]).context("it is no tar, or a damaged one")?;
     let (before, rest) = block.split_at(CHECKSUM.start);
     let (own, behind) = rest.split_at(CHECKSUM.len());
-    let spaces = own.len() as i64 * i64::from(b' ');
+    let spaces = own.iter().map(|_| i64::from(b' ')).sum::<i64>();
     let bytes = || before.iter().chain(behind);
     let sum: i64 = spaces + bytes().map(|byte| i64::from(*byte)).sum::<i64>();
     if said == sum {
