@@ -120,7 +120,7 @@ fn layout(base: &Path, form: &str, tars: &[PathBuf]) -> Result<()> {
         };
         let script = format!("{program} -c <{} >{}", path.display(), packed.display());
         run(&["sh".into(), "-c".into(), script])?;
-        diff_ids.push(format!("sha256:{}", sha256(&path)?));
+        diff_ids.push(format!("sha256:{}", sha256(path)?));
         let hex = sha256(&packed)?;
         fs::hard_link(&packed, dir.join("blobs/sha256").join(&hex))?;
         layers.push(json!({"mediaType": format!("{OCI}.layer.v1.tar+{form}"),

@@ -92,9 +92,10 @@ fn source(path: &str) -> anyhow::Result<Source> {
         return Ok(Source::Stdin);
     }
     let is_url = path.starts_with("http://") || path.starts_with("https://");
-    Ok(match is_url {
-        true => Source::Url(path.to_owned()),
-        false => Source::Path(path.into()),
+    Ok(if is_url {
+        Source::Url(path.to_owned())
+    } else {
+        Source::Path(path.into())
     })
 }
 

@@ -63,7 +63,7 @@ fn typed(keys: &mut impl Read) -> anyhow::Result<String> {
 pub fn choose(question: &str, choices: &[String]) -> anyhow::Result<usize> {
     let mut text = format!("{question}\n");
     for (index, choice) in choices.iter().enumerate() {
-        text.push_str(&format!("  {}  {choice}\n", index + 1));
+        text.extend(["  ", &(index + 1).to_string(), "  ", choice, "\n"]);
     }
     output::ask(&text);
     loop {

@@ -48,13 +48,13 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
                 .hint(format!("say where to: `rbox image scp {image} HOST::`"));
         }
         None => End::Own,
-        Some(text) => match text.strip_suffix("::") {
-            Some(host) => End::parse(host)?,
-            None => {
+        Some(text) => {
+            let host = text.strip_suffix("::").ok_or_else(|| {
                 let text = format!("{text:?}: expected HOST::, and no name after it");
-                return Err(fail(Kind::Usage, text));
-            }
-        },
+                fail(Kind::Usage, text)
+            })?;
+            End::parse(host)?
+        }
     };
     let said = scp::copy(engine, &from, image, &to)?;
     if !args.quiet {

@@ -205,7 +205,7 @@ impl Check<'_> {
                     self.report.unknown.push(layer.short().to_owned());
                     continue;
                 }
-                State::Damaged(why, renewed) => (why, renewed),
+                State::Damaged(why, renewed) => (why, renewed.map(|renewed| *renewed)),
             };
             self.damaged_layer(
                 layer,

@@ -33,8 +33,11 @@ use crate::store::partial;
 
 const BUFFER: usize = 256 << 10;
 
-/// All images, and the ids of those whose record cannot be read.
-pub fn records(dirs: &Dirs) -> Result<(Vec<Image>, Vec<(String, anyhow::Error)>)> {
+/// An id, and why its record cannot be read.
+pub type Unreadable = (String, anyhow::Error);
+
+/// All images, and those whose record cannot be read.
+pub fn records(dirs: &Dirs) -> Result<(Vec<Image>, Vec<Unreadable>)> {
     let (mut images, mut bad) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(dirs.image_ids())? {
         let path = entry?.path();
@@ -109,7 +112,7 @@ pub enum State {
     /// Its bytes are not kept: nothing tells what its files should be.
     Unknown,
     /// And what is to be put in its place, where that could be made.
-    Damaged(String, Option<Finished>),
+    Damaged(String, Option<Box<Finished>>),
 }
 
 /// Looks at a layer: its record alone where `quick`, else its files too.
@@ -138,7 +141,7 @@ pub fn layer(
     }
     let renewed = renew(dirs, diff_id, ids_tag, &sources(dirs, diff_id, images));
     Ok(match (wrong, renewed) {
-        (Some(wrong), renewed) => State::Damaged(wrong, renewed.ok().flatten()),
+        (Some(wrong), renewed) => State::Damaged(wrong, renewed.ok().flatten().map(Box::new)),
         (None, Ok(None)) => State::Unknown,
         // Said apart from what is damaged: the bytes that are kept are.
         (None, Err(err)) => State::Damaged(
@@ -149,7 +152,7 @@ pub fn layer(
             None,
         ),
         (None, Ok(Some(renewed))) => match difference(dirs, diff_id, &renewed)? {
-            Some(difference) => State::Damaged(difference, Some(renewed)),
+            Some(difference) => State::Damaged(difference, Some(Box::new(renewed))),
             None => State::Whole,
         },
     })

@@ -139,11 +139,9 @@ pub fn records(dirs: &Dirs) -> Result<Vec<(PathBuf, Result<Name>)>> {
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
         }
-        match store::record::load_if_present::<Name>(&entry.path()).transpose() {
-            Some(read) => found.push((entry.path(), read)),
-            // It was removed since it was listed.
-            None => {}
-        }
+        // It may have been removed since it was listed.
+        let read = store::record::load_if_present(&entry.path()).transpose();
+        found.extend(read.map(|read| (entry.path(), read)));
     }
     Ok(found)
 }

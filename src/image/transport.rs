@@ -143,12 +143,12 @@ fn files(form: Form, rest: &str, bad: &dyn Fn(&str) -> anyhow::Error) -> Result<
 mod tests {
     use super::*;
 
-    fn files(form: Form, path: &str, part: Option<Part>) -> Option<Transport> {
-        Some(Transport::Files(Files {
+    fn files(form: Form, path: &str, part: Option<Part>) -> Transport {
+        Transport::Files(Files {
             form,
             path: path.into(),
             part,
-        }))
+        })
     }
 
     #[test]
@@ -165,17 +165,21 @@ mod tests {
                 "containers-storage:@12",
                 Some(Transport::Store("12".into())),
             ),
-            ("dir:/a:b", files(Form::Dir, "/a:b", None)),
-            ("oci:/a", files(Form::Oci, "/a", None)),
-            ("oci:/a:", files(Form::Oci, "/a", None)),
-            ("oci:a/b:t", files(Form::Oci, "a/b", name("t"))),
+            ("dir:/a:b", Some(files(Form::Dir, "/a:b", None))),
+            ("oci:/a", Some(files(Form::Oci, "/a", None))),
+            ("oci:/a:", Some(files(Form::Oci, "/a", None))),
+            ("oci:a/b:t", Some(files(Form::Oci, "a/b", name("t")))),
             (
                 "docker-archive:a.tar:localhost:5000/x:y",
-                files(Form::DockerArchive, "a.tar", name("localhost:5000/x:y")),
+                Some(files(
+                    Form::DockerArchive,
+                    "a.tar",
+                    name("localhost:5000/x:y"),
+                )),
             ),
             (
                 "oci-archive:a.tar:@2",
-                files(Form::OciArchive, "a.tar", Some(Part::Index(2))),
+                Some(files(Form::OciArchive, "a.tar", Some(Part::Index(2)))),
             ),
         ] {
             let found = parse(text).unwrap();

@@ -511,9 +511,7 @@ fn an_ambiguous_short_name_is_an_error_or_a_question() {
     .run();
     let file = conf(&rbox, "[[registry]]\nlocation = \"https://a.org\"\n");
     rbox.args(["pull", "-q", "--registries-conf", &file, "a"])
-        .stderr(format!(
-            "Error: cannot read [DIR]/work/registries.conf: \"https://a.org\" has a scheme, and is a host with or without a path\n"
-        ))
+        .stderr("Error: cannot read [DIR]/work/registries.conf: \"https://a.org\" has a scheme, and is a host with or without a path\n")
         .status(125)
         .run();
 }

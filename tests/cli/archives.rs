@@ -462,10 +462,11 @@ fn docker_archives_as_docker_writes_them_and_as_attackers_do() {
     for hard in [false, true] {
         let mut tar = start(list);
         tar.file("a/layer.tar", 0o644, &layer);
-        match hard {
-            true => tar.hardlink("b/layer.tar", "a/layer.tar"),
-            false => tar.symlink("b/layer.tar", "../a/layer.tar"),
-        };
+        if hard {
+            tar.hardlink("b/layer.tar", "a/layer.tar");
+        } else {
+            tar.symlink("b/layer.tar", "../a/layer.tar");
+        }
         // Nobody reads this one.
         tar.file("repositories", 0o644, br#"{"../../../x":{"../y":"../z"}}"#);
         load(tar)

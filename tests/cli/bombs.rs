@@ -142,7 +142,7 @@ fn many_entries_cost_time_in_line_and_no_memory() {
         let taken = start.elapsed();
         assert!(said.contains("its files have the digest"), "{name}: {said}");
         assert!(memory < MEMORY_MAX, "{name}: {memory} KiB");
-        assert!(taken < Duration::from_secs(120), "{name}: {taken:?}");
+        assert!(taken < Duration::from_mins(2), "{name}: {taken:?}");
         random::tell(&format!("{name}: {memory} KiB, {taken:?}"));
     }
 }

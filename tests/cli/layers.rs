@@ -56,7 +56,7 @@ fn state(dir: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Every test run takes other orders; the unit tests take all of them, in one process.
+/// Every test run takes other orders.
 #[test]
 fn no_order_of_entries_reaches_what_is_outside() {
     let mut random = Random::new("orders of entries");
@@ -88,7 +88,7 @@ fn no_order_of_entries_reaches_what_is_outside() {
         let mut said = String::new();
         for name in names {
             let kind = KINDS[random.below(KINDS.len())];
-            said += &format!("{kind} {name}, ");
+            said.extend([kind, " ", name, ", "]);
             put(&mut tar, kind, name, target);
         }
         put(&mut tar, "file", "a/file", target);

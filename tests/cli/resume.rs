@@ -297,7 +297,7 @@ fn pull_load_run_and_prune_at_once() {
                 again(
                     &["pull", "-q", "--tls-verify=false", &image],
                     Some("[ID]\n"),
-                )
+                );
             });
         }
         scope.spawn(|| again(&run, Some("hi\n")));

@@ -54,7 +54,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
                 "├── "
             };
             let line = tree.line(layer, &image.layers[..=index]);
-            text.push_str(&format!("{branch}{line}\n"));
+            text.extend([branch, &line, "\n"]);
         }
     }
     output::print(&text)?;
@@ -100,7 +100,7 @@ impl Tree<'_> {
             return;
         };
         let branch = if last { "└── " } else { "├── " };
-        text.push_str(&format!("{indent}{branch}{}\n", self.line(top, stack)));
+        text.extend([indent, branch, &self.line(top, stack), "\n"]);
         let mut next: Vec<&Digest> = self
             .images
             .iter()

@@ -147,7 +147,7 @@ impl Filters {
             return None;
         }
         // Of the names those that were asked for, unless the image was meant.
-        for filters in self.by_key.get("reference").into_iter() {
+        if let Some(filters) = self.by_key.get("reference") {
             let by_id = filters.iter().any(
                 |one| matches!(one, Filter::Reference(pattern) if pattern.fits_id(&named.image.id)),
             );

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
@@ -152,7 +151,7 @@ impl Looks {
     pub fn fields(&self, row: &Row<'_>) -> Value {
         let fields = self.fields.iter();
         let fields = fields.map(|(name, field)| ((*name).to_owned(), field(self, row)));
-        Value::Object(Map::from_iter(fields))
+        Value::Object(fields.collect())
     }
 
     fn ago(&self, row: &Row<'_>) -> String {

@@ -11,7 +11,6 @@ use crate::text::duration;
 
 /// Look for damage in the store
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "one a switch")]
 #[command(
     after_help = "Every record is read, every manifest, config and layer is compared with its digest, and the files of each
 layer with the same layer unpacked anew. What nothing refers to is named, and is no damage: `rbox system prune` removes it.

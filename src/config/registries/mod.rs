@@ -227,12 +227,13 @@ pub fn aliases_path() -> Option<PathBuf> {
 pub fn with_alias(text: &str, short: &str, name: &str) -> String {
     let mut aliases = File::parse(text).unwrap_or_default().aliases;
     aliases.insert(short.to_owned(), name.to_owned());
-    let mut text = "[aliases]\n".to_owned();
-    for (short, name) in aliases {
-        // A string of JSON is one of TOML.
-        text.push_str(&format!("  {short:?} = {name:?}\n"));
-    }
-    text
+    // A string of JSON is one of TOML.
+    let lines = aliases
+        .iter()
+        .map(|(short, name)| format!("  {short:?} = {name:?}\n"));
+    std::iter::once("[aliases]\n".to_owned())
+        .chain(lines)
+        .collect()
 }
 
 /// How many bytes of a name its prefix takes.

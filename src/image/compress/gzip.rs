@@ -104,7 +104,7 @@ mod tests {
             Vec::new(),
             vec![7],
             random[..1 << 20].to_vec(),
-            random[..(1 << 20) + 1].to_vec(),
+            random[..=1 << 20].to_vec(),
             text,
             random,
         ]

@@ -218,20 +218,12 @@ impl Client {
                     .into_iter()
                     .filter(|name| wanted(name)),
             );
-            match self.next_page(&url, link.as_deref()) {
+            match next_page(&url, link.as_deref()) {
                 Some(next) => url = next,
                 None => return Ok(names),
             }
         }
         bail!("the list of registry {} does not end", self.registry)
-    }
-
-    /// `</v2/x/tags/list?last=b&n=2>; rel="next"`, of the same server (RFC 8288).
-    fn next_page(&self, url: &str, link: Option<&str>) -> Option<String> {
-        let (target, _) = link?.strip_prefix('<')?.split_once('>')?;
-        let base: Uri = url.parse().ok()?;
-        let next = http::resolve(&base, target)?;
-        (http::origin(&next) == http::origin(&base)).then(|| next.to_string())
     }
 
     /// The bytes of a blob from `offset` on, after as many bytes as are to be passed over.
@@ -507,6 +499,14 @@ fn wait_told(response: &Response<Body>) -> Option<Duration> {
     let value = response.headers().get("retry-after")?;
     let seconds = value.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+/// `</v2/x/tags/list?last=b&n=2>; rel="next"`, of the same server (RFC 8288).
+fn next_page(url: &str, link: Option<&str>) -> Option<String> {
+    let (target, _) = link?.strip_prefix('<')?.split_once('>')?;
+    let base: Uri = url.parse().ok()?;
+    let next = http::resolve(&base, target)?;
+    (http::origin(&next) == http::origin(&base)).then(|| next.to_string())
 }
 
 #[cfg(test)]

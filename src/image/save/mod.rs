@@ -209,9 +209,10 @@ impl Save<'_> {
 
     fn change_layers(&self, manifest: &Manifest, content: &mut Content) -> Result<()> {
         let is_docker = manifest.media_type == manifest::DOCKER_MANIFEST;
-        let (plain, ending) = match is_docker {
-            true => (manifest::DOCKER_LAYER, ".gzip"),
-            false => (manifest::OCI_LAYER, "+gzip"),
+        let (plain, ending) = if is_docker {
+            (manifest::DOCKER_LAYER, ".gzip")
+        } else {
+            (manifest::OCI_LAYER, "+gzip")
         };
         let mut changed = false;
         for layer in &mut content.layers {

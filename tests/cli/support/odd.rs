@@ -161,6 +161,7 @@ fn read(stream: &TcpStream, stop: Option<usize>) -> Option<Request> {
     Some(request)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is what the callers return")]
 fn answer(status: &str, headers: &str) -> Option<String> {
     Some(format!(
         "HTTP/1.1 {status}\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n"
