@@ -50,7 +50,7 @@ pub fn clone(
     } else {
         Durability::Durable
     };
-    let volumes = volumes::take(engine, &mut config, durability).with_context(cannot)?;
+    let volumes = volumes::take(engine, &mut config).with_context(cannot)?;
     let mut names = std::iter::once(format!("{}-clone", original.name))
         .chain((1..).map(|number| format!("{}-clone{number}", original.name)));
     loop {

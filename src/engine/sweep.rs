@@ -55,12 +55,13 @@ pub fn sweep(engine: &Engine) -> anyhow::Result<()> {
         if let Some(group) = Container::group_at(&run) {
             groups::clear(&group);
         }
+        // First what would not be found without the other.
+        remove_tree(&run)?;
         remove_tree(&data)?;
         if let Some(config) = config.filter(|config| config.remove) {
             // What is left is for `volume prune`.
             volumes::remove_anonymous(engine, &config).ok();
         }
-        remove_tree(&run)?;
     }
     Ok(())
 }

@@ -17,7 +17,6 @@ use crate::engine::stop::Limit;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
-use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
 use crate::store::journal;
 use crate::store::journal::Event;
@@ -64,11 +63,7 @@ impl Drop for Taken<'_> {
 }
 
 /// Makes the volumes that a container wants and that do not exist; names those without a name.
-pub fn take<'a>(
-    engine: &'a Engine,
-    config: &mut Config,
-    durability: Durability,
-) -> anyhow::Result<Taken<'a>> {
+pub fn take<'a>(engine: &'a Engine, config: &mut Config) -> anyhow::Result<Taken<'a>> {
     let dirs = &engine.dirs;
     let mut taken = Taken {
         dirs,
@@ -106,7 +101,7 @@ pub fn take<'a>(
         wanted.options = pairs(driver_options, "volume-opt")?;
         wanted.labels = pairs(labels, "volume-label")?;
         wanted.mounted()?;
-        if volume::create(dirs, &wanted, durability)? {
+        if volume::create(dirs, &wanted)? {
             taken.made.push(name.clone());
         }
     }
@@ -131,7 +126,7 @@ pub fn create(engine: &Engine, volume: &Volume, ignore: bool) -> anyhow::Result<
     volume
         .mounted()
         .with_context(|| format!("cannot create volume \"{}\"", volume.name))?;
-    if volume::create(&engine.dirs, volume, Durability::Durable)? || ignore {
+    if volume::create(&engine.dirs, volume)? || ignore {
         return Ok(());
     }
     Err(fail(

@@ -179,11 +179,11 @@ pub fn record_end(
         events::add(dirs, container, "remove");
         container.remove_id_file();
         if !has_run {
+            remove::remove_tree(&container.run)?;
             remove::remove_tree(&container.data)?;
             for left in retire_volumes(dirs, &container.config)? {
                 remove::remove_tree(&left)?;
             }
-            remove::remove_tree(&container.run)?;
         }
         return Ok(());
     }
@@ -194,6 +194,8 @@ pub fn record_end(
 /// the next command that creates a container (`engine::sweep`).
 pub fn remove_files(container: &Container, volumes: &[PathBuf], userns: Option<&OwnedFd>) {
     let remove = || -> anyhow::Result<()> {
+        // First what would not be found without the data.
+        remove::remove_tree(&container.run)?;
         for tree in std::iter::once(&container.data).chain(volumes) {
             match userns {
                 Some(userns) => remove_as_root_of(userns, tree)?,
@@ -201,7 +203,7 @@ pub fn remove_files(container: &Container, volumes: &[PathBuf], userns: Option<&
                 None => remove::remove_tree(tree)?,
             }
         }
-        remove::remove_tree(&container.run)
+        Ok(())
     };
     remove().ok();
 }

@@ -199,15 +199,16 @@ pub fn lock_for_removal(dirs: &Dirs) -> Result<Lock> {
     Lock::exclusive(&lock_file(dirs))
 }
 
-/// Makes a volume; `false` if there is one of this name.
-pub fn create(dirs: &Dirs, volume: &Volume, durability: Durability) -> Result<bool> {
+/// Makes a volume; `false` if there is one of this name. On disk before anything is said of it, also for a container
+/// with `--rm`: it may outlive that, and half a record would be there after a power cut.
+pub fn create(dirs: &Dirs, volume: &Volume) -> Result<bool> {
     let cannot = || format!("cannot create volume \"{}\"", volume.name);
     make_dir(dirs)?;
     temp::sweep(&dirs.volumes()).ok();
     let temp = TempDir::create_in(&dirs.volumes()).with_context(cannot)?;
     let data = temp.path().join(DATA);
     let made = || -> Result<()> {
-        record::save(&temp.path().join(RECORD), volume, durability)?;
+        record::save(&temp.path().join(RECORD), volume, Durability::Durable)?;
         rustix::fs::mkdir(&data, Mode::from_raw_mode(0o755))?;
         // The mode above is cut by the umask.
         rustix::fs::chmod(&data, Mode::from_raw_mode(0o755))?;
@@ -218,10 +219,8 @@ pub fn create(dirs: &Dirs, volume: &Volume, durability: Durability) -> Result<bo
         .map_err(atomic::with_space_hint)
         .with_context(cannot)?;
     let made = temp.rename_to(&volume.dir(dirs)).with_context(cannot)?;
-    if made && durability == Durability::Durable {
-        atomic::sync_dir(&dirs.volumes())?;
-    }
     if made {
+        atomic::sync_dir(&dirs.volumes())?;
         happened(dirs, "create", &volume.name);
     }
     Ok(made)
@@ -380,8 +379,8 @@ mod tests {
         let dirs = Dirs::at(base.path()).unwrap();
         assert_eq!(list(&dirs, drop).unwrap(), []);
         let volume = Volume::named("data");
-        assert!(create(&dirs, &volume, Durability::Durable).unwrap());
-        assert!(!create(&dirs, &volume, Durability::Durable).unwrap());
+        assert!(create(&dirs, &volume).unwrap());
+        assert!(!create(&dirs, &volume).unwrap());
         assert!(volume.is_new(&dirs) && volume.data(&dirs).is_dir());
         assert_eq!(find(&dirs, "da").unwrap(), volume);
         assert!(find(&dirs, "").is_err() && find(&dirs, "../volumes/data").is_err());

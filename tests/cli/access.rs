@@ -291,7 +291,13 @@ fn a_client_certificate_is_shown() {
     let config = rbox.work("config");
     let certs = config.join("containers/certs.d").join(&registry.host);
     std::fs::create_dir_all(&certs).unwrap();
-    guarded::client_certificate(&certs);
+    guarded::client_certificate(&certs, false);
+    rbox.args(["pull", "-q", &image])
+        .env("XDG_CONFIG_HOME", &config)
+        .stderr_has("client.cert: invalid peer certificate: ")
+        .status(125)
+        .run();
+    guarded::client_certificate(&certs, true);
     rbox.args(["pull", "-q", &image])
         .env("XDG_CONFIG_HOME", &config)
         .stdout(PULLED)

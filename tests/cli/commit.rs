@@ -169,8 +169,8 @@ fn settings_come_from_the_container_and_from_changes() {
     assert_eq!(config["Cmd"], serde_json::json!(["echo", "hi"]));
     assert_eq!(config["User"], "3:4");
     assert_eq!(config["WorkingDir"], "/tmp");
-    assert_eq!(config["Volumes"], serde_json::json!(["/data"]));
-    assert_eq!(config["ExposedPorts"], serde_json::json!(["80/tcp"]));
+    assert_eq!(config["Volumes"], serde_json::json!({"/data": {}}));
+    assert_eq!(config["ExposedPorts"], serde_json::json!({"80/tcp": {}}));
     assert_eq!(config["Labels"]["k"], "v");
     assert_eq!(config["Labels"]["x"], "y");
     let env = config["Env"].as_array().unwrap();

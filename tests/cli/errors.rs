@@ -272,7 +272,7 @@ fn unreachable_and_wrong_registries() {
     );
     refused(
         &rbox,
-        &["run", "--rm", &format!("{closed}/x")],
+        &["run", "-q", "--rm", &format!("{closed}/x")],
         125,
         &["Connection refused"],
     );

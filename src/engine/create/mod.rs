@@ -88,7 +88,7 @@ pub fn create(
         sweep::free_name(engine, name);
     }
     let mut config = config(engine, image, request).context(cannot.clone())?;
-    let volumes = volumes::take(engine, &mut config, durability).context(cannot.clone())?;
+    let volumes = volumes::take(engine, &mut config).context(cannot.clone())?;
     if let Some(name) = given_name {
         config.name.clone_from(&name);
         let container = Container::at(dirs, name, config);

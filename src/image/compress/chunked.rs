@@ -281,6 +281,10 @@ mod tests {
         let content = |name: &str| {
             let entry = entries.iter().find(|entry| entry["name"] == name).unwrap();
             let (start, end) = (number(&entry["offset"]), number(&entry["endOffset"]));
+            if start == end {
+                assert_eq!(number(&entry["size"]), 0, "{name}");
+                return Vec::new();
+            }
             let bytes = unpacked(&packed[start..end]);
             if !bytes.is_empty() {
                 let digest = Digest::sha256_of(&bytes).to_string();

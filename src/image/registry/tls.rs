@@ -7,6 +7,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::anyhow;
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
 use ureq::tls::Certificate;
 use ureq::tls::ClientCert;
 use ureq::tls::PemItem;
@@ -90,12 +94,29 @@ fn read_dir(dir: &Path) -> Result<Found> {
                 let key = PrivateKey::from_pem(&key)
                     .map_err(|err| anyhow!("{err}"))
                     .with_context(|| format!("cannot use the key of {}", path.display()))?;
+                check(&chain, &key)
+                    .with_context(|| format!("cannot use certificate {}", path.display()))?;
                 found.client = Some(ClientCert::new_with_certs(&chain, key));
             }
             _ => {}
         }
     }
     Ok(found)
+}
+
+/// ureq panics where its TLS library takes no certificate, as one of version 1.
+fn check(chain: &[Certificate<'_>], key: &PrivateKey<'_>) -> Result<()> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = chain
+        .iter()
+        .map(|one| one.der().to_vec().into())
+        .collect::<Vec<CertificateDer<'_>>>();
+    let key = PrivateKeyDer::try_from(key.der().to_vec()).map_err(|err| anyhow!(err))?;
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_client_auth_cert(chain, key)?;
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

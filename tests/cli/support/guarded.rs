@@ -59,18 +59,25 @@ pub fn client_tls() -> &'static Registry {
     })
 }
 
-/// Fills a directory as one of certs.d: the authority, and a certificate of it with its key.
-pub fn client_certificate(dir: &Path) {
+/// Fills a directory as one of certs.d: the authority, and a certificate of it with its key. Without extensions it
+/// is one of version 1.
+pub fn client_certificate(dir: &Path, has_extensions: bool) {
     let authority = registry::authority();
     let script = "exec 2>/dev/null
         cp $0/ca.crt .
         openssl req -newkey rsa:2048 -nodes -subj '/CN=ann' -keyout client.key -out client.csr
-        openssl x509 -req -in client.csr -CA $0/ca.crt -CAkey $0/ca.key -days 30 \
+        echo basicConstraints=CA:FALSE >client.ext
+        openssl x509 -req -in client.csr -CA $0/ca.crt -CAkey $0/ca.key -days 30 $1 \
             -set_serial 0x7$(date +%N) -out client.cert
         chmod 644 client.key";
     let status = Command::new("sh")
         .args(["-ec", script])
         .arg(authority.parent().unwrap())
+        .arg(if has_extensions {
+            "-extfile client.ext"
+        } else {
+            ""
+        })
         .current_dir(dir)
         .status()
         .unwrap();
