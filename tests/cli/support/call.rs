@@ -334,7 +334,8 @@ fn note_ids(rbox: &Rbox, stdout: &str) {
             .append(true)
             .open(rbox.dir().join("ids"))
             .unwrap();
-        writeln!(file, "{}", ids.join("\n")).unwrap();
+        // In one call: others append at the same time, and an empty line would be in every group's name.
+        file.write_all((ids.join("\n") + "\n").as_bytes()).unwrap();
     }
 }
 

@@ -202,7 +202,11 @@ fn json(path: &Path) -> serde_json::Value {
 fn collect(value: &serde_json::Value, digests: &mut BTreeSet<String>) {
     match value {
         serde_json::Value::String(text) => {
-            digests.insert(text.trim_start_matches("sha256:").to_owned());
+            // Joined to a directory: a path of an image's record would lead anywhere, to a pipe even.
+            let digest = text.trim_start_matches("sha256:");
+            if digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                digests.insert(digest.to_owned());
+            }
         }
         serde_json::Value::Array(items) => items.iter().for_each(|item| collect(item, digests)),
         serde_json::Value::Object(fields) => {
