@@ -1,7 +1,6 @@
 //! The record of a container, found by name or id.
 
 use std::ffi::OsStr;
-use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -258,22 +257,28 @@ impl Container {
         }
     }
 
+    /// The names of all containers, in no order.
+    pub fn names(dirs: &Dirs) -> anyhow::Result<Vec<String>> {
+        let names = std::fs::read_dir(dirs.names()).context("cannot list containers")?;
+        names
+            .map(|name| {
+                let name = name.context("cannot list containers")?.file_name();
+                Ok(name.to_string_lossy().into_owned())
+            })
+            .collect()
+    }
+
     /// All containers, oldest first. One whose record cannot be read is passed over: `bad` hears of it.
     pub fn list(dirs: &Dirs, mut bad: impl FnMut(Unreadable)) -> anyhow::Result<Vec<Container>> {
-        let names = std::fs::read_dir(dirs.names()).context("cannot list containers")?;
-        let names: Vec<OsString> = names
-            .map(|name| Ok(name.context("cannot list containers")?.file_name()))
-            .collect::<anyhow::Result<_>>()?;
-        let found = parallel::map(&names, |name| {
-            Container::by_name(dirs, &name.to_string_lossy())
-        });
+        let names = Container::names(dirs)?;
+        let found = parallel::map(&names, |name| Container::by_name(dirs, name));
         let mut containers = Vec::new();
         for (name, found) in names.iter().zip(found) {
             match found {
                 Ok(Some(container)) => containers.push(container),
                 Ok(None) => {}
                 Err(err) => bad(Unreadable {
-                    container: Container::unknown(dirs, &name.to_string_lossy()),
+                    container: Container::unknown(dirs, name),
                     err,
                 }),
             }
@@ -295,7 +300,7 @@ impl Container {
     }
 
     /// What is left to work with where the record cannot be read.
-    fn unknown(dirs: &Dirs, name: &str) -> Container {
+    pub fn unknown(dirs: &Dirs, name: &str) -> Container {
         let config = Config {
             // What is no link leads to no files.
             id: id_of(dirs, name).ok().flatten().unwrap_or("-".into()),

@@ -5,6 +5,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::thread::ScopedJoinHandle;
 
+use crate::sys::process;
+
 /// Fewer items are done sooner than threads are made.
 const FEW: usize = 32;
 
@@ -15,6 +17,7 @@ pub fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<
         return items.iter().map(work).collect();
     }
     let work = &work;
+    process::expect_much_memory();
     thread::scope(|scope| {
         let parts = items.chunks(items.len().div_ceil(workers));
         let parts: Vec<_> = parts

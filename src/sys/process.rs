@@ -335,6 +335,14 @@ pub fn trim_memory() {
     trim_program();
 }
 
+/// glibc: the memory of a thread's arena is made usable with mprotect(2), page by page as it is asked for, except for
+/// what `M_TOP_PAD` gives it in the beginning (malloc/arena.c). What is not touched costs nothing.
+pub fn expect_much_memory() {
+    const MUCH: i32 = 16 << 20;
+    // SAFETY: mallopt only sets a size.
+    unsafe { libc::mallopt(libc::M_TOP_PAD, MUCH) };
+}
+
 /// Bytes of a block that is a mapping of its own in a small process.
 const LARGE: i32 = 32 * 1024;
 

@@ -3,6 +3,7 @@
 mod row;
 mod sort;
 
+use std::cmp::Reverse;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::engine::sweep;
 use crate::error;
 use crate::error::Kind;
 use crate::error::fail;
+use crate::store::dirs::Dirs;
 use crate::sys::parallel;
 
 /// List containers
@@ -177,31 +179,49 @@ fn list(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Strin
         _ => DEFAULT.to_owned(),
     };
     let looks = Looks::new(format, &table, args.no_trunc);
-    let mut rows = rows(engine, args, filters)?;
-    if args.size || args.sort == Some(Key::Size) || looks.size {
-        let containers: Vec<&Container> = rows.iter().map(|row| &row.container).collect();
-        let sizes = sizes::of(engine, &containers)?;
-        for (row, size) in rows.iter_mut().zip(sizes) {
-            row.size = Some(size);
+    let ids = args.quiet && given.is_none();
+    let show = |row: &Row| match format {
+        _ if ids => Value::from(looks.id(row)),
+        Some("json") => looks.json(row),
+        _ => looks.fields(row),
+    };
+    let sized = args.size || args.sort == Some(Key::Size) || looks.size;
+    let shown = if sized || args.sort.is_some() {
+        let mut rows = wanted(engine, args, filters, |row| row)?;
+        if sized {
+            measure(engine, &mut rows)?;
         }
+        if let Some(key) = args.sort {
+            sort::sort(&mut rows, key);
+        }
+        rows.iter().map(show).collect()
+    } else {
+        wanted(engine, args, filters, |row| show(&row))?
+    };
+    if ids {
+        let lines = shown.iter().filter_map(Value::as_str);
+        return Ok(lines.map(|id| format!("{id}\n")).collect());
     }
-    if let Some(key) = args.sort {
-        sort::sort(&mut rows, key);
-    }
-    if args.quiet && given.is_none() {
-        let ids = rows.iter().map(|row| looks.id(row) + "\n");
-        return Ok(ids.collect());
-    }
-    if format == Some("json") {
-        let values: Vec<Value> = rows.iter().map(|row| looks.json(row)).collect();
-        return Ok(serde_json::to_string_pretty(&values)? + "\n");
-    }
-    let values = parallel::map(&rows, |row| looks.fields(row));
-    format::list(&values, format, &table, &HEADERS, !args.noheading)
+    format::list(&shown, format, &table, &HEADERS, !args.noheading)
 }
 
-/// The containers that are wanted, the newest first.
-fn rows(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Vec<Row>> {
+fn measure(engine: &Engine, rows: &mut [Row]) -> anyhow::Result<()> {
+    let containers: Vec<&Container> = rows.iter().map(|row| &row.container).collect();
+    let sizes = sizes::of(engine, &containers)?;
+    for (row, size) in rows.iter_mut().zip(sizes) {
+        row.size = Some(size);
+    }
+    Ok(())
+}
+
+/// What is made of each container that is wanted, the newest first. It is made at once where the record is read:
+/// a thousand records are never held at the same time.
+fn wanted<T: Send>(
+    engine: &Engine,
+    args: &Args,
+    filters: &Filters,
+    make: impl Fn(Row) -> T + Sync,
+) -> anyhow::Result<Vec<T>> {
     let last = match args.last {
         _ if args.latest => Some(1),
         // As docker and podman, a negative number is no limit.
@@ -209,47 +229,53 @@ fn rows(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Vec<R
         None => None,
     };
     let all = args.all || last.is_some() || filters.ask_for_status();
-    let mut unreadable = Vec::new();
-    let containers = Container::list(&engine.dirs, |one| unreadable.push(one))?;
-    let mut damaged = Vec::new();
-    let mut rows = Vec::new();
-    let unknown = unreadable.into_iter().filter_map(|one| {
-        let status = Status::Unreadable(error::message(&one.err));
-        if sweep::take_left_behind(engine, &one.container, &status) {
-            return None;
-        }
-        damaged.push(one.err);
-        Some((one.container, status))
+    let make = |row: Row| {
+        let shown = all || row.status.is_running() || matches!(row.status, Status::Unreadable(_));
+        let created = row.created();
+        (shown && filters.fit(&row.container, &row.status)).then(|| (created, make(row)))
+    };
+    let dirs = &engine.dirs;
+    let looked = parallel::map(&Container::names(dirs)?, |name| {
+        let (row, damage) = look(dirs, name)?;
+        // Removed by the one thread that is left in the end: that forks.
+        let left_behind = row.container.is_left_behind(dirs, &row.status);
+        let made = if left_behind { Err(row) } else { Ok(make(row)) };
+        Some((made, damage))
     });
-    // When they were made is not known either: they come first.
-    let mut listed: Vec<(Container, Status)> = unknown.collect();
-    let statuses = parallel::map(&containers, Container::status);
-    let readable = containers.into_iter().zip(statuses).rev();
-    listed.extend(readable.map(|(container, status)| {
-        let status = status.unwrap_or_else(|err| {
-            let status = Status::Unreadable(error::message(&err));
-            damaged.push(err);
-            status
-        });
-        (container, status)
-    }));
-    for (container, status) in listed {
-        if sweep::take_left_behind(engine, &container, &status) {
-            continue;
-        }
-        let shown = all || status.is_running() || matches!(status, Status::Unreadable(_));
-        if shown && filters.fit(&container, &status) {
-            rows.push(Row {
-                container,
-                status,
-                size: None,
-            });
-        }
-        if last.is_some_and(|last| rows.len() >= last) {
-            break;
-        }
+    let (mut found, mut damaged) = (Vec::new(), Vec::new());
+    for (made, damage) in looked.into_iter().flatten() {
+        let made = match made {
+            Ok(made) => made,
+            Err(row) if sweep::take_left_behind(engine, &row.container, &row.status) => continue,
+            Err(row) => make(row),
+        };
+        found.extend(made);
+        damaged.extend(damage);
     }
     output::print_damaged(&damaged);
-    rows.truncate(last.unwrap_or(usize::MAX));
-    Ok(rows)
+    found.sort_by_key(|(created, _)| Reverse(*created));
+    found.truncate(last.unwrap_or(usize::MAX));
+    Ok(found.into_iter().map(|(_, made)| made).collect())
+}
+
+/// A container with what it does, and what is wrong with its records. `None` for one that is gone.
+fn look(dirs: &Dirs, name: &str) -> Option<(Row, Option<anyhow::Error>)> {
+    let unreadable = |err: &anyhow::Error| Status::Unreadable(error::message(err));
+    let (container, status, damage) = match Container::by_name(dirs, name) {
+        Ok(None) => return None,
+        Ok(Some(container)) => match container.status() {
+            Ok(status) => (container, status, None),
+            Err(err) => (container, unreadable(&err), Some(err)),
+        },
+        Err(err) => {
+            let container = Container::unknown(dirs, name);
+            (container, unreadable(&err), Some(err))
+        }
+    };
+    let row = Row {
+        container,
+        status,
+        size: None,
+    };
+    Some((row, damage))
 }

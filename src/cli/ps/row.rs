@@ -25,6 +25,17 @@ pub struct Row {
     pub size: Option<Size>,
 }
 
+impl Row {
+    /// When it was made; of one of which that is not known, the end of time: it comes first.
+    pub fn created(&self) -> Timestamp {
+        let created = self.container.config.created;
+        if created == Timestamp::UNIX_EPOCH {
+            return Timestamp::MAX;
+        }
+        created
+    }
+}
+
 type Field = fn(&Looks, &Row) -> Value;
 
 /// What a template can name.
