@@ -185,15 +185,15 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         return Ok(complete::answer(command(), &args[2..]));
     }
     let args = container::lift(args);
-    let command = command_for(args.get(1));
+    let mut command = command_for(args.get(1));
     let args = shorts::spread(&command, args);
-    let matches = match command.try_get_matches_from(args) {
+    let matches = match command.try_get_matches_from_mut(&args) {
         Ok(matches) => matches,
-        Err(err) => return usage(&err),
+        Err(err) => return usage(&err, &shorts::path(&command, "rbox", &args)),
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|err| fail(Kind::Usage, err.to_string()))?;
-    // A supervisor would keep it for as long as its container runs.
-    drop(matches);
+    // A supervisor would keep them for as long as its container runs.
+    drop((matches, command, args));
     match cli.command {
         // These must work where the store cannot be opened.
         Verb::Doctor(args) => doctor::run(&args, &mut output::Stdout),
@@ -344,8 +344,8 @@ fn with_switch_values(command: Command) -> Command {
         .mut_subcommands(with_switch_values)
 }
 
-/// Help and version go to stdout; what is wrong becomes our own kind of error.
-fn usage(err: &clap::Error) -> anyhow::Result<u8> {
+/// Help and version go to stdout; what is wrong with the line of a command becomes our own kind of error.
+fn usage(err: &clap::Error, command: &str) -> anyhow::Result<u8> {
     use clap::error::ErrorKind;
     match err.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -356,7 +356,7 @@ fn usage(err: &clap::Error) -> anyhow::Result<u8> {
             output::print(&err.render().to_string())?;
             Ok(125)
         }
-        _ => Err(flags::explain(err, "rbox")),
+        _ => Err(flags::explain(err, command)),
     }
 }
 

@@ -51,6 +51,22 @@ pub fn spread(root: &Command, args: Vec<OsString>) -> Vec<OsString> {
     spread
 }
 
+/// The command that a line of `program` is for, as far as the line says: `rbox image ls`.
+pub fn path(root: &Command, program: &str, args: &[OsString]) -> String {
+    let mut path = program.to_owned();
+    let mut command = root;
+    let words = args.iter().skip(1).filter_map(|word| word.to_str());
+    for word in words.filter(|word| !word.starts_with('-')) {
+        let Some(inner) = command.find_subcommand(word) else {
+            break;
+        };
+        path.push(' ');
+        path.push_str(inner.get_name());
+        command = inner;
+    }
+    path
+}
+
 /// Pushes a word of short flags; whether the next word is the value of the last one.
 fn push_shorts(command: &Command, letters: &str, spread: &mut Vec<OsString>) -> bool {
     for (at, letter) in letters.char_indices() {

@@ -66,7 +66,7 @@ fn a_device_of_the_host_is_shown() {
 #[test]
 fn what_cannot_be_promised_of_a_device_is_refused() {
     let rbox = Rbox::with_busybox();
-    let hint = "Hint: `rbox --help` and `rbox COMMAND --help` tell what there is\n";
+    let hint = "Hint: `rbox run --help` tells what there is\n";
     for (flags, expected) in [
         (["--device", "/dev/zero:/dev/x:r"], format!("Error: --device=\"/dev/zero:/dev/x:r\": permissions \"r\" cannot be enforced: without root there is no device cgroup, and a device that is shown can be read and written as its mode allows; use rw\n{hint}")),
         (["--device", "/dev/zero:/dev/x:z"], format!("Error: --device=\"/dev/zero:/dev/x:z\": permissions \"z\": expected letters of r, w and m\n{hint}")),

@@ -562,10 +562,10 @@ fn a_number_out_of_range_is_told_the_range_and_no_boolean_what_one_is() {
     let rbox = Rbox::with_busybox();
     rbox.args(["run", "--rm", "--http-proxy=x", "busybox", "true"])
         .status(125)
-        .stderr("Error: --http-proxy=\"x\": expected true or false\nHint: `rbox --help` and `rbox COMMAND --help` tell what there is\n")
+        .stderr("Error: --http-proxy=\"x\": expected true or false\nHint: `rbox run --help` tells what there is\n")
         .run();
     rbox.args(["run", "--rm", "--stop-timeout", "-1", "busybox", "true"])
         .status(125)
-        .stderr("Error: --stop-timeout=\"-1\": expected a whole number from 0 to 4294967295\nHint: `rbox --help` and `rbox COMMAND --help` tell what there is\n")
+        .stderr("Error: --stop-timeout=\"-1\": expected a whole number from 0 to 4294967295\nHint: `rbox run --help` tells what there is\n")
         .run();
 }

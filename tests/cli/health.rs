@@ -628,7 +628,7 @@ fn a_paused_container_is_not_checked() {
 #[test]
 fn what_is_wrong_is_said_before_anything_starts() {
     let rbox = Rbox::with_busybox();
-    let help = "Hint: `rbox --help` and `rbox COMMAND --help` tell what there is\n";
+    let help = "Hint: `rbox run --help` tells what there is\n";
     for (flags, message, hint) in [
         (
             &["--health-interval=1ns"][..],

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::Rbox;
 use crate::support::skip::skip;
 
-const USAGE: &str = "Hint: `rbox --help` and `rbox COMMAND --help` tell what there is\n";
+const USAGE: &str = "Hint: `rbox run --help` tells what there is\n";
 
 #[track_caller]
 fn refused(rbox: &Rbox, flags: &[&str], stderr: &str) {
@@ -248,7 +248,7 @@ fn update_wants_something_to_change() {
         .status(125)
         .run();
     rbox.args(["update", "--restart", "often", "c"])
-        .stderr("Error: --restart=\"often\": expected no, on-failure[:TIMES], always or unless-stopped\nHint: `rbox --help` and `rbox COMMAND --help` tell what there is\n")
+        .stderr("Error: --restart=\"often\": expected no, on-failure[:TIMES], always or unless-stopped\nHint: `rbox update --help` tells what there is\n")
         .status(125)
         .run();
     // To lift what is not there is always possible, and is kept.

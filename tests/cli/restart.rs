@@ -372,7 +372,7 @@ fn a_run_leaves_nothing_to_the_next() {
 #[test]
 fn what_is_no_policy_is_refused() {
     let rbox = Rbox::with_busybox();
-    let help = "Hint: `rbox --help` and `rbox COMMAND --help` tell what there is\n";
+    let help = "Hint: `rbox create --help` tells what there is\n";
     for (value, expected) in [
         ("often", "no, on-failure[:TIMES], always or unless-stopped"),
         ("always:3", "a number of times after on-failure alone"),

@@ -233,7 +233,7 @@ fn labels_of_security_modules_that_are_not_there_are_refused() {
 #[test]
 fn wrong_values_are_quoted() {
     let rbox = Rbox::with_busybox();
-    let usage = "Hint: `rbox --help` and `rbox COMMAND --help` tell what there is\n";
+    let usage = "Hint: `rbox run --help` tells what there is\n";
     for (flag, value, why) in [
         (
             "--cap-add",

@@ -40,7 +40,7 @@ fn variables_and_ulimits_hold_from_the_next_start_on() {
             "the soft limit is above the hard one",
         ),
     ] {
-        let hint = "Hint: `rbox --help` and `rbox COMMAND --help` tell what there is\n";
+        let hint = "Hint: `rbox update --help` tells what there is\n";
         let hint = if flag == "--ulimit" { hint } else { "" };
         rbox.args(["update", flag, value, "box"])
             .stderr(format!("Error: {flag}=\"{value}\": {why}\n{hint}"))

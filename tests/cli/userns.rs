@@ -449,7 +449,7 @@ fn malformed_values_are_told_in_one_line() {
         rbox.args(["create", flag, "busybox"])
             .stderr(format!(
                 "Error: {name}=\"{value}\": {message}\n\
-                 Hint: `rbox --help` and `rbox COMMAND --help` tell what there is\n"
+                 Hint: `rbox create --help` tells what there is\n"
             ))
             .status(125)
             .run();

@@ -305,7 +305,7 @@ fn wrong_volumes_are_refused() {
         ),
         (
             ["-d=nfs", "x"],
-            "Error: --driver=\"nfs\": there is only the driver local\nHint: `rbox --help` and `rbox COMMAND --help` tell what there is\n",
+            "Error: --driver=\"nfs\": there is only the driver local\nHint: `rbox volume create --help` tells what there is\n",
         ),
         (
             ["-o=type=nfs", "x"],

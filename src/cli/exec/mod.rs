@@ -82,7 +82,7 @@ pub struct Args {
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     let preserved = args.preserve.open()?;
     let mut words = args.container_and_command.into_iter();
-    flags::refuse_flag(words.as_slice())?;
+    flags::refuse_flag(words.as_slice(), "exec")?;
     let container = match args.cidfile {
         None if args.latest => choose::latest(engine)?,
         None => Container::find(&engine.dirs, &words.next().unwrap_or_default())?,

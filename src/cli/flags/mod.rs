@@ -147,7 +147,7 @@ impl ContainerFlags {
     /// The request for a container.
     pub fn into_request(self) -> anyhow::Result<Request> {
         let mut words = self.image_and_command.into_iter();
-        refuse_flag(words.as_slice())?;
+        refuse_flag(words.as_slice(), "run")?;
         let image = words.next().unwrap_or_default();
         let terminal = self.process.terminal();
         Ok(Request {
@@ -197,7 +197,7 @@ pub fn given(value: Option<String>) -> Option<String> {
 
 /// The first word of a command line that goes on with a container's own may not be a flag: clap takes
 /// an unknown one for it.
-pub fn refuse_flag(words: &[String]) -> anyhow::Result<()> {
+pub fn refuse_flag(words: &[String], command: &str) -> anyhow::Result<()> {
     let Some(word) = words.first().filter(|word| word.starts_with('-')) else {
         return Ok(());
     };
@@ -205,7 +205,7 @@ pub fn refuse_flag(words: &[String]) -> anyhow::Result<()> {
     Err(match refused::reason(flag) {
         Some(reason) => fail(Kind::Unsupported, format!("{flag}: {reason}")),
         None => fail(Kind::Usage, format!("unknown flag {flag}"))
-            .hint("`rbox COMMAND --help` tells what there is"),
+            .hint(format!("`rbox {command} --help` tells what there is")),
     })
 }
 
@@ -253,8 +253,8 @@ fn annotations(words: Vec<String>) -> anyhow::Result<BTreeMap<String, String>> {
     pairs.collect()
 }
 
-/// clap's report of a wrong command line as one line of ours.
-pub fn explain(err: &clap::Error, program: &str) -> anyhow::Error {
+/// clap's report of a wrong line of a command as one line of ours.
+pub fn explain(err: &clap::Error, command: &str) -> anyhow::Error {
     use clap::error::ContextKind;
     use clap::error::ContextValue;
     use clap::error::ErrorKind;
@@ -330,8 +330,6 @@ pub fn explain(err: &clap::Error, program: &str) -> anyhow::Error {
     let err = fail(Kind::Usage, message);
     match suggestion {
         Some(suggestion) => err.hint(format!("did you mean `{suggestion}`?")),
-        None => err.hint(format!(
-            "`{program} --help` and `{program} COMMAND --help` tell what there is"
-        )),
+        None => err.hint(format!("`{command} --help` tells what there is")),
     }
 }

@@ -253,11 +253,11 @@ fn report(log: &Log, failed: u8, done: anyhow::Result<u8>) -> u8 {
 
 /// `None`: the help was asked for, and printed.
 fn parse(words: Vec<OsString>) -> anyhow::Result<Option<Args>> {
-    let command = command_for(&words);
+    let mut command = command_for(&words);
     let words = shorts::spread(&command, words);
-    let matches = match command.try_get_matches_from(words) {
+    let matches = match command.try_get_matches_from_mut(&words) {
         Ok(matches) => matches,
-        Err(err) => return help_or_error(&err),
+        Err(err) => return help_or_error(&err, &shorts::path(&command, "rbox oci", &words)),
     };
     let program = Program::from_arg_matches(&matches);
     let program = program.map_err(|err| fail(Kind::Usage, err.to_string()))?;
@@ -279,14 +279,14 @@ fn command_for(words: &[OsString]) -> Command {
     ))
 }
 
-fn help_or_error(err: &clap::Error) -> anyhow::Result<Option<Args>> {
+fn help_or_error(err: &clap::Error, command: &str) -> anyhow::Result<Option<Args>> {
     use clap::error::ErrorKind;
     match err.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             output::print(&err.render().to_string())?;
             Ok(None)
         }
-        _ => Err(flags::explain(err, "rbox oci")),
+        _ => Err(flags::explain(err, command)),
     }
 }
 
