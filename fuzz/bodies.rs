@@ -112,7 +112,7 @@ pub fn challenge(bytes: &[u8]) {
         );
         let authority = realm[8..].split(['/', '?', '#']).next();
         assert!(!authority.unwrap_or_default().contains('@'));
-        let url = bearer.url("repository");
+        let url = bearer.url("repository", Some("user"));
         assert!(url.starts_with(realm) && !url.contains(['\r', '\n']));
     }
 }

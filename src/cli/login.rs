@@ -124,13 +124,13 @@ pub fn login(args: Login) -> anyhow::Result<u8> {
     };
     let known = server.known(&access, &registries)?;
     if args.get_login {
-        let Some(Credentials::Password { user, .. }) = known else {
+        let Some(known) = known.filter(|known| !known.user().is_empty()) else {
             return Err(fail(
                 Kind::NotFound,
                 format!("not logged into {}", server.key),
             ));
         };
-        output::print_line(&user)?;
+        output::print_line(known.user())?;
         return Ok(0);
     }
     let fresh = args.username.is_none() && args.password.is_none();
@@ -138,17 +138,14 @@ pub fn login(args: Login) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let (user, password) = who(&args, known.as_ref())?;
-    let credentials = Credentials::Password {
-        user: user.clone(),
-        password: password.clone(),
-    };
-    if !server.accepts(credentials, &access, &registries)? {
+    let typed = Credentials::Password { user, password };
+    let Some(credentials) = server.proven(typed, &access, &registries)? else {
         let text = format!("logging into \"{}\": invalid username/password", server.key);
         return Err(anyhow::anyhow!(text));
-    }
+    };
     let place = match &args.compat_auth_file {
-        Some(path) => server.keep_for_docker(&user, &password, path)?,
-        None => server.keep(&user, &password, &access, &registries)?,
+        Some(path) => server.keep_for_docker(&credentials, path)?,
+        None => server.keep(&credentials, &access, &registries)?,
     };
     if args.verbose {
         output::print_line(&format!("Used: {place}"))?;
@@ -171,7 +168,7 @@ fn still_good(
         "Authenticating with existing credentials for {}",
         server.key
     ))?;
-    if server.accepts(known, access, registries)? {
+    if server.proven(known, access, registries)?.is_some() {
         output::print_line(&format!(
             "Existing credentials are valid. Already logged in to {}",
             server.registry

@@ -2,6 +2,10 @@
 //! registries.conf; real registries with passwords and tokens, and servers that want to have what is not theirs.
 use std::os::unix::fs::PermissionsExt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
 use crate::support::Rbox;
 use crate::support::guarded;
 use crate::support::guarded::IDENTITY;
@@ -180,8 +184,29 @@ fn tokens_are_had_for_a_password_and_for_an_identity() {
         .run();
     assert!(!std::path::Path::new(&file).exists());
     login(PASSWORD).stdout("Login Succeeded!\n").run();
+    // As with Docker the server's token is kept, and the password is not.
+    let kept: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let entry = json!({"auth": STANDARD.encode(format!("{USER}:")), "identitytoken": IDENTITY});
+    assert_eq!(kept, json!({"auths": {&registry.host: entry}}));
+    rbox.args(["login", "--get-login", "--authfile", &file])
+        .arg(&registry.host)
+        .stdout(format!("{USER}\n"))
+        .run();
+    let known = &registry.host;
+    rbox.args(["login", "--authfile", &file, known])
+        .stdout(format!(
+            "Authenticating with existing credentials for {known}\n\
+             Existing credentials are valid. Already logged in to {known}\n"
+        ))
+        .run();
     rbox.args(["pull", "-q", "--authfile", &file])
         .arg(registry.reference("busybox"))
+        .stdout(PULLED)
+        .run();
+    let creds = format!("{USER}:{PASSWORD}");
+    rbox.args(["pull", "-q", "--creds", &creds])
+        .arg(registry.reference("busybox:user"))
         .stdout(PULLED)
         .run();
     rbox.args(["pull", "-q"])
@@ -200,10 +225,13 @@ fn tokens_are_had_for_a_password_and_for_an_identity() {
         .run();
     let seen = guarded.seen.lock().unwrap().join("\n");
     assert!(
-        seen.contains("password GET /token?service=tests HTTP"),
+        seen.contains(
+            "password GET /token?service=tests&account=ann&client_id=rbox&offline_token=true HTTP"
+        ),
         "{seen}"
     );
-    assert!(seen.contains("scope=repository:busybox:pull"), "{seen}");
+    let of_pull = "password GET /token?service=tests&scope=repository:busybox:pull HTTP";
+    assert!(seen.contains(of_pull), "{seen}");
     assert!(seen.contains("identity POST /token HTTP"), "{seen}");
 }
 

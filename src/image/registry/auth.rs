@@ -14,6 +14,9 @@ use ureq::http::Uri;
 use crate::image::registry::http::is_loopback;
 use crate::oci::digest::hex;
 
+/// What token servers know rbox by.
+const CLIENT: &str = "rbox";
+
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
     Password {
@@ -21,7 +24,10 @@ pub enum Credentials {
         password: String,
     },
     /// A refresh token (OAuth 2), which is exchanged for others.
-    IdentityToken(String),
+    IdentityToken {
+        user: String,
+        token: String,
+    },
 }
 
 // Not derived: a password must not get into a message.
@@ -29,7 +35,7 @@ impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Password { user, .. } => write!(f, "Password({user:?}, …)"),
-            Self::IdentityToken(_) => f.write_str("IdentityToken(…)"),
+            Self::IdentityToken { user, .. } => write!(f, "IdentityToken({user:?}, …)"),
         }
     }
 }
@@ -43,6 +49,12 @@ impl Credentials {
             password: password.to_owned(),
         })
     }
+
+    pub fn user(&self) -> &str {
+        match self {
+            Self::Password { user, .. } | Self::IdentityToken { user, .. } => user,
+        }
+    }
 }
 
 /// The value of an `Authorization` header.
@@ -50,22 +62,32 @@ pub fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// What a token server answers with.
-pub fn token_of(body: &[u8]) -> Result<String> {
-    #[derive(Deserialize)]
-    struct Token {
-        token: Option<String>,
-        access_token: Option<String>,
+/// What a token server answers with: a token for this command, and perhaps one to be had others for.
+pub struct Tokens {
+    pub access: String,
+    pub refresh: Option<String>,
+}
+
+impl Tokens {
+    pub fn parse(body: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Answer {
+            token: Option<String>,
+            access_token: Option<String>,
+            refresh_token: Option<String>,
+        }
+        let answer: Answer =
+            serde_json::from_slice(body).context("cannot read the registry's token")?;
+        let is_clean =
+            |token: &String| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+        let either = [answer.token, answer.access_token];
+        let token = either.into_iter().flatten().find(|token| !token.is_empty());
+        let Some(access) = token.filter(is_clean) else {
+            bail!("the registry's token server gives no token");
+        };
+        let refresh = answer.refresh_token.filter(is_clean);
+        Ok(Self { access, refresh })
     }
-    let token: Token = serde_json::from_slice(body).context("cannot read the registry's token")?;
-    let either = [token.token, token.access_token];
-    let token = either.into_iter().flatten().find(|token| !token.is_empty());
-    let token = token.unwrap_or_default();
-    let is_clean = token.bytes().all(|byte| byte.is_ascii_graphic());
-    if token.is_empty() || !is_clean {
-        bail!("the registry's token server gives no token");
-    }
-    Ok(token)
 }
 
 /// What a 401 asks for.
@@ -156,12 +178,21 @@ impl Bearer {
         }
     }
 
-    /// A question by GET.
-    pub fn url(&self, repository: &str) -> String {
+    /// A question by GET. `offline` asks for a refresh token too, for this user (Docker's token
+    /// specification).
+    pub fn url(&self, repository: &str, offline: Option<&str>) -> String {
         let mut url = self.realm.clone();
         let mut separator = if url.contains('?') { '&' } else { '?' };
         let scope = self.scope(repository);
-        for (name, value) in [("service", &self.service), ("scope", &scope)] {
+        let asked = offline.is_some();
+        let pairs = [
+            ("service", self.service.as_deref()),
+            ("scope", scope.as_deref()),
+            ("account", offline),
+            ("client_id", asked.then_some(CLIENT)),
+            ("offline_token", asked.then_some("true")),
+        ];
+        for (name, value) in pairs {
             if let Some(value) = value {
                 url.push(separator);
                 url.push_str(name);
@@ -178,7 +209,7 @@ impl Bearer {
         let mut form = vec![
             ("grant_type", "refresh_token".to_owned()),
             ("refresh_token", token.to_owned()),
-            ("client_id", "rbox".to_owned()),
+            ("client_id", CLIENT.to_owned()),
         ];
         form.extend(self.service.clone().map(|service| ("service", service)));
         form.extend(self.scope(repository).map(|scope| ("scope", scope)));
@@ -215,15 +246,19 @@ mod tests {
     fn challenges_are_read() {
         let header = r#"Bearer realm="https://auth.example.org/token",service="a b",scope="repository:x:pull,push""#;
         assert_eq!(
-            bearer(header).url("y"),
+            bearer(header).url("y", None),
             "https://auth.example.org/token?service=a%20b&scope=repository:x:pull,push"
         );
         let short = bearer("bearer  Realm=http://127.0.0.1/t?x=1");
         assert_eq!(
-            short.url("y"),
+            short.url("y", None),
             "http://127.0.0.1/t?x=1&scope=repository:y:pull"
         );
-        assert_eq!(short.url(""), "http://127.0.0.1/t?x=1");
+        assert_eq!(short.url("", None), "http://127.0.0.1/t?x=1");
+        assert_eq!(
+            short.url("", Some("a&b")),
+            "http://127.0.0.1/t?x=1&account=a%26b&client_id=rbox&offline_token=true"
+        );
         assert_eq!(
             Challenge::parse("Basic realm=\"x\""),
             Some(Challenge::Basic)
@@ -254,13 +289,16 @@ mod tests {
 
     #[test]
     fn tokens_are_read() {
-        assert_eq!(
-            token_of(br#"{"token":"","access_token":"a"}"#).unwrap(),
-            "a"
-        );
-        assert_eq!(token_of(br#"{"token":"t"}"#).unwrap(), "t");
+        let read = |body: &str| {
+            let tokens = Tokens::parse(body.as_bytes())?;
+            anyhow::Ok((tokens.access, tokens.refresh))
+        };
+        let access = r#"{"token":"","access_token":"a","refresh_token":"a b"}"#;
+        assert_eq!(read(access).unwrap(), ("a".to_owned(), None));
+        let both = r#"{"token":"t","refresh_token":"r"}"#;
+        assert_eq!(read(both).unwrap(), ("t".to_owned(), Some("r".to_owned())));
         for bad in ["{}", r#"{"token":"a\r\nX: y"}"#, "[", r#"{"token":7}"#] {
-            assert!(token_of(bad.as_bytes()).is_err(), "{bad}");
+            assert!(read(bad).is_err(), "{bad}");
         }
     }
 
@@ -268,7 +306,10 @@ mod tests {
     fn a_password_does_not_show() {
         let credentials = Credentials::parse("ann:secret").unwrap();
         assert!(!format!("{credentials:?}").contains("secret"));
-        let token = Credentials::IdentityToken("secret".into());
+        let token = Credentials::IdentityToken {
+            user: "ann".into(),
+            token: "secret".into(),
+        };
         assert!(!format!("{token:?}").contains("secret"));
         assert_eq!(basic("ann", "secret"), "Basic YW5uOnNlY3JldA==");
     }

@@ -164,21 +164,28 @@ impl AuthFile {
     }
 
     /// Writes credentials down, or gives them to the helper that the file names. Returns where they are.
-    pub fn set(&mut self, key: &str, user: &str, password: &str) -> Result<String> {
+    pub fn set(&mut self, key: &str, credentials: &Credentials) -> Result<String> {
         let (registry, repository) = key.split_once('/').unwrap_or((key, ""));
         if let Some((helper, key)) = self.helper_for(registry, repository) {
-            helper::store(helper, &key, user, password)?;
+            helper::store(helper, &key, credentials)?;
             return Ok(format!("credential helper {helper}"));
         }
         if let Some(helper) = self.store_for_all().filter(|_| repository.is_empty()) {
-            helper::store(helper, docker_key(registry), user, password)?;
+            helper::store(helper, docker_key(registry), credentials)?;
             let where_to = format!("credential helper {helper}");
             // As Docker writes it: that there is something to ask the helper for.
             self.insert(docker_key(registry), json!({}))?;
             return Ok(where_to);
         }
-        let pair = STANDARD.encode(format!("{user}:{password}"));
-        self.insert(key, json!({"auth": pair}))?;
+        let pair = |user: &str, password: &str| STANDARD.encode(format!("{user}:{password}"));
+        let entry = match credentials {
+            Credentials::Password { user, password } => json!({"auth": pair(user, password)}),
+            // As Docker writes it.
+            Credentials::IdentityToken { user, token } => {
+                json!({"auth": pair(user, ""), "identitytoken": token})
+            }
+        };
+        self.insert(key, entry)?;
         Ok(self.path.display().to_string())
     }
 
@@ -293,19 +300,22 @@ fn credentials(entry: &Value) -> Result<Option<Credentials>> {
         let value = entry.get(name).and_then(Value::as_str);
         value.map(str::trim).filter(|value| !value.is_empty())
     };
+    let pair = field("auth").map(|auth| {
+        let decoded = STANDARD.decode(auth).ok();
+        let pair = decoded.and_then(|bytes| String::from_utf8(bytes).ok())?;
+        // Docker of old ended it with zeros.
+        Credentials::parse(pair.trim_end_matches('\0'))
+    });
     if let Some(token) = field("identitytoken") {
-        return Ok(Some(Credentials::IdentityToken(token.to_owned())));
+        let user = pair.flatten().map(|pair| pair.user().to_owned());
+        return Ok(Some(Credentials::IdentityToken {
+            user: user.unwrap_or_default(),
+            token: token.to_owned(),
+        }));
     }
-    let Some(auth) = field("auth") else {
-        return Ok(None);
-    };
-    let decoded = STANDARD.decode(auth).ok();
-    let pair = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-    // Docker of old ended it with zeros.
-    let pair = pair.map(|pair| pair.trim_end_matches('\0').to_owned());
-    match pair.as_deref().and_then(Credentials::parse) {
-        Some(credentials) => Ok(Some(credentials)),
-        None => bail!("it is not user:password in base64"),
+    match pair {
+        Some(None) => bail!("it is not user:password in base64"),
+        found => Ok(found.flatten()),
     }
 }
 
@@ -360,7 +370,7 @@ mod tests {
     fn shown(found: Option<Credentials>) -> Option<String> {
         found.map(|found| match found {
             Credentials::Password { user, password } => format!("{user}|{password}"),
-            Credentials::IdentityToken(token) => format!("token {token}"),
+            Credentials::IdentityToken { user, token } => format!("token {token} of {user}"),
         })
     }
 
@@ -376,7 +386,7 @@ mod tests {
         assert_eq!(find("example.org", "ann/app").as_deref(), Some("c|d:e"));
         assert_eq!(find("example.org", "").as_deref(), Some("a|b"));
         assert_eq!(find("docker.io", "library/x").as_deref(), Some("x|y"));
-        assert_eq!(find("token.org", "x").as_deref(), Some("token t"));
+        assert_eq!(find("token.org", "x").as_deref(), Some("token t of a"));
         assert_eq!(find("other.org", "x"), None);
         assert_eq!(find("empty.org", "x"), None);
         assert!(file.find("bad.org", "x").is_err());
@@ -387,11 +397,12 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = scratch("authfile");
         let path = dir.path().join("new/auth.json");
-        change(&path, |file| file.set("a.org/team", "ann", "secret")).unwrap();
+        let ann = Credentials::parse("ann:secret").unwrap();
+        change(&path, |file| file.set("a.org/team", &ann)).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         std::fs::write(&path, FILE).unwrap();
-        change(&path, |file| file.set("a.org", "ann", "secret")).unwrap();
+        change(&path, |file| file.set("a.org", &ann)).unwrap();
         assert!(change(&path, |file| file.remove("docker.io")).unwrap());
         assert!(!change(&path, |file| file.remove("docker.io")).unwrap());
         let text = std::fs::read_to_string(&path).unwrap();

@@ -27,6 +27,7 @@ use crate::image::registry::auth;
 use crate::image::registry::auth::Bearer;
 use crate::image::registry::auth::Challenge;
 use crate::image::registry::auth::Credentials;
+use crate::image::registry::auth::Tokens;
 use crate::image::registry::authfile;
 use crate::image::registry::http;
 use crate::image::registry::http::Answer;
@@ -67,6 +68,9 @@ pub struct Client {
     credentials: Option<Credentials>,
     /// The `Authorization` header, once the registry has asked for one.
     authorization: Mutex<Option<String>>,
+    /// Whether a token is to be had for a password that is good for other commands too, and that.
+    wants_identity: bool,
+    identity: Mutex<Option<String>>,
     access: Access,
 }
 
@@ -101,6 +105,8 @@ impl Client {
             repository: repository.to_owned(),
             credentials,
             authorization: Mutex::new(None),
+            wants_identity: false,
+            identity: Mutex::new(None),
             access: access.clone(),
         };
         let http_allowed = !verify || is_loopback(host);
@@ -161,10 +167,14 @@ impl Client {
         Ok((bytes, media_type))
     }
 
-    /// Whether the registry lets us in.
-    pub fn check(&self) -> Result<()> {
+    /// Sees to it that the registry lets us in. Returns the token that stands for the password from now on,
+    /// where the registry's token server has such.
+    pub fn log_in(mut self) -> Result<Option<String>> {
+        self.wants_identity = true;
         let url = format!("{}/v2/", self.base);
-        self.get(&url, &[], || "/v2/".to_owned()).map(drop)
+        self.get(&url, &[], || "/v2/".to_owned())?;
+        let identity = self.identity.into_inner();
+        Ok(identity.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Docker's search; `None` where the registry has none. Nobody logs in for it.
@@ -329,20 +339,22 @@ impl Client {
     fn token(&self, bearer: &Bearer) -> Result<String> {
         let realm = bearer.realm(&self.base)?;
         let response = match &self.credentials {
-            Some(Credentials::IdentityToken(token)) => {
+            Some(Credentials::IdentityToken { token, .. }) => {
                 let form = bearer.form(&self.repository, token);
                 let form: Vec<(&str, &str)> = form.iter().map(|(k, v)| (*k, v.as_str())).collect();
                 self.http.post_form(realm, &form)
             }
             Some(Credentials::Password { user, password }) => {
                 let basic = auth::basic(user, password);
-                let answer = self
-                    .http
-                    .get(&bearer.url(&self.repository), &[], Some(&basic));
+                let offline = self.wants_identity.then_some(user.as_str());
+                let url = bearer.url(&self.repository, offline);
+                let answer = self.http.get(&url, &[], Some(&basic));
                 answer.map(|answer| answer.response)
             }
             None => {
-                let answer = self.http.get(&bearer.url(&self.repository), &[], None);
+                let answer = self
+                    .http
+                    .get(&bearer.url(&self.repository, None), &[], None);
                 answer.map(|answer| answer.response)
             }
         };
@@ -355,7 +367,12 @@ impl Client {
             status => bail!("the token server answers with status {status}"),
         }
         let body = self.read(response, TOKEN_MAX, "token")?;
-        auth::token_of(&body)
+        let tokens = Tokens::parse(&body)?;
+        if self.wants_identity {
+            let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+            *identity = tokens.refresh;
+        }
+        Ok(tokens.access)
     }
 
     /// A body that is small, and comes in bearable time.

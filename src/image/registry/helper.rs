@@ -55,7 +55,10 @@ pub fn get(helper: &str, server: &str) -> Result<Option<Credentials>> {
         return Ok(None);
     }
     if answer.username == TOKEN_USER {
-        return Ok(Some(Credentials::IdentityToken(answer.secret)));
+        return Ok(Some(Credentials::IdentityToken {
+            user: answer.username,
+            token: answer.secret,
+        }));
     }
     Ok(Some(Credentials::Password {
         user: answer.username,
@@ -63,8 +66,12 @@ pub fn get(helper: &str, server: &str) -> Result<Option<Credentials>> {
     }))
 }
 
-pub fn store(helper: &str, server: &str, user: &str, password: &str) -> Result<()> {
-    let entry = json!({"ServerURL": server, "Username": user, "Secret": password});
+pub fn store(helper: &str, server: &str, credentials: &Credentials) -> Result<()> {
+    let (user, secret) = match credentials {
+        Credentials::Password { user, password } => (user.as_str(), password),
+        Credentials::IdentityToken { token, .. } => (TOKEN_USER, token),
+    };
+    let entry = json!({"ServerURL": server, "Username": user, "Secret": secret});
     run(helper, "store", &serde_json::to_vec(&entry)?, TIME).map(drop)
 }
 

@@ -72,47 +72,52 @@ impl Server {
         authfile::find(&self.registry, self.repository(), &access, registries)
     }
 
-    /// Whether the registry lets them in.
-    pub fn accepts(
+    /// What is to be kept of credentials, once the registry lets them in: the token that its token server gives
+    /// for a password, as with Docker, or they themselves. `None` where it does not.
+    pub fn proven(
         &self,
         credentials: Credentials,
         access: &Access,
         registries: &Registries,
-    ) -> Result<bool> {
+    ) -> Result<Option<Credentials>> {
         let sources = registries.sources(&format!("{}/x", self.key))?;
         let insecure = sources.last().is_some_and(|source| source.insecure);
-        let client = Client::open(&self.registry, "", insecure, access, Some(credentials))?;
-        match client.check() {
-            Ok(()) => Ok(true),
-            Err(err) if err.is::<Denied>() => Ok(false),
+        let shown = Some(credentials.clone());
+        let client = Client::open(&self.registry, "", insecure, access, shown)?;
+        match client.log_in() {
+            Ok(None) => Ok(Some(credentials)),
+            Ok(Some(token)) => Ok(Some(Credentials::IdentityToken {
+                user: credentials.user().to_owned(),
+                token,
+            })),
+            Err(err) if err.is::<Denied>() => Ok(None),
             Err(err) => Err(err),
         }
     }
 
-    /// Keeps a password. Returns where.
+    /// Keeps credentials. Returns where.
     pub fn keep(
         &self,
-        user: &str,
-        password: &str,
+        credentials: &Credentials,
         access: &Access,
         registries: &Registries,
     ) -> Result<String> {
         let helper = authfile::helpers(registries)[0];
         if helper != AUTH_FILES && access.authfile.is_none() {
-            helper::store(helper, &self.registry, user, password)?;
+            helper::store(helper, &self.registry, credentials)?;
             return Ok(format!("credential helper {helper}"));
         }
         let path = authfile::places(access).remove(0);
-        authfile::change(&path, |file| file.set(&self.key, user, password))
+        authfile::change(&path, |file| file.set(&self.key, credentials))
     }
 
-    /// Keeps a password in a file as Docker writes it.
-    pub fn keep_for_docker(&self, user: &str, password: &str, path: &Path) -> Result<String> {
+    /// Keeps them in a file as Docker writes it.
+    pub fn keep_for_docker(&self, credentials: &Credentials, path: &Path) -> Result<String> {
         let key = match self.repository() {
             "" => authfile::docker_key(&self.registry),
             _ => &self.key,
         };
-        authfile::change(path, |file| file.set(key, user, password))
+        authfile::change(path, |file| file.set(key, credentials))
     }
 
     /// Forgets it; whether there was one.

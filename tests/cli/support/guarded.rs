@@ -185,7 +185,11 @@ fn serve(mut stream: &TcpStream, signer: &Path, log: &Mutex<Vec<String>>) -> Opt
         let from = if identity { &form } else { query };
         let token = token(signer, &scope(from), known);
         let name = if identity { "access_token" } else { "token" };
-        ("200 OK", json!({name: token}).to_string())
+        let mut answer = json!({name: token});
+        if query.contains("offline_token=true") && who == "password" {
+            answer["refresh_token"] = json!(IDENTITY);
+        }
+        ("200 OK", answer.to_string())
     };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
