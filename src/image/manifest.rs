@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use anyhow::Result;
+use anyhow::anyhow;
 use anyhow::bail;
 use serde::Deserialize;
 use serde::Serialize;
@@ -28,6 +29,9 @@ pub const MANIFEST_MAX: u64 = 4 << 20;
 pub const CONFIG_MAX: u64 = 8 << 20;
 /// More layers than overlayfs can stack are of no use (OVL_MAX_STACK).
 const LAYERS_MAX: usize = 500;
+/// Indexes may list indexes; nobody needs more than this, in depth or in all.
+const INDEX_DEPTH_MAX: usize = 4;
+const INDEXES_MAX: usize = 32;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -55,6 +59,14 @@ pub struct Manifest {
 pub enum Document {
     Manifest(Manifest),
     Index(Vec<Descriptor>),
+}
+
+/// The manifest of one image as it was read, and verified.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub manifest: Manifest,
+    pub digest: Digest,
+    pub bytes: Vec<u8>,
 }
 
 /// Reads a manifest or index. `media_type` is what the server or the descriptor calls it; it must
@@ -119,20 +131,83 @@ fn is_known(media_type: &str) -> bool {
     )
 }
 
-/// The image of an index that fits a platform best.
-pub fn choose<'a>(index: &'a [Descriptor], wanted: &Platform) -> Result<&'a Descriptor> {
+/// Reads what a descriptor names, verified, and what it is called there.
+pub type Reader<'a> = dyn Fn(&Descriptor) -> Result<(Vec<u8>, Option<String>)> + 'a;
+
+/// Follows an index, and those that it lists, to the image for a platform.
+pub fn resolve(index: &[Descriptor], wanted: &Platform, read: &Reader<'_>) -> Result<Found> {
+    let mut search = Search {
+        wanted,
+        read,
+        left: INDEXES_MAX,
+        offered: Vec::new(),
+    };
+    let found = search.index(index, INDEX_DEPTH_MAX)?;
+    found.ok_or_else(|| nothing_for(wanted, &search.offered))
+}
+
+struct Search<'a> {
+    wanted: &'a Platform,
+    read: &'a Reader<'a>,
+    /// Indexes that may still be read.
+    left: usize,
+    /// All that has been seen.
+    offered: Vec<Descriptor>,
+}
+
+impl Search<'_> {
+    fn index(&mut self, index: &[Descriptor], depth: usize) -> Result<Option<Found>> {
+        self.offered.extend_from_slice(index);
+        for descriptor in fitting(index, self.wanted) {
+            let (bytes, media_type) = (self.read)(descriptor)?;
+            let inner = match parse(&bytes, media_type.as_deref())? {
+                Document::Manifest(manifest) => {
+                    let digest = descriptor.digest.clone();
+                    return Ok(Some(Found {
+                        manifest,
+                        digest,
+                        bytes,
+                    }));
+                }
+                Document::Index(inner) => inner,
+            };
+            if depth == 1 {
+                bail!("its indexes are nested more than {INDEX_DEPTH_MAX} deep");
+            }
+            if self.left == 0 {
+                bail!("it lists more than {INDEXES_MAX} indexes");
+            }
+            self.left -= 1;
+            if let Some(found) = self.index(&inner, depth - 1)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What may be for a platform, the best first.
+fn fitting<'a>(index: &'a [Descriptor], wanted: &Platform) -> Vec<&'a Descriptor> {
     let rank = |descriptor: &Descriptor| match &descriptor.platform {
         Some(platform) => wanted.rank(platform),
-        // An index of one image may leave the platform out.
+        // An index of one image may leave the platform out, and one of indexes does.
         None => Some(u8::MAX),
     };
-    let best = index
-        .iter()
-        .filter_map(|descriptor| Some((rank(descriptor)?, descriptor)))
-        .min_by_key(|(rank, _)| *rank);
-    if let Some((_, descriptor)) = best {
-        return Ok(descriptor);
+    let ranked = index.iter().filter_map(|one| Some((rank(one)?, one)));
+    let mut ranked: Vec<_> = ranked.collect();
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, one)| one).collect()
+}
+
+/// The image of an index that fits a platform best.
+pub fn choose<'a>(index: &'a [Descriptor], wanted: &Platform) -> Result<&'a Descriptor> {
+    if let Some(best) = fitting(index, wanted).first() {
+        return Ok(best);
     }
+    Err(nothing_for(wanted, index))
+}
+
+fn nothing_for(wanted: &Platform, index: &[Descriptor]) -> anyhow::Error {
     let mut offered: Vec<String> = index
         .iter()
         .filter_map(|descriptor| descriptor.platform.as_ref())
@@ -140,14 +215,13 @@ pub fn choose<'a>(index: &'a [Descriptor], wanted: &Platform) -> Result<&'a Desc
         .map(ToString::to_string)
         .collect();
     offered.dedup();
-    bail!(
+    if offered.is_empty() {
+        offered.push("nothing".to_owned());
+    }
+    anyhow!(
         "there is no image for {wanted}, only for {}",
-        if offered.is_empty() {
-            "nothing".to_owned()
-        } else {
-            offered.join(", ")
-        }
-    );
+        offered.join(", ")
+    )
 }
 
 /// The bytes of a manifest that is made here.

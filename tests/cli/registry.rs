@@ -1,4 +1,6 @@
 //! `rbox pull`, from a real registry, with and without TLS.
+use serde_json::json;
+
 use crate::support::Rbox;
 use crate::support::hostile;
 use crate::support::hostile::Image;
@@ -237,4 +239,77 @@ fn registries_that_lie_are_refused() {
     }
     let deep = "[".repeat(200_000);
     pull_refused("deep json", with(liar::LATEST, ok(deep.as_bytes())), "odd");
+}
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// An index of these, each with its type and platform, and its place among the answers.
+fn listed(answers: &mut liar::Answers, images: &[(&str, &[u8], Option<&str>)]) -> Vec<u8> {
+    let entries = images.iter().map(|(kind, bytes, architecture)| {
+        let mut entry =
+            json!({"mediaType": kind, "digest": hostile::digest(bytes), "size": bytes.len()});
+        if let Some(architecture) = architecture {
+            entry["platform"] = json!({"os": "linux", "architecture": architecture});
+        }
+        entry
+    });
+    let entries: Vec<_> = entries.collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string();
+    let path = format!("/v2/odd/manifests/{}", hostile::digest(index.as_bytes()));
+    answers.insert(path, liar::answer("200 OK", INDEX, index.as_bytes()));
+    index.into_bytes()
+}
+
+#[test]
+fn indexes_in_indexes_lead_to_the_image_and_end_somewhere() {
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    let image = Image::busybox();
+    let manifest = image.manifest_bytes();
+    let nested = |depth: usize| {
+        let mut answers = liar::truth(&image);
+        let mut inner = listed(&mut answers, &[(MANIFEST, &manifest, Some("amd64"))]);
+        for _ in 1..depth {
+            // The first has nothing for this machine.
+            let other = listed(&mut answers, &[(MANIFEST, b"x", Some("s390x"))]);
+            inner = listed(
+                &mut answers,
+                &[(INDEX, &other, None), (INDEX, &inner, None)],
+            );
+        }
+        answers.insert(liar::LATEST.into(), liar::answer("200 OK", INDEX, &inner));
+        answers
+    };
+    for depth in [1, 2, 4] {
+        let rbox = Rbox::new();
+        let name = format!("{}/odd", liar::start(nested(depth)));
+        rbox.args(["run", "-q", "--rm", &name, "echo", "found"])
+            .stdout("found\n")
+            .run();
+        // The name is that of the outermost.
+        let digests = rbox
+            .args(["images", "--format", "{{.Digest}}"])
+            .stdout_any();
+        assert_eq!(digests.run().stdout.lines().count(), 1);
+    }
+    pull_refused("too deep", nested(5), "nested more than 4 deep");
+    let mut answers = liar::truth(&image);
+    let inner: Vec<Vec<u8>> = (0..40)
+        .map(|number: u32| {
+            let bytes = number.to_le_bytes();
+            listed(&mut answers, &[(MANIFEST, &bytes, Some("s390x"))])
+        })
+        .collect();
+    let all: Vec<_> = inner
+        .iter()
+        .map(|inner| (INDEX, &inner[..], None))
+        .collect();
+    let index = listed(&mut answers, &all);
+    answers.insert(liar::LATEST.into(), liar::answer("200 OK", INDEX, &index));
+    pull_refused("too many", answers, "it lists more than 32 indexes");
+    let mut answers = liar::truth(&image);
+    let inner = listed(&mut answers, &[(MANIFEST, b"x", Some("s390x"))]);
+    let index = listed(&mut answers, &[(INDEX, &inner, None)]);
+    answers.insert(liar::LATEST.into(), liar::answer("200 OK", INDEX, &index));
+    let word = "there is no image for linux/amd64, only for linux/s390x";
+    pull_refused("another machine", answers, word);
 }

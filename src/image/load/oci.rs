@@ -20,8 +20,8 @@ use crate::image::manifest;
 use crate::image::manifest::CONFIG_MAX;
 use crate::image::manifest::Descriptor;
 use crate::image::manifest::Document;
+use crate::image::manifest::Found;
 use crate::image::manifest::MANIFEST_MAX;
-use crate::image::manifest::Manifest;
 use crate::image::names;
 use crate::image::record::Image;
 use crate::image::transport::Part;
@@ -29,17 +29,8 @@ use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 
-/// Indexes may point to indexes; nobody needs more than this.
-const INDEX_DEPTH_MAX: usize = 4;
 /// Manifests that are looked at when one is looked for by its config.
 const MANIFESTS_MAX: usize = 1000;
-
-/// A manifest that was read and verified.
-pub struct Found {
-    pub manifest: Manifest,
-    pub digest: Digest,
-    pub bytes: Vec<u8>,
-}
 
 pub fn load(load: &Load<'_>) -> Result<Vec<Image>> {
     let descriptors = index(&load.archive)?;
@@ -109,23 +100,13 @@ fn reference_of(descriptor: &Descriptor) -> Vec<Reference> {
         .collect()
 }
 
-/// Follows indexes to the manifest for a platform.
+/// The manifest for a platform that a descriptor of the index leads to.
 fn read_manifest(archive: &Archive, descriptor: &Descriptor, platform: &Platform) -> Result<Found> {
-    let mut descriptor = descriptor.clone();
-    for _ in 0..INDEX_DEPTH_MAX {
-        let bytes = read_blob(archive, Layout::Blobs, &descriptor, MANIFEST_MAX)?;
-        match manifest::parse(&bytes, Some(&descriptor.media_type))? {
-            Document::Manifest(manifest) => {
-                return Ok(Found {
-                    manifest,
-                    digest: descriptor.digest,
-                    bytes,
-                });
-            }
-            Document::Index(index) => descriptor = manifest::choose(&index, platform)?.clone(),
-        }
-    }
-    bail!("its indexes are nested more than {INDEX_DEPTH_MAX} deep");
+    let read = |descriptor: &Descriptor| {
+        let bytes = read_blob(archive, Layout::Blobs, descriptor, MANIFEST_MAX)?;
+        Ok((bytes, Some(descriptor.media_type.clone())))
+    };
+    manifest::resolve(std::slice::from_ref(descriptor), platform, &read)
 }
 
 /// The manifests of an archive that has all they speak of, by the digest of their config. An archive

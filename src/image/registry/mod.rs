@@ -17,7 +17,6 @@ use crate::image::manifest;
 use crate::image::manifest::CONFIG_MAX;
 use crate::image::manifest::Descriptor;
 use crate::image::manifest::Document;
-use crate::image::manifest::Manifest;
 use crate::image::names;
 use crate::image::progress::Progress;
 use crate::image::record::Image;
@@ -78,12 +77,12 @@ fn pull_locked(
 ) -> Result<Image> {
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let (client, found) = find(reference, &options.access, &platform)?;
-    let Found {
+    let Found { image, index } = found;
+    let manifest::Found {
         manifest,
         digest,
         bytes,
-        index,
-    } = found;
+    } = image;
     let config_bytes = match blobs::get(dirs, &manifest.config.digest) {
         Ok(bytes) => bytes,
         Err(_) => blob::small(&client, &manifest.config, CONFIG_MAX)?,
@@ -123,15 +122,13 @@ pub fn digest(reference: &Reference, options: &PullOptions) -> Result<Digest> {
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let (_, found) = find(reference, &options.access, &platform)
         .with_context(|| format!("cannot look for \"{reference}\""))?;
-    Ok(found.index.map_or(found.digest, |(digest, _)| digest))
+    Ok(found.index.map_or(found.image.digest, |(digest, _)| digest))
 }
 
 /// What a registry has under a name.
 struct Found {
-    manifest: Manifest,
-    digest: Digest,
-    bytes: Vec<u8>,
-    /// The index that the manifest was chosen from.
+    image: manifest::Found,
+    /// The index that the image was chosen from.
     index: Option<(Digest, Vec<u8>)>,
 }
 
@@ -186,28 +183,26 @@ fn manifest_for(client: &Client, reference: &Reference, platform: &Platform) -> 
         None => Digest::sha256_of(&bytes),
     };
     check(&digest, &bytes)?;
-    let descriptor = match manifest::parse(&bytes, media_type.as_deref())? {
-        Document::Manifest(manifest) => {
-            return Ok(Found {
+    match manifest::parse(&bytes, media_type.as_deref())? {
+        Document::Manifest(manifest) => Ok(Found {
+            image: manifest::Found {
                 manifest,
                 digest,
                 bytes,
-                index: None,
-            });
-        }
-        Document::Index(index) => manifest::choose(&index, platform)?.clone(),
-    };
-    let index = Some((digest, bytes));
-    let (bytes, media_type) = client.manifest(&descriptor.digest.to_string())?;
-    check(&descriptor.digest, &bytes)?;
-    match manifest::parse(&bytes, media_type.as_deref())? {
-        Document::Manifest(manifest) => Ok(Found {
-            manifest,
-            digest: descriptor.digest,
-            bytes,
-            index,
+            },
+            index: None,
         }),
-        Document::Index(_) => bail!("its index points to another index"),
+        Document::Index(index) => {
+            let read = |descriptor: &Descriptor| {
+                let (bytes, media_type) = client.manifest(&descriptor.digest.to_string())?;
+                check(&descriptor.digest, &bytes)?;
+                Ok((bytes, media_type))
+            };
+            Ok(Found {
+                image: manifest::resolve(&index, platform, &read)?,
+                index: Some((digest, bytes)),
+            })
+        }
     }
 }
 
