@@ -11,11 +11,8 @@ use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::commit;
 use crate::engine::commit::Request;
-use crate::error::Kind;
-use crate::error::fail;
 use crate::image::commit::Format;
 use crate::image::names;
-use crate::oci::reference::Reference;
 
 /// Make an image of a container: its files and its settings
 #[derive(Debug, clap::Args)]
@@ -78,15 +75,7 @@ pub struct Args {
 
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
     let container = Container::find(&engine.dirs, &args.container)?;
-    let name = args.name.as_ref().map(|name| {
-        let reference = Reference::parse_in(name, names::LOCAL)?;
-        if reference.digest().is_some() {
-            let text = format!("\"{name}\" has a digest, which no new name can have");
-            return Err(fail(Kind::Usage, text));
-        }
-        Ok(reference)
-    });
-    let name = name.transpose()?;
+    let name = args.name.as_deref().map(names::parse_new).transpose()?;
     let config = match &args.config {
         Some(path) => settings(path)?,
         None => Map::new(),

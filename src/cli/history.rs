@@ -7,13 +7,12 @@ use serde_json::json;
 use crate::cli::format;
 use crate::cli::output;
 use crate::engine::Engine;
-use crate::error::Kind;
-use crate::error::fail;
 use crate::image;
 use crate::image::Image;
 use crate::image::about;
 use crate::image::about::Step;
 use crate::image::layers;
+use crate::image::variant;
 use crate::oci::platform::Platform;
 use crate::text::escape;
 use crate::text::size;
@@ -47,7 +46,7 @@ pub struct Args {
     #[arg(long)]
     no_trunc: bool,
 
-    /// Only if the image is for this platform
+    /// Of an image that is in the store for several platforms, the one for this
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
 
@@ -86,13 +85,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             args.image
         ))
     };
-    let image = image::find(&engine.dirs, &args.image)?;
-    if let Some(platform) = &args.platform
-        && *platform != image.platform
-    {
-        let text = format!("it is for {}", image.platform);
-        return Err(cannot(fail(Kind::NotFound, text)));
-    }
+    let image = variant::find(&engine.dirs, &args.image, args.platform.as_ref())?;
     let lines = lines(engine, &image).map_err(cannot)?;
     let ids = |line: &Line| match &line.id {
         Some(id) if args.no_trunc => id.clone(),

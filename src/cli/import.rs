@@ -12,7 +12,6 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::image::names;
 use crate::oci::platform::Platform;
-use crate::oci::reference::Reference;
 
 /// Make an image of an archive of files, such as `export` writes
 #[derive(Debug, clap::Args)]
@@ -62,15 +61,7 @@ pub struct Args {
 }
 
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
-    let name = args.name.as_ref().map(|name| {
-        let reference = Reference::parse_in(name, names::LOCAL)?;
-        if reference.digest().is_some() {
-            let text = format!("\"{name}\" has a digest, which no new name can have");
-            return Err(fail(Kind::Usage, text));
-        }
-        Ok(reference)
-    });
-    let name = name.transpose()?;
+    let name = args.name.as_deref().map(names::parse_new).transpose()?;
     let request = Request {
         source: source(&args.path)?,
         name: name.as_ref(),

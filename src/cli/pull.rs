@@ -27,7 +27,7 @@ use crate::image::registry::short::Candidates;
 use crate::image::transport;
 use crate::image::transport::Files;
 use crate::image::transport::Transport;
-use crate::oci::platform::Platform;
+use crate::image::variant;
 use crate::oci::reference;
 use crate::oci::reference::Reference;
 
@@ -170,18 +170,22 @@ impl Pulling<'_> {
 
     /// One that is there, for the platform that is wanted.
     fn in_store(&self, name: &str) -> anyhow::Result<Option<Image>> {
-        let found = match found(self.engine, name)? {
+        let wanted = self.options.platform.as_ref();
+        let found = |name: &str| match variant::find(&self.engine.dirs, name, wanted) {
+            Ok(image) => Ok(Some(image)),
+            Err(err) if error::kind(&err) == Some(Kind::NotFound) => Ok(None),
+            Err(err) => Err(err),
+        };
+        Ok(match found(name)? {
             Some(image) => Some(image),
             // A short name may have an alias.
             None if !reference::is_qualified(name) && name.parse::<Reference>().is_ok() => {
                 let mut all = self.candidates(name)?.references.into_iter();
-                all.find_map(|one| found(self.engine, &one.to_string()).transpose())
+                all.find_map(|one| found(&one.to_string()).transpose())
                     .transpose()?
             }
             None => None,
-        };
-        let wanted = self.options.platform.as_ref();
-        Ok(found.filter(|image| wanted.is_none_or(|wanted| fits(wanted, &image.platform))))
+        })
     }
 
     /// What the registry has, if that is another one; a registry that cannot be asked is no obstacle.
@@ -265,23 +269,11 @@ impl Pulling<'_> {
     }
 }
 
-fn fits(wanted: &Platform, image: &Platform) -> bool {
-    wanted.rank(image).is_some()
-}
-
 fn ambiguous(name: &str, candidates: &Candidates) -> anyhow::Error {
     let names = candidates.references.iter().map(ToString::to_string);
     let names: Vec<String> = names.collect();
     let text = format!("short name \"{name}\" may mean {}", names.join(" or "));
     fail(Kind::Usage, text).hint("give the full name, or make an alias in registries.conf")
-}
-
-fn found(engine: &Engine, name: &str) -> anyhow::Result<Option<Image>> {
-    match image::find(&engine.dirs, name) {
-        Ok(image) => Ok(Some(image)),
-        Err(err) if error::kind(&err) == Some(Kind::NotFound) => Ok(None),
-        Err(err) => Err(err),
-    }
 }
 
 const BUILT_IN: &str = "hello";

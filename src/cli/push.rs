@@ -25,6 +25,7 @@ use crate::image::registry::push::PushOptions;
 use crate::image::transport;
 use crate::image::transport::Files;
 use crate::image::transport::Transport;
+use crate::image::variant;
 use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
@@ -249,21 +250,7 @@ fn destination(text: Option<&str>) -> anyhow::Result<Option<Transport>> {
 
 /// The image, and the name that it was found by.
 fn find(engine: &Engine, args: &Args) -> anyhow::Result<(Image, Option<Reference>)> {
-    let mut image = image::find(&engine.dirs, &args.image)?;
-    if let Some(wanted) = &args.platform
-        && wanted.rank(&image.platform).is_none()
-    {
-        if let Some(other) = lists::image_for(&engine.dirs, &image, wanted)? {
-            let names = std::mem::take(&mut image.names);
-            return Ok((other, names.into_iter().next()));
-        }
-        let text = format!(
-            "image \"{}\" is in the store for {}, and not for {wanted}",
-            args.image, image.platform
-        );
-        return Err(fail(Kind::NotFound, text))
-            .hint(format!("`rbox pull --platform {wanted}` fetches it"));
-    }
+    let image = variant::find(&engine.dirs, &args.image, args.platform.as_ref())?;
     let name = image.names.first().cloned();
     Ok((image, name))
 }

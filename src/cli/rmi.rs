@@ -4,9 +4,9 @@ use crate::cli::output;
 use crate::engine::Engine;
 use crate::engine::images;
 use crate::engine::images::Removal;
+use crate::engine::variants;
 use crate::error;
 use crate::error::Kind;
-use crate::error::fail;
 use crate::image;
 use crate::image::names;
 use crate::oci::platform::Platform;
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long)]
     no_prune: bool,
 
-    /// Only where the image is for one of these platforms
+    /// Of an image that is in the store for several platforms, those for these; its name stays while there is another
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
     platform: Vec<Platform>,
 
@@ -66,7 +66,11 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
             Err(err) => errors.push(err),
         }
     }
-    let outcome = images::remove(engine, &wanted, removal);
+    let outcome = if args.platform.is_empty() {
+        images::remove(engine, &wanted, removal)
+    } else {
+        variants::remove(engine, &wanted, &args.platform, removal)
+    };
     for name in &outcome.untagged {
         output::print_line(&format!("Untagged: {name}"))?;
     }
@@ -96,22 +100,13 @@ fn chosen(engine: &Engine, args: &Args) -> anyhow::Result<Vec<String>> {
 
 /// What does not exist is passed over where that was asked for.
 fn is_wanted(engine: &Engine, name: &str, args: &Args) -> anyhow::Result<bool> {
-    let image = match image::find(&engine.dirs, name) {
+    match image::find(&engine.dirs, name) {
         Err(err) if error::kind(&err) == Some(Kind::NotFound) && (args.force || args.ignore) => {
-            return Ok(false);
+            Ok(false)
         }
         // What is wrong with it is for the removal.
-        Err(_) => return Ok(true),
-        Ok(image) => image,
-    };
-    if args.platform.is_empty() || args.platform.contains(&image.platform) {
-        return Ok(true);
+        _ => Ok(true),
     }
-    let text = format!(
-        "cannot remove image \"{name}\": it is for {}",
-        image.platform
-    );
-    Err(fail(Kind::NotFound, text))
 }
 
 fn status(errors: &[anyhow::Error]) -> u8 {

@@ -12,7 +12,6 @@ use crate::error;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
-use crate::image;
 use crate::image::names;
 use crate::image::save;
 use crate::image::save::Layers;
@@ -132,7 +131,7 @@ fn target(args: &Args, form: Form) -> anyhow::Result<Target<'_>> {
 fn find(engine: &Engine, args: &Args) -> anyhow::Result<Vec<Saved>> {
     let mut found: Vec<Saved> = Vec::new();
     for text in &args.images {
-        let image = match image::find(&engine.dirs, text) {
+        let image = match variant::find(&engine.dirs, text, args.platform.as_ref()) {
             Err(err) if error::kind(&err) == Some(Kind::NotFound) && !args.multi_image_archive => {
                 let Some(first) = found.first_mut() else {
                     return Err(err);
@@ -143,10 +142,6 @@ fn find(engine: &Engine, args: &Args) -> anyhow::Result<Vec<Saved>> {
                 continue;
             }
             image => image?,
-        };
-        let image = match &args.platform {
-            Some(platform) => variant::of(&engine.dirs, image, platform)?,
-            None => image,
         };
         let tagged = image.names.iter().filter(|name| name.digest().is_none());
         let names: Vec<String> = tagged.map(ToString::to_string).collect();

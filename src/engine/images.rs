@@ -53,9 +53,20 @@ impl Outcome {
 
 /// Removes images by names or ids, and then what nothing refers to any more.
 pub fn remove(engine: &Engine, names: &[String], how: Removal) -> Outcome {
+    remove_each(engine, names, |name, outcome| {
+        remove_one(engine, name, how, outcome)
+    })
+}
+
+/// Removes what the names stand for, one after the other, and then what nothing refers to any more.
+pub fn remove_each(
+    engine: &Engine,
+    names: &[String],
+    one: impl Fn(&str, &mut Outcome) -> anyhow::Result<()>,
+) -> Outcome {
     let mut outcome = Outcome::default();
     for name in names {
-        if let Err(err) = remove_one(engine, name, how, &mut outcome) {
+        if let Err(err) = one(name, &mut outcome) {
             outcome.errors.push(err);
         }
     }
@@ -136,7 +147,7 @@ fn nameless_parents(engine: &Engine, images: &[Named]) -> HashSet<Digest> {
 }
 
 /// Its last name is not taken while containers use it, unless by force: then they go too.
-fn remove_one(
+pub fn remove_one(
     engine: &Engine,
     name: &str,
     how: Removal,
@@ -151,6 +162,8 @@ fn remove_one(
             let id = image::names::find_unreadable(&engine.dirs, name)?;
             (id.ok_or(err).with_context(cannot)?, false)
         }
+        // That there is none says all.
+        Err(err) if error::kind(&err) == Some(Kind::NotFound) => return Err(err),
         image => {
             let image = image.with_context(cannot)?;
             (image.id, !image.names.is_empty())
@@ -200,7 +213,7 @@ fn remove_list(engine: &Engine, list: &Name, outcome: &mut Outcome) -> anyhow::R
 }
 
 /// Sees to it that no container uses the image: by force they are removed.
-fn free(engine: &Engine, id: &Digest, name: &str, force: bool) -> anyhow::Result<()> {
+pub fn free(engine: &Engine, id: &Digest, name: &str, force: bool) -> anyhow::Result<()> {
     let users = Container::list(&engine.dirs, drop)?.into_iter();
     let users: Vec<Container> = users
         .filter(|container| container.config.image_id == id.to_string())
@@ -283,30 +296,45 @@ pub fn collect(engine: &Engine) -> anyhow::Result<()> {
 /// Takes names from an image: these, or all. The image stays.
 pub fn untag(engine: &Engine, image: &str, names: &[String]) -> anyhow::Result<()> {
     let cannot = || format!("cannot untag image \"{image}\"");
-    let found = image::find(&engine.dirs, image).with_context(cannot)?;
+    let (id, _, is_list) = stands_for(engine, image)?;
     let _lock = Lock::shared(&engine.dirs.lock_file())?;
+    let all = image::names::of(&engine.dirs, &id)?;
     let mut taken = Vec::new();
-    if names.is_empty() {
-        taken = image::names::of(&engine.dirs, &found.id)?;
-    }
     for name in names {
-        let other = image::find(&engine.dirs, name).with_context(cannot)?;
-        let Some(reference) = other.names.into_iter().next() else {
+        let (other, reference, _) = stands_for(engine, name).with_context(cannot)?;
+        let Some(reference) = reference else {
             let text = format!("\"{name}\" is an id, and no name");
             return Err(fail(Kind::Usage, text)).with_context(cannot);
         };
-        if other.id != found.id {
+        if other != id {
             let text = format!("\"{name}\" is the name of another image");
             return Err(fail(Kind::Conflict, text)).with_context(cannot);
         }
         taken.push(reference);
     }
+    taken.sort();
     taken.dedup();
+    let taken = if names.is_empty() { all.clone() } else { taken };
+    if is_list && taken.len() == all.len() {
+        let text = "it is a list, which has nothing but its name";
+        return Err(fail(Kind::Conflict, text))
+            .with_context(cannot)
+            .hint(format!("`rbox manifest rm {image}` removes it"));
+    }
     for name in &taken {
         image::names::remove(&engine.dirs, name)?;
-        record(engine, "untag", &found.id, &name.to_string());
+        record(engine, "untag", &id, &name.to_string());
     }
     Ok(())
+}
+
+/// The image, or the list and `true`, that a text stands for, and the name by which it does.
+fn stands_for(engine: &Engine, text: &str) -> anyhow::Result<(Digest, Option<Reference>, bool)> {
+    if let Some(list) = image::lists::name_of(&engine.dirs, text)? {
+        return Ok((list.image, Some(list.reference), true));
+    }
+    let image = image::find(&engine.dirs, text)?;
+    Ok((image.id, image.names.into_iter().next(), false))
 }
 
 /// Gives an image a further name.

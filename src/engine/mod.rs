@@ -48,6 +48,7 @@ pub mod top;
 pub mod update;
 pub mod usage;
 pub mod users;
+pub mod variants;
 mod visit;
 pub mod volumes;
 

@@ -272,27 +272,6 @@ pub fn entry_of(dirs: &Dirs, image: &Image) -> Result<Entry> {
     })
 }
 
-/// The image for a platform among those of the index that the name of another stands for.
-pub fn image_for(dirs: &Dirs, image: &Image, wanted: &Platform) -> Result<Option<Image>> {
-    let Some(name) = image.names.first() else {
-        return Ok(None);
-    };
-    let Some(name) = names::by_name(dirs, &name.to_string())? else {
-        return Ok(None);
-    };
-    let bytes = blobs::get(dirs, &name.manifest_digest)?;
-    let Document::Index(index) = manifest::parse(&bytes, None)? else {
-        return Ok(None);
-    };
-    let is_in = |image: &Image| index.iter().any(|one| one.digest == image.manifest_digest);
-    let images = record::all(dirs, drop)?.into_iter();
-    let fitting = images.filter(|image| is_in(image));
-    Ok(fitting
-        .filter_map(|image| Some((wanted.rank(&image.platform)?, image)))
-        .min_by_key(|(rank, _)| *rank)
-        .map(|(_, image)| image))
-}
-
 /// The image of a list that this machine would run, where the store has it.
 pub fn image_for_host(dirs: &Dirs, name: &Name) -> Result<Image> {
     let cannot = || format!("cannot use list \"{}\"", name.reference);
@@ -300,7 +279,9 @@ pub fn image_for_host(dirs: &Dirs, name: &Name) -> Result<Image> {
     let Document::Index(index) = manifest::parse(&bytes, None)? else {
         return Err(fail(Kind::NotFound, "it is no index")).with_context(cannot);
     };
-    let chosen = manifest::choose(&index, &Platform::host()).with_context(cannot)?;
+    let chosen = manifest::choose(&index, &Platform::host())
+        .map_err(|err| fail(Kind::NotFound, err.to_string()))
+        .with_context(cannot)?;
     let mut images = record::all(dirs, drop)?.into_iter();
     images
         .find(|image| image.manifest_digest == chosen.digest)

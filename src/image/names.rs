@@ -379,15 +379,19 @@ fn exact(dirs: &Dirs, reference: &Reference) -> Result<Option<Name>> {
     store::record::load_if_present(&path(dirs, &key))
 }
 
+/// A name that an image is to be given.
+pub fn parse_new(text: &str) -> Result<Reference> {
+    let reference = Reference::parse_in(text, LOCAL)?;
+    if reference.digest().is_some() {
+        let text = format!("\"{text}\" has a digest, which no new name can have");
+        return Err(fail(Kind::Usage, text));
+    }
+    Ok(reference)
+}
+
 /// Gives an image another name, and returns it in full.
 pub fn tag(dirs: &Dirs, image: &str, new_name: &str) -> Result<Reference> {
-    let reference = Reference::parse_in(new_name, LOCAL)?;
-    if reference.digest().is_some() {
-        return Err(fail(
-            Kind::Usage,
-            format!("\"{new_name}\" has a digest, which no new name can have"),
-        ));
-    }
+    let reference = parse_new(new_name)?;
     let _lock = Lock::shared(&dirs.lock_file())?;
     if let Some(list) = by_name(dirs, image)?.filter(Name::is_list) {
         put(

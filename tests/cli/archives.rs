@@ -139,17 +139,7 @@ fn podman_reads_what_rbox_writes_and_the_other_way_round() {
     let Some(rbox) = Rbox::as_root() else { return };
     rbox.load("busybox");
     rbox.load("testinit");
-    let podman = |args: &[&str]| {
-        let storage = [
-            format!("--root={}", rbox.path("podman")),
-            format!("--runroot={}", rbox.path("podman-run")),
-            format!("--tmpdir={}", rbox.path("podman-tmp")),
-            "--storage-driver=vfs".to_owned(),
-            "--events-backend=none".to_owned(),
-        ];
-        let call = rbox.program("podman").args(storage).args(args);
-        call.stdout_any().stderr_any().run().stdout
-    };
+    let podman = |args: &[&str]| rbox.podman(args);
     let id = rbox.told(&["image", "inspect", ID, "busybox"]);
     let name = "docker.io/library/busybox:latest";
     for format in ["docker-archive", "oci-archive", "oci-dir"] {
@@ -300,9 +290,9 @@ fn a_name_more_is_a_name_and_an_image_more_an_image() {
             .run();
     }
     rbox.args(["save", "--platform=linux/arm64", "-o", "x", "busybox"])
-        .stderr_has(format!(
-            "Error: image \"{busybox}\" is in the store for linux/amd64, and not for linux/arm64\n"
-        ))
+        .stderr_has(
+            "Error: image \"busybox\" is in the store for linux/amd64, and not for linux/arm64\n",
+        )
         .status(125)
         .run();
 }

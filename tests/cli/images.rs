@@ -367,7 +367,7 @@ fn what_is_in_use_is_not_removed() {
             "Untagged: {BUSYBOX}:latest\nUntagged: localhost/a/b:1\n"
         ))
         .stderr(
-            "Error: cannot remove image \"nosuch\": there is no image \"nosuch\"\n\
+            "Error: there is no image \"nosuch\"\n\
              Hint: `rbox images` lists those in the store, `rbox pull` fetches one\n\
              Error: cannot remove image \"c:2\": containers \"one\", \"two\" use it\n\
              Hint: remove the container with `rbox rm one two`, or use `rbox rmi -f c:2`\n",
@@ -377,7 +377,10 @@ fn what_is_in_use_is_not_removed() {
     rbox.args(["rmi", "nosuch"]).stderr_any().status(1).run();
     rbox.args(["rmi", "--ignore", "nosuch"]).run();
     rbox.args(["rmi", "--platform", "linux/s390x", "c:2"])
-        .stderr("Error: cannot remove image \"c:2\": it is for linux/amd64\n")
+        .stderr(
+            "Error: image \"c:2\" is in the store for linux/amd64, and not for linux/s390x\n\
+             Hint: `rbox pull --platform linux/s390x` fetches it\n",
+        )
         .status(1)
         .run();
     rbox.args(["image", "prune", "--all", "--force"])

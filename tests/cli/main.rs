@@ -52,6 +52,7 @@ mod oci_exec;
 mod oci_hooks;
 mod oci_namespaces;
 mod oci_spec;
+mod platforms;
 mod powercut;
 mod process;
 mod ps;

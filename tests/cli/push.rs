@@ -359,6 +359,16 @@ fn lists_are_made_changed_and_pushed() {
     rbox.args(["images", "--format", "{{.Repository}}:{{.Tag}}", "app"])
         .stdout("localhost/app:latest\n")
         .run();
+    rbox.args(["untag", "app"])
+        .stderr(
+            "Error: cannot untag image \"app\": it is a list, which has nothing but its name\n\
+             Hint: `rbox manifest rm app` removes it\n",
+        )
+        .status(125)
+        .run();
+    rbox.args(["tag", "app", "app:more"]).run();
+    rbox.args(["untag", "app", "app:more"]).run();
+    rbox.args(["image", "exists", "busybox"]).run();
     // What runs is the image for this machine.
     rbox.args(["run", "--rm", "app", "echo", "listed"])
         .stdout("listed\n")

@@ -38,6 +38,7 @@ use crate::error;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::image::variant;
 use crate::network;
 use crate::oci::platform::Platform;
 use crate::store::dirs::Dirs;
@@ -55,7 +56,7 @@ pub struct ImageArgs {
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
 
-    /// Only if the image is for this platform
+    /// Of an image that is in the store for several platforms, the one for this
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
 
@@ -113,17 +114,8 @@ pub fn run(engine: &Engine, mut args: Args) -> anyhow::Result<u8> {
 
 pub fn images(engine: &Engine, args: &ImageArgs) -> anyhow::Result<u8> {
     print(&args.images, args.format.as_deref(), |name| {
-        let found = crate::image::find(&engine.dirs, name)?;
-        match &args.platform {
-            Some(wanted) if *wanted != found.platform => {
-                let text = format!(
-                    "image \"{name}\" is for {}, and not for {wanted}",
-                    found.platform
-                );
-                Err(fail(Kind::NotFound, text))
-            }
-            _ => image::describe(engine, &found),
-        }
+        let found = variant::find(&engine.dirs, name, args.platform.as_ref())?;
+        image::describe(engine, &found)
     })
 }
 

@@ -186,6 +186,20 @@ impl Rbox {
         id.stdout.trim().to_owned()
     }
 
+    /// What podman prints, with a store of this test. Only root's tests have one.
+    pub fn podman(&self, args: &[&str]) -> String {
+        let path = |name: &str| self.work(name).display().to_string();
+        let storage = [
+            format!("--root={}", path("podman")),
+            format!("--runroot={}", path("podman-run")),
+            format!("--tmpdir={}", path("podman-tmp")),
+            "--storage-driver=vfs".to_owned(),
+            "--events-backend=none".to_owned(),
+        ];
+        let call = self.program("podman").args(storage).args(args);
+        call.stdout_any().stderr_any().run().stdout
+    }
+
     /// Containers, and the volumes that go with them.
     pub fn remove(&self, names: &[&str]) {
         self.args(["rm", "-f", "-v"]).args(names).stdout_any().run();

@@ -26,6 +26,7 @@ use crate::image::manifest::Manifest;
 use crate::image::names;
 use crate::image::packed;
 use crate::image::progress::Progress;
+use crate::image::progress::Silent;
 use crate::image::record::Image;
 use crate::image::registry::Access;
 use crate::image::registry::client::Client;
@@ -238,7 +239,8 @@ impl<'a> Session<'a> {
                 Ok(Box::new(cursor) as Box<dyn Read>)
             },
         };
-        blob::send(&self.client, &parcel, &[], self.progress)
+        // It is no layer, and small.
+        blob::send(&self.client, &parcel, &[], &Silent)
     }
 
     fn manifest(&self, outgoing: &Outgoing<'_>) -> Result<Pushed> {
