@@ -24,6 +24,7 @@ use crate::image::check::State;
 use crate::image::layers;
 use crate::image::layers::Finished;
 use crate::image::names;
+use crate::image::record;
 use crate::oci::digest::Digest;
 use crate::store::blobs;
 use crate::store::lock::Lock;
@@ -115,9 +116,13 @@ impl Check<'_> {
             self.broken.insert(hex, error::message(&err));
         }
         for image in &images {
-            if let Err(err) = check::documents(dirs, image) {
-                self.broken
-                    .insert(image.id.hex().to_owned(), error::message(&err));
+            match check::documents(dirs, image) {
+                Ok(None) => {}
+                Ok(Some(right)) => self.damaged_record(&right)?,
+                Err(err) => {
+                    let hex = image.id.hex().to_owned();
+                    self.broken.insert(hex, error::message(&err));
+                }
             }
         }
         let (containers, unknown) = self.containers()?;
@@ -132,6 +137,20 @@ impl Check<'_> {
             return Ok(None);
         }
         self.unreferenced(&images, &used, &blobs)
+    }
+
+    /// `right` is what it should say.
+    fn damaged_record(&mut self, right: &Image) -> Result<()> {
+        let what = format!("image {}", right.id.short());
+        let mut done = None;
+        if self.wish.repair {
+            record::save(&self.engine.dirs, right)
+                .with_context(|| format!("cannot repair {what}"))?;
+            done = Some("repaired".to_owned());
+        }
+        let why = "its record says something else than its config";
+        self.found(what, why.into(), done);
+        Ok(())
     }
 
     /// Those that can be read, and whether there are others.

@@ -12,6 +12,7 @@ use anyhow::bail;
 
 use crate::error;
 use crate::image::config;
+use crate::image::config::FromImage;
 use crate::image::layers;
 use crate::image::layers::Finished;
 use crate::image::layers::NewPacked;
@@ -58,8 +59,9 @@ pub fn records(dirs: &Dirs) -> Result<(Vec<Image>, Vec<Unreadable>)> {
     Ok((images, bad))
 }
 
-/// The manifest and the config of an image, and whether its record says the same.
-pub fn documents(dirs: &Dirs, image: &Image) -> Result<()> {
+/// Looks at the manifest and the config of an image. Where its record says something else of it than these, the
+/// record that it should have.
+pub fn documents(dirs: &Dirs, image: &Image) -> Result<Option<Image>> {
     let parsed = config::parse(&blobs::get(dirs, &image.id)?)?;
     if parsed.diff_ids != image.layers {
         bail!("its record names other layers than its config");
@@ -74,7 +76,14 @@ pub fn documents(dirs: &Dirs, image: &Image) -> Result<()> {
     if manifest.layers.len() != image.layers.len() {
         bail!("its manifest has another number of layers than its config");
     }
-    Ok(())
+    let told = Image {
+        media_type: manifest.media_type,
+        platform: parsed.platform,
+        created: parsed.created,
+        config: FromImage::new(parsed.config),
+        ..image.clone()
+    };
+    Ok((told != *image).then_some(told))
 }
 
 /// The files that may have the bytes of a layer, as packed forms of it.
@@ -123,8 +132,9 @@ pub fn layer(
     images: &[Image],
     quick: bool,
 ) -> Result<State> {
-    let wrong = match layers::load(dirs, diff_id) {
-        Err(err) => Some(error::message(&err)),
+    let loaded = layers::load(dirs, diff_id);
+    let wrong = match &loaded {
+        Err(err) => Some(error::message(err)),
         Ok(None) if layers::dir(dirs, diff_id).exists() => Some("its record is missing".into()),
         Ok(None) => Some("it is missing".into()),
         Ok(Some(layer)) if layer.diff_id != *diff_id => Some("its record is of another".into()),
@@ -134,7 +144,7 @@ pub fn layer(
         Ok(Some(_)) if !layers::files(dirs, diff_id).is_dir() => Some("it has no files".into()),
         // Containers need no more than the files.
         Ok(Some(_)) if images.iter().all(|image| !image.layers.contains(diff_id)) => None,
-        Ok(Some(layer)) => missing_form(dirs, &layer),
+        Ok(Some(layer)) => missing_form(dirs, layer),
     };
     if quick && wrong.is_none() {
         return Ok(State::Whole);
@@ -153,6 +163,10 @@ pub fn layer(
         ),
         (None, Ok(Some(renewed))) => match difference(dirs, diff_id, &renewed)? {
             Some(difference) => State::Damaged(difference, Some(Box::new(renewed))),
+            None if !renewed.is_told_by(loaded.ok().flatten().as_ref()) => {
+                let why = "its record says something else than its files";
+                State::Damaged(why.to_owned(), Some(Box::new(renewed)))
+            }
             None => State::Whole,
         },
     })

@@ -248,6 +248,17 @@ impl Finished {
         Some(temp.path().file_name()?.to_string_lossy().into_owned())
     }
 
+    /// Whether a record says of its files what is so.
+    pub fn is_told_by(&self, record: Option<&Layer>) -> bool {
+        match (&self.files, record) {
+            (Some((_, layer)), Some(record)) => {
+                let said = |layer: &Layer| (layer.size, layer.tar_size, layer.opaque_root);
+                said(layer) == said(record)
+            }
+            _ => true,
+        }
+    }
+
     /// The packed form of a layer whose files are there, or are being made elsewhere.
     pub fn packed(diff_id: &Digest, packed: NewPacked) -> Self {
         Self {

@@ -270,6 +270,61 @@ fn damage_is_found_and_repaired() {
         .run();
 }
 
+/// Records are what is believed when a container is made: what they say of an image must be what the image says.
+#[test]
+fn records_that_say_something_else_are_found_and_repaired() {
+    let rbox = Rbox::with_busybox();
+    let layer = rbox.only_in("layers").join("layer.json");
+    let image = rbox.only_in("images/ids");
+    let layer_says = "Damaged layer [ID]: its record says something else than its files";
+    let image_says = "Damaged image [ID]: its record says something else than its config";
+    for (path, from, to, found) in [
+        // It would hide the layers below.
+        (
+            &layer,
+            "\"opaque_root\":false",
+            "\"opaque_root\":true",
+            layer_says,
+        ),
+        (&layer, "\"tar_size\":", "\"tar_size\":1", layer_says),
+        (
+            &image,
+            "\"Env\":[",
+            "\"Env\":[\"LD_PRELOAD=/x\",",
+            image_says,
+        ),
+        (&image, "\"User\":\"\"", "\"User\":\"1000\"", image_says),
+        (&image, "\"os\":\"linux\"", "\"os\":\"plan9\"", image_says),
+    ] {
+        let right = std::fs::read_to_string(path).unwrap();
+        let wrong = right.replacen(from, to, 1);
+        assert_ne!(wrong, right, "{from}");
+        std::fs::write(path, wrong).unwrap();
+        rbox.check(&[], &format!("{found}\n"), 125);
+        rbox.check(&["--repair"], &format!("{found} (repaired)\n"), 0);
+        assert_eq!(std::fs::read_to_string(path).unwrap(), right);
+        rbox.check(&[], "", 0);
+    }
+    // What is no record at all, where one should be, hangs nothing.
+    for kind in ["fifo", "dir", "link"] {
+        std::fs::remove_file(&image).unwrap();
+        match kind {
+            "fifo" => drop(rbox.program("mkfifo").arg(&image).run()),
+            "dir" => std::fs::create_dir(&image).unwrap(),
+            _ => std::os::unix::fs::symlink("/dev/zero", &image).unwrap(),
+        }
+        rbox.own(&image);
+        rbox.args(["images", "-q"]).stderr_any().run();
+        let check = rbox.args(["system", "check"]).stdout_has("Damaged image ");
+        check.stderr_any().status(125).run();
+        rbox.args(["system", "check", "--repair"])
+            .stdout_has(" (removed")
+            .run();
+        rbox.check(&[], "", 0);
+        rbox.load("busybox");
+    }
+}
+
 #[test]
 fn what_is_beyond_repair_goes_and_is_named() {
     let rbox = Rbox::with_busybox();
