@@ -64,7 +64,7 @@ impl Write for Stdout {
 
 /// An error on stderr: one line, and a hint where there is one.
 pub fn print_error(err: &anyhow::Error) {
-    eprintln!("Error: {}", escape::line(&error::message(err)));
+    eprintln!("Error: {}", bounded(&error::message(err)));
     if let Some(hint) = error::hint(err) {
         print_hint(hint);
     }
@@ -73,12 +73,28 @@ pub fn print_error(err: &anyhow::Error) {
 /// The same without a lead, for callers that put their own before it.
 pub fn print_plain_error(err: &anyhow::Error) {
     let message = error::message(err);
-    let mut text = format!("{}\n", escape::line(&message));
+    let mut text = format!("{}\n", bounded(&message));
     if let Some(hint) = error::hint(err) {
         text = text + "Hint: " + hint + "\n";
     }
     // One write: lines of several processes do not mix.
     std::io::stderr().write_all(text.as_bytes()).ok();
+}
+
+/// Names that an image or a registry chose may have millions of letters: the middle of such a message is left
+/// out.
+fn bounded(message: &str) -> String {
+    const MOST: usize = 1000;
+    let text = escape::line(message);
+    match (
+        text.char_indices().nth(MOST),
+        text.char_indices().nth_back(MOST),
+    ) {
+        (Some((head, _)), Some((tail, _))) if head < tail => {
+            format!("{} … {}", &text[..head], &text[tail..])
+        }
+        _ => text.into_owned(),
+    }
 }
 
 pub fn print_hint(hint: &str) {

@@ -74,6 +74,9 @@ pub struct Parsed {
     pub created: Option<String>,
 }
 
+/// More values than this are no config that anybody made: each takes many times its own size in memory.
+const VALUES_MAX: usize = 50_000;
+
 /// Reads an image config.
 pub fn parse(bytes: &[u8]) -> Result<Parsed> {
     #[derive(Deserialize)]
@@ -93,6 +96,9 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed> {
         #[serde(default, deserialize_with = "nullable")]
         diff_ids: Vec<Digest>,
     }
+    if values(bytes) > VALUES_MAX {
+        bail!("cannot read the image config: it has more than {VALUES_MAX} values");
+    }
     let raw: Raw = serde_json::from_slice(bytes).context("cannot read the image config")?;
     let Some(rootfs) = raw.rootfs else {
         bail!("cannot read the image config: it names no layers (rootfs.diff_ids)");
@@ -107,6 +113,21 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed> {
         },
         created: raw.created,
     })
+}
+
+/// About as many as a JSON document has: what follows a comma or begins an array or object, outside of texts.
+fn values(json: &[u8]) -> usize {
+    let (mut count, mut in_text, mut escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b',' | b'[' | b'{' if !in_text => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -194,6 +215,26 @@ mod tests {
         );
         let none = parse(br#"{"config":null,"rootfs":{"diff_ids":null}}"#).unwrap();
         assert_eq!(none.config, ImageConfig::default());
+    }
+
+    #[test]
+    fn a_config_of_endless_values_is_refused() {
+        let with = |config: &str| {
+            let text = format!(r#"{{"rootfs":{{"diff_ids":[]}},"config":{config}}}"#);
+            parse(text.as_bytes()).map(drop)
+        };
+        let many = format!(r#"{{"Healthcheck":[{}0]}}"#, "0,".repeat(VALUES_MAX));
+        let deep = format!(
+            r#"{{"Healthcheck":[{}[]]}}"#,
+            "[[[]]],".repeat(VALUES_MAX / 3)
+        );
+        for config in [many, deep] {
+            let said = with(&config).unwrap_err().to_string();
+            assert!(said.ends_with("it has more than 50000 values"), "{said}");
+        }
+        // Labels that hold documents of their own.
+        let text = r#"{\"a\":[1,2]},"#.repeat(VALUES_MAX);
+        with(&format!(r#"{{"Labels":{{"a":"{text}\\"}}}}"#)).unwrap();
     }
 
     #[test]

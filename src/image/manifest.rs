@@ -82,6 +82,7 @@ pub fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Document> {
         manifests: Option<Vec<Descriptor>>,
         fs_layers: Option<serde::de::IgnoredAny>,
     }
+    check_keys(bytes)?;
     let raw: Raw = serde_json::from_slice(bytes).context("cannot read the manifest")?;
     let told = media_type
         .map(|text| text.split(';').next().unwrap_or(text).trim())
@@ -124,11 +125,53 @@ pub fn parse(bytes: &[u8], media_type: Option<&str>) -> Result<Document> {
     }
 }
 
+/// One document must say the same to everybody. Go's JSON takes keys in any case, and serde lists in place of
+/// objects.
+fn check_keys(bytes: &[u8]) -> Result<()> {
+    const KNOWN: [&str; 6] = [
+        "schemaVersion",
+        "mediaType",
+        "config",
+        "layers",
+        "manifests",
+        "fsLayers",
+    ];
+    let document: BTreeMap<String, serde::de::IgnoredAny> =
+        serde_json::from_slice(bytes).context("cannot read the manifest")?;
+    let is_other = |key: &&String| {
+        KNOWN
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(key) && known != key)
+    };
+    match document.keys().find(is_other) {
+        Some(key) => bail!("cannot read the manifest: not everybody takes {key:?} for the same"),
+        None => Ok(()),
+    }
+}
+
 fn is_known(media_type: &str) -> bool {
     matches!(
         media_type,
         OCI_MANIFEST | OCI_INDEX | DOCKER_MANIFEST | DOCKER_INDEX
     )
+}
+
+/// Refuses an image with layers that are to be had elsewhere than in a registry, by the URLs of their
+/// descriptors: whoever makes an image would have us ask any server, and show the registry's users to it
+/// (CVE-2020-15157).
+pub fn refuse_foreign(manifest: &Manifest) -> Result<()> {
+    let is_foreign = |layer: &&Descriptor| {
+        let kind = &layer.media_type;
+        kind.starts_with("application/vnd.docker.image.rootfs.foreign.")
+            || kind.starts_with("application/vnd.oci.image.layer.nondistributable.")
+    };
+    match manifest.layers.iter().find(is_foreign) {
+        Some(layer) => bail!(
+            "layer {} is foreign: such layers are kept elsewhere than in registries, and rbox does not fetch them",
+            layer.digest.short()
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Reads what a descriptor names, verified, and what it is called there.
@@ -275,12 +318,18 @@ mod tests {
         ));
         let both = format!(r#"{{"manifests":[{one}],"config":{one},"layers":[]}}"#);
         let named = format!(r#"{{"mediaType":"{OCI_INDEX}","manifests":[{one}]}}"#);
+        let list = format!(r#"[2,"{OCI_MANIFEST}",{one},[{one}],null,null]"#);
+        let upper = format!(r#"{{"config":{one},"layers":[{one}],"Layers":[]}}"#);
+        let twice = format!(r#"{{"config":{one},"layers":[{one}],"layers":[]}}"#);
         for (text, told) in [
             (both.as_str(), None),
             (index.as_str(), Some(OCI_MANIFEST)),
             (image.as_str(), Some(DOCKER_INDEX)),
             (named.as_str(), Some(OCI_MANIFEST)),
             (r#"{"schemaVersion":1,"fsLayers":[]}"#, None),
+            (list.as_str(), None),
+            (upper.as_str(), None),
+            (twice.as_str(), None),
             ("{}", None),
             ("<html>", None),
         ] {

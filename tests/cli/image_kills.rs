@@ -1,5 +1,5 @@
 //! SIGKILL at random moments of pull, load, rmi and prune: an image is there and right, every file of it, or it is not
-//! there; what is left over goes with the next prune.
+//! there; `system check` finds nothing to repair, and what is left over goes with the next prune.
 //!
 //! RBOX_TEST_IMAGE_KILLS says how often (40), RBOX_TEST_SEED makes a run like an earlier one.
 use std::collections::BTreeMap;
@@ -48,10 +48,16 @@ fn images_are_whole_or_not_there() {
             random::tell(&format!("killed {words:?}"));
             assert_right(&rbox, &right);
             done += 1;
+            // It sweeps: most commands meet what the killed one has left.
+            if random.below(4) == 0 {
+                assert_whole(&rbox, &["--quick"]);
+            }
         }
         rbox.assert_no_processes();
+        assert_whole(&rbox, &[]);
         rbox.args(["image", "prune", "-f"]).stdout_any().run();
         assert_clean(&rbox);
+        rbox.args(["system", "check"]).run();
     }
     for words in every_command() {
         let call = rbox.args(&words).stdout_any().stderr_any().status_any();
@@ -191,6 +197,14 @@ fn assert_right(rbox: &Rbox, right: &BTreeMap<String, Tree>) {
         assert!(rbox.data().join("blobs/sha256").join(manifest).exists());
     }
     rbox.args(["images", "-q"]).stdout_any().run();
+}
+
+/// Nothing is to be repaired; what nothing refers to is no damage.
+fn assert_whole(rbox: &Rbox, options: &[&str]) {
+    let check = rbox.args(["system", "check"]).args(options);
+    let found = check.stdout_any().run().stdout;
+    let is_left_over = |line: &str| line.starts_with("Unreferenced ");
+    assert!(found.lines().all(is_left_over), "{found}");
 }
 
 /// Nothing but what images refer to, which the check of leaks looks at more closely.

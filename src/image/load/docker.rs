@@ -36,8 +36,9 @@ struct Listed {
     layers: Vec<String>,
 }
 
-/// More images than this are no archive that anybody made.
+/// More images than this, or names of all of them, are no archive that anybody made.
 const IMAGES_MAX: usize = 1000;
+const NAMES_MAX: usize = 2000;
 
 pub fn load(load: &Load<'_>) -> Result<Vec<Image>> {
     let bytes = load.archive.small("manifest.json", MANIFEST_MAX)?;
@@ -48,6 +49,10 @@ pub fn load(load: &Load<'_>) -> Result<Vec<Image>> {
     }
     if listed.len() > IMAGES_MAX {
         bail!("the archive has more than {IMAGES_MAX} images");
+    }
+    let tags = listed.iter().flat_map(|listed| &listed.repo_tags);
+    if tags.map(Vec::len).sum::<usize>() > NAMES_MAX {
+        bail!("the archive has more than {NAMES_MAX} names of images");
     }
     // Docker since 25 writes an OCI layout around it, which has the manifests that the images came with.
     let manifests = oci::manifests_by_config(&load.archive);

@@ -31,6 +31,8 @@ use crate::oci::reference::Reference;
 
 /// Manifests that are looked at when one is looked for by its config.
 const MANIFESTS_MAX: usize = 1000;
+/// And bytes of them, which are held in memory.
+const MANIFESTS_SIZE_MAX: u64 = 4 * MANIFEST_MAX;
 
 pub fn load(load: &Load<'_>) -> Result<Vec<Image>> {
     let descriptors = index(&load.archive)?;
@@ -116,10 +118,11 @@ pub fn manifests_by_config(archive: &Archive) -> HashMap<Digest, Found> {
     let Ok(mut queue) = index(archive) else {
         return found;
     };
-    let mut looked_at = 0;
+    let (mut looked_at, mut size) = (0, 0);
     while let Some(descriptor) = queue.pop() {
         looked_at += 1;
-        if looked_at > MANIFESTS_MAX {
+        size += descriptor.size.min(MANIFEST_MAX);
+        if looked_at > MANIFESTS_MAX || size > MANIFESTS_SIZE_MAX {
             break;
         }
         let Ok(bytes) = read_blob(archive, Layout::Blobs, &descriptor, MANIFEST_MAX) else {
@@ -169,6 +172,7 @@ fn read_blob(
 
 pub fn load_image(load: &Load<'_>, layout: Layout, found: &Found) -> Result<Image> {
     let (archive, manifest) = (&load.archive, &found.manifest);
+    manifest::refuse_foreign(manifest)?;
     let config_bytes = read_blob(archive, layout, &manifest.config, CONFIG_MAX)?;
     let parsed = config::parse(&config_bytes)?;
     if !load.is_for_platform(&parsed.platform) {

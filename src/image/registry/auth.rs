@@ -1,6 +1,7 @@
 //! Who we are for a registry, and what it asks for in `WWW-Authenticate`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -163,7 +164,7 @@ impl Bearer {
         let is_odd = self
             .realm
             .contains(|sign: char| sign == '#' || sign.is_control());
-        if host.is_empty() || has_user || is_odd || !is_safe || (is_loopback(host) && !from_here) {
+        if host.is_empty() || has_user || is_odd || !is_safe || (is_here(host) && !from_here) {
             return Err(refused());
         }
         Ok(&self.realm)
@@ -214,6 +215,17 @@ impl Bearer {
         form.extend(self.service.clone().map(|service| ("service", service)));
         form.extend(self.scope(repository).map(|scope| ("scope", scope)));
         form
+    }
+}
+
+/// Whether a host is this machine. Linux: connect(2) takes 0.0.0.0 and :: for it, and IPv4 addresses in IPv6.
+fn is_here(host: &str) -> bool {
+    let name = host.trim_matches(['[', ']']).trim_end_matches('.');
+    let name = name.to_ascii_lowercase();
+    match name.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(address) => address.is_loopback() || address.is_unspecified(),
+        // RFC 6761, section 6.3.
+        Err(_) => name == "localhost" || name.ends_with(".localhost"),
     }
 }
 
@@ -281,6 +293,13 @@ mod tests {
             ("file:///etc/passwd", "https://a.org", false),
             ("auth.org", "https://a.org", false),
             ("https://auth.org/t#x", "https://a.org", false),
+            ("https://[::1]/t", "https://a.org", false),
+            ("https://[::ffff:127.0.0.1]/t", "https://a.org", false),
+            ("https://0.0.0.0/t", "https://a.org", false),
+            ("https://[::]/t", "https://a.org", false),
+            ("https://LOCALHOST./t", "https://a.org", false),
+            ("https://x.localhost/t", "https://a.org", false),
+            ("https://10.0.0.1/t", "https://a.org", true),
         ] {
             let bearer = bearer(&format!("Bearer realm=\"{realm}\""));
             assert_eq!(bearer.realm(base).is_ok(), good, "{realm} of {base}");

@@ -44,6 +44,8 @@ pub mod upload;
 const ERROR_BODY_MAX: u64 = 16 << 10;
 const TOKEN_MAX: u64 = 1 << 20;
 const LIST_MAX: u64 = 8 << 20;
+/// Names of all pages of a list, which are held in memory.
+const NAMES_MAX: usize = 1_000_000;
 /// Of a thousand names each.
 const PAGES_MAX: usize = 1000;
 
@@ -229,6 +231,7 @@ impl Client {
                     .filter(|name| wanted(name)),
             );
             match next_page(&url, link.as_deref()) {
+                Some(_) if names.len() > NAMES_MAX => break,
                 Some(next) => url = next,
                 None => return Ok(names),
             }

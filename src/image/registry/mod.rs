@@ -83,6 +83,7 @@ fn pull_locked(
         digest,
         bytes,
     } = image;
+    manifest::refuse_foreign(&manifest)?;
     let config_bytes = match blobs::get(dirs, &manifest.config.digest) {
         Ok(bytes) => bytes,
         Err(_) => blob::small(&client, &manifest.config, CONFIG_MAX)?,

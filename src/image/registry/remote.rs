@@ -11,6 +11,7 @@ use crate::image::lists::Index;
 use crate::image::manifest;
 use crate::image::manifest::CONFIG_MAX;
 use crate::image::manifest::Document;
+use crate::image::manifest::MANIFEST_MAX;
 use crate::image::registry::Access;
 use crate::image::registry::blob;
 use crate::image::registry::check;
@@ -18,6 +19,9 @@ use crate::image::registry::client::Client;
 use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
+
+/// The bytes of all manifests of an index, which are held in memory.
+const MANIFESTS_SIZE_MAX: u64 = 8 * MANIFEST_MAX;
 
 /// A manifest or index as the registry has it.
 pub fn raw(reference: &Reference, access: &Access) -> Result<Vec<u8>> {
@@ -82,7 +86,12 @@ fn found(
         wanted.retain(|entry| entry.digest == chosen);
     }
     let mut entries = Vec::new();
+    let mut total = 0;
     for entry in wanted {
+        total += entry.size.min(MANIFEST_MAX);
+        if total > MANIFESTS_SIZE_MAX {
+            bail!("its manifests have more than {MANIFESTS_SIZE_MAX} bytes");
+        }
         let (bytes, _) = client.manifest(&entry.digest.to_string())?;
         check(&entry.digest, &bytes)?;
         if bytes.len() as u64 != entry.size {

@@ -142,9 +142,10 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
             report(&path, "layer of no image");
         }
     }
-    for path in entries(&data.join("blobs/sha256")) {
-        if !blobs.contains(name(&path)) {
-            report(&path, "blob of no image");
+    let by_sha512 = entries(&data.join("blobs/sha512"));
+    for path in entries(&data.join("blobs/sha256")).iter().chain(&by_sha512) {
+        if !blobs.contains(name(path)) {
+            report(path, "blob of no image");
         }
     }
     for path in entries(&data.join("images")) {
@@ -184,7 +185,7 @@ fn referenced(data: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
     }
     for digest in blobs.clone() {
         // Not layers: they are no text, and large.
-        let file = data.join("blobs/sha256").join(digest);
+        let file = data.join("blobs").join(algorithm(&digest)).join(digest);
         if file.metadata().is_ok_and(|file| file.len() < 1 << 20) {
             let document = json(&file);
             collect(&document["layers"], &mut blobs);
@@ -192,6 +193,11 @@ fn referenced(data: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
         }
     }
     (layers, blobs)
+}
+
+/// By the length of a digest.
+fn algorithm(hex: &str) -> &'static str {
+    if hex.len() == 128 { "sha512" } else { "sha256" }
 }
 
 fn json(path: &Path) -> serde_json::Value {
@@ -203,7 +209,8 @@ fn collect(value: &serde_json::Value, digests: &mut BTreeSet<String>) {
     match value {
         serde_json::Value::String(text) => {
             // Joined to a directory: a path of an image's record would lead anywhere, to a pipe even.
-            let digest = text.trim_start_matches("sha256:");
+            let digest = text.strip_prefix("sha512:").unwrap_or(text);
+            let digest = digest.trim_start_matches("sha256:");
             if digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 digests.insert(digest.to_owned());
             }

@@ -24,6 +24,8 @@ pub struct Ways {
     pub elsewhere: Option<String>,
     /// What `Authorization` must say.
     pub authorization: Option<String>,
+    /// It says of every part that it has ten bytes now.
+    pub stuck: bool,
     /// It takes Docker's manifests alone.
     pub docker_only: bool,
 }
@@ -215,6 +217,10 @@ impl State {
         let upload = self.uploads.get_mut(number)?;
         if request.body.len() > part_max {
             return answer("413 Content Too Large", "");
+        }
+        if self.ways.stuck && request.method == "PATCH" {
+            let location = format!("Location: {}\r\nRange: 0-9\r\n", request.path);
+            return answer("202 Accepted", &location);
         }
         let start = request.range.split('-').next().unwrap_or_default();
         if !start.is_empty() && start != upload.len().to_string() {

@@ -98,8 +98,8 @@ struct Transfer<'a> {
 impl Transfer<'_> {
     fn run(&mut self, mut upload: Upload) -> Result<()> {
         let mut failures = 0;
+        let mut furthest = 0;
         loop {
-            let before = self.offset;
             match self.step(&upload)? {
                 Sent::Whole => return Ok(()),
                 Sent::Part {
@@ -108,6 +108,12 @@ impl Transfer<'_> {
                 } => {
                     self.offset = offset;
                     upload = next;
+                    if offset <= furthest {
+                        failures += 1;
+                        if failures > self.client.access().retries {
+                            anyhow::bail!("the registry takes no more than {furthest} bytes of it");
+                        }
+                    }
                 }
                 Sent::TooLarge => {
                     self.smaller(upload.part_min)?;
@@ -131,8 +137,9 @@ impl Transfer<'_> {
                     }
                 }
             }
-            // As long as something gets there, it goes on.
-            if self.offset > before {
+            // As long as something gets there that was not there before, it goes on.
+            if self.offset > furthest {
+                furthest = self.offset;
                 failures = 0;
             }
         }
