@@ -39,7 +39,7 @@ pub fn tar(bytes: &[u8]) {
         entries: 1000,
         bytes: 1 << 24,
     };
-    let result = extract::extract(bytes, root, notes, extract::Owners::Record, limits);
+    let result = extract::extract(bytes, root, notes, extract::Owners::Record, None, limits);
     if let Err(err) = &result {
         complaint(&crate::error::message(err));
     }

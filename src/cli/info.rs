@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::cli::format;
+use crate::engine::Engine;
 use crate::engine::info;
 
 /// Show what rbox sees of this machine and of its store
@@ -17,8 +18,8 @@ pub struct Info {
     format: Option<String>,
 }
 
-pub fn run(args: &Info, out: &mut dyn Write) -> Result<()> {
-    let value = serde_json::to_value(info::gather()?)?;
+pub fn run(engine: &Engine, args: &Info, out: &mut dyn Write) -> Result<()> {
+    let value = serde_json::to_value(info::gather(&engine.dirs)?)?;
     let text = match &args.format {
         Some(format) => format::one(&value, format)?,
         None => yaml(&value),

@@ -60,6 +60,7 @@ mod shorts;
 mod start;
 mod stats;
 mod stop;
+mod stores;
 mod system;
 mod tag;
 mod top;
@@ -97,6 +98,9 @@ const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"));
     max_term_width = 100
 )]
 pub struct Cli {
+    #[command(flatten)]
+    stores: stores::Flags,
+
     #[command(subcommand)]
     command: Verb,
 }
@@ -185,7 +189,7 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         return Ok(complete::answer(command(), &args[2..]));
     }
     let args = container::lift(args);
-    let mut command = command_for(args.get(1));
+    let mut command = command_for(args.get(stores::first_word(&args)));
     let args = shorts::spread(&command, args);
     let matches = match command.try_get_matches_from_mut(&args) {
         Ok(matches) => matches,
@@ -204,7 +208,8 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
         Verb::Search(args) => search::run(args),
         Verb::Version(args) => version::run(&args, &mut output::Stdout).map(|()| 0),
         verb => {
-            let mut engine = Engine::open()?;
+            let wish = cli.stores.wish(&verb)?;
+            let mut engine = Engine::open(&wish)?;
             engine.note = output::print_note;
             dispatch(&engine, verb)
         }
@@ -249,7 +254,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Image(args) => image::run(engine, args),
         Verb::Images(args) => images::run(engine, args),
         Verb::Import(args) => import::run(engine, &args),
-        Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
+        Verb::Info(args) => info::run(engine, &args, &mut output::Stdout).map(|()| 0),
         Verb::Init(args) => init::run(engine, &args),
         Verb::Inspect(args) => inspect::run(engine, args),
         Verb::Kill(args) => kill::run(engine, args),

@@ -164,7 +164,14 @@ impl Pulling<'_> {
             )
             .hint(format!("get it with `rbox pull {name}`"))),
             (Policy::Newer, Some(image)) => self.newer(name, image),
-            _ => self.always(name),
+            _ => {
+                // It may be there.
+                let unusable = self.engine.dirs.unusable.iter();
+                for store in unusable.filter(|store| !store.foreign) {
+                    output::print_warning(&store.to_string());
+                }
+                self.always(name)
+            }
         }
     }
 

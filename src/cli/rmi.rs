@@ -86,7 +86,7 @@ fn chosen(engine: &Engine, args: &Args) -> anyhow::Result<Vec<String>> {
     if !args.all {
         return Ok(args.images.clone());
     }
-    let all = names::all_with_lists(&engine.dirs, |err| output::print_damaged(&[err]))?;
+    let all = names::all_with_lists(&engine.dirs.alone(), |err| output::print_damaged(&[err]))?;
     let all = all.into_iter().flat_map(|named| {
         if named.image.is_list() {
             let names = named.names.into_iter();

@@ -6,4 +6,5 @@ pub mod hooks;
 pub mod ids;
 pub mod mapping;
 pub mod registries;
+pub mod storage;
 pub mod userns;

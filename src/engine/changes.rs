@@ -65,7 +65,8 @@ fn of_container(engine: &Engine, container: &Container) -> Result<Vec<Change>> {
 /// Must: be called by a single-threaded process.
 fn of_image(engine: &Engine, image: &Image) -> Result<Vec<Change>> {
     let ids = engine.ids()?.maps.clone();
-    let mut lower = image::layers::lowerdirs(&engine.dirs, image, &ids.tag())?.into_iter();
+    let stack = image::additional::stack(&engine.dirs, image, &ids.tag(), &engine.note)?;
+    let mut lower = stack.lower.into_iter();
     let Some(upper) = lower.next() else {
         return Ok(vec![]);
     };
@@ -104,8 +105,9 @@ impl Side {
                 ),
             },
             Side::Image(image) => {
-                let lower = image::layers::lowerdirs(&engine.dirs, image, &maps.tag())?;
-                (maps, absolute(&lower))
+                let tag = maps.tag();
+                let stack = image::additional::stack(&engine.dirs, image, &tag, &engine.note)?;
+                (maps, absolute(&stack.lower))
             }
             Side::Layer(diff_id) => {
                 let path = image::layers::files(&engine.dirs, diff_id);

@@ -201,7 +201,7 @@ impl Check<'_> {
     /// Those that images and containers refer to.
     fn layers(&mut self, images: &[Image], containers: &[Container]) -> Result<HashSet<Digest>> {
         let dirs = &self.engine.dirs;
-        let tag = self.engine.ids()?.maps.tag();
+        let tag = layers::ids_tag(dirs)?;
         let mut users: HashMap<Digest, Vec<&str>> = HashMap::new();
         for image in images {
             for layer in &image.layers {
@@ -222,6 +222,10 @@ impl Check<'_> {
                 State::Whole => continue,
                 State::Unknown => {
                     self.report.unknown.push(layer.short().to_owned());
+                    continue;
+                }
+                State::Elsewhere(why) => {
+                    self.found(format!("layer {}", layer.short()), why, None);
                     continue;
                 }
                 State::Damaged(why, renewed) => (why, renewed.map(|renewed| *renewed)),
@@ -310,6 +314,13 @@ impl Check<'_> {
             return Ok(None);
         };
         let mut paths: Vec<(String, PathBuf)> = Vec::new();
+        // Images of additional stores are used without being this user's own.
+        let mut layers = layers.clone();
+        layers.extend(
+            record::of_additional(dirs)
+                .into_iter()
+                .flat_map(|image| image.layers),
+        );
         for entry in std::fs::read_dir(dirs.layers())? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();

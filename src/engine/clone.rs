@@ -106,7 +106,9 @@ fn config(
             let text = "its root is a directory of the host, and no image takes the place of that";
             return Err(fail(Kind::Unsupported, text));
         }
-        (config.ids, config.lower) = create::layers(engine, image, &config.identity)?;
+        let (ids, stack) = create::layers(engine, image, &config.identity)?;
+        config.ids = ids;
+        (config.lower, config.contents) = (stack.lower, stack.contents);
         config.layers.clone_from(&image.layers);
         config.image_id = image.id.to_string();
         config.image = image

@@ -109,12 +109,13 @@ fn hold(engine: &Engine, image: &Image) -> anyhow::Result<()> {
     let maps = &engine.ids()?.maps;
     // The image stays while its layers are opened.
     let _store = Lock::shared(&dirs.lock_file())?;
-    let lower = image::layers::lowerdirs(dirs, image, &maps.tag())?;
+    let stack = image::additional::stack(dirs, image, &maps.tag(), &engine.note)?;
     let scratch = TempDir::create_in(&dirs.tmp())?;
     ids::make_dirs(scratch.path(), &["upper", "work", "merged"], maps, maps)?;
     let overlay = Overlay {
         base: dirs.data.clone(),
-        lower,
+        lower: stack.lower,
+        contents: stack.contents,
         upper: scratch.path().join("upper"),
         work: scratch.path().join("work"),
         merged: scratch.path().join("merged"),

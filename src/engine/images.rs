@@ -89,7 +89,7 @@ pub fn prune(
     // One that was made from another hides that, where it has no name either.
     loop {
         let used = users(engine)?;
-        let images = image::names::all_named(&engine.dirs, drop)?;
+        let images = image::names::all_named(&engine.dirs.alone(), drop)?;
         let parents: HashSet<Digest> = nameless_parents(engine, &images);
         let mut chosen = choose(images);
         chosen.retain(|named| {
@@ -154,12 +154,13 @@ pub fn remove_one(
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     let cannot = || format!("cannot remove image \"{name}\"");
-    if let Some(list) = image::lists::name_of(&engine.dirs, name)? {
+    let own = engine.dirs.alone();
+    if let Some(list) = image::lists::name_of(&own, name)? {
         return remove_list(engine, &list, outcome).with_context(cannot);
     }
-    let (id, by_name) = match image::find(&engine.dirs, name) {
-        Err(err) if how.force && error::kind(&err) != Some(Kind::NotFound) => {
-            let id = image::names::find_unreadable(&engine.dirs, name)?;
+    let (id, by_name) = match image::names::find_own(&engine.dirs, name) {
+        Err(err) if how.force && !is_refusal(&err) => {
+            let id = image::names::find_unreadable(&own, name)?;
             (id.ok_or(err).with_context(cannot)?, false)
         }
         // That there is none says all.
@@ -169,7 +170,7 @@ pub fn remove_one(
             (image.id, !image.names.is_empty())
         }
     };
-    let names = image::names::of(&engine.dirs, &id)?.len();
+    let names = image::names::of(&own, &id)?.len();
     let goes = names <= 1 || !by_name && how.all_names;
     let parents = if goes && how.with_parents {
         parents_that_go(engine, &id)?
@@ -195,6 +196,11 @@ pub fn remove_one(
         }
     }
     Ok(())
+}
+
+/// There is nothing to be removed by force.
+fn is_refusal(err: &anyhow::Error) -> bool {
+    matches!(error::kind(err), Some(Kind::NotFound | Kind::Unsupported))
 }
 
 /// A list of images goes with its name; its images stay.
@@ -246,7 +252,7 @@ pub fn free(engine: &Engine, id: &Digest, name: &str, force: bool) -> anyhow::Re
 
 /// Images without a name from which nothing but this one was made, and that no container uses.
 fn parents_that_go(engine: &Engine, id: &Digest) -> anyhow::Result<Vec<Digest>> {
-    let images = image::list(&engine.dirs, drop)?;
+    let images = image::list(&engine.dirs.alone(), drop)?;
     if images.iter().all(|image| !image.names.is_empty()) {
         return Ok(vec![]);
     }
@@ -296,9 +302,13 @@ pub fn collect(engine: &Engine) -> anyhow::Result<()> {
 /// Takes names from an image: these, or all. The image stays.
 pub fn untag(engine: &Engine, image: &str, names: &[String]) -> anyhow::Result<()> {
     let cannot = || format!("cannot untag image \"{image}\"");
-    let (id, _, is_list) = stands_for(engine, image)?;
+    let (id, _, is_list) = match stands_for(engine, image) {
+        // That there is none says all.
+        Err(err) if error::kind(&err) == Some(Kind::NotFound) => return Err(err),
+        found => found.with_context(cannot)?,
+    };
     let _lock = Lock::shared(&engine.dirs.lock_file())?;
-    let all = image::names::of(&engine.dirs, &id)?;
+    let all = image::names::of(&engine.dirs.alone(), &id)?;
     let mut taken = Vec::new();
     for name in names {
         let (other, reference, _) = stands_for(engine, name).with_context(cannot)?;
@@ -330,10 +340,10 @@ pub fn untag(engine: &Engine, image: &str, names: &[String]) -> anyhow::Result<(
 
 /// The image, or the list and `true`, that a text stands for, and the name by which it does.
 fn stands_for(engine: &Engine, text: &str) -> anyhow::Result<(Digest, Option<Reference>, bool)> {
-    if let Some(list) = image::lists::name_of(&engine.dirs, text)? {
+    if let Some(list) = image::lists::name_of(&engine.dirs.alone(), text)? {
         return Ok((list.image, Some(list.reference), true));
     }
-    let image = image::find(&engine.dirs, text)?;
+    let image = image::names::find_own(&engine.dirs, text)?;
     Ok((image.id, image.names.into_iter().next(), false))
 }
 

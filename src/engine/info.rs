@@ -89,6 +89,8 @@ pub struct Security {
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_field_names, reason = "podman's names")]
 pub struct Store {
+    /// Where images of others are; with why where one cannot be used.
+    pub additional_image_stores: Vec<String>,
     pub backing_filesystem: String,
     pub container_store: Containers,
     pub graph_driver_name: &'static str,
@@ -118,13 +120,12 @@ pub struct Version {
     pub os_arch: String,
 }
 
-/// Everything; makes the store's directories where there are none.
-pub fn gather() -> Result<Info> {
-    let dirs = Dirs::open()?;
+/// Everything.
+pub fn gather(dirs: &Dirs) -> Result<Info> {
     Ok(Info {
         host: host(&Ids::detect()?.maps),
         registries: registries(&Registries::load(None)?),
-        store: store(&dirs),
+        store: store(dirs),
         version: version(),
     })
 }
@@ -233,7 +234,16 @@ fn security() -> Security {
 }
 
 fn store(dirs: &Dirs) -> Store {
+    let unusable = dirs.unusable.iter().map(|store| {
+        let path = store.path.display();
+        format!("{path}: cannot be used: {}", store.why)
+    });
+    let additional = dirs
+        .additional
+        .iter()
+        .map(|store| store.data.display().to_string());
     Store {
+        additional_image_stores: additional.chain(unusable).collect(),
         backing_filesystem: doctor::file_system(&dirs.data),
         container_store: containers(dirs),
         graph_driver_name: "overlay",

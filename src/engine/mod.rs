@@ -56,6 +56,7 @@ use std::cell::OnceCell;
 
 use crate::config::ids::Ids;
 use crate::store::dirs::Dirs;
+use crate::store::dirs::Wish;
 
 /// What every verb needs.
 pub struct Engine {
@@ -66,9 +67,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub fn open() -> anyhow::Result<Engine> {
+    pub fn open(wish: &Wish) -> anyhow::Result<Engine> {
         Ok(Engine {
-            dirs: Dirs::open()?,
+            dirs: Dirs::open(wish)?,
             note: |_| {},
             ids: OnceCell::new(),
         })

@@ -34,6 +34,7 @@ use crate::engine::etc;
 use crate::engine::exec;
 use crate::engine::groups;
 use crate::engine::ids;
+use crate::engine::images;
 use crate::engine::mounted;
 use crate::engine::namespaces;
 use crate::engine::namespaces::Shared;
@@ -41,6 +42,7 @@ use crate::engine::places;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::image;
 use crate::network;
 use crate::runtime::Accounts;
 use crate::runtime::Bundle;
@@ -174,6 +176,8 @@ struct Prepared {
     interface: Option<Interface>,
     group: Plan,
     sdnotify: Option<sdnotify::Order>,
+    /// Held by the supervisor: the contents that its container reads stay in additional stores.
+    _contents: Vec<OwnedFd>,
 }
 
 impl Prepared {
@@ -252,6 +256,7 @@ impl Prepared {
             addresses,
             group,
             sdnotify,
+            _contents: contents(engine, container)?,
         })
     }
 
@@ -350,6 +355,11 @@ pub fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::R
     }
     let [upper, work, merged] = overlay_dirs(&container.data);
     ids::make_dirs(&container.data, &["upper", "work", "merged"], default, ids)?;
+    let contents = container.config.contents.clone();
+    if !contents.is_empty() {
+        // An error says more than files that cannot be read.
+        image::additional::hold(&engine.dirs, &container.config.layers)?;
+    }
     let (base, lower) = match &container.config.files.rootfs {
         Some(rootfs) if !rootfs.overlay => return Ok(Rootfs::Directory(rootfs.path.clone())),
         Some(rootfs) => (PathBuf::from("/"), vec![rootfs.path.clone()]),
@@ -358,6 +368,7 @@ pub fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::R
     let overlay = Overlay {
         base,
         lower,
+        contents,
         upper,
         work,
         merged,
@@ -369,6 +380,16 @@ pub fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::R
     } else {
         Rootfs::Overlay(overlay)
     })
+}
+
+fn contents(engine: &Engine, container: &Container) -> anyhow::Result<Vec<OwnedFd>> {
+    let mut mounts = container.config.files.mounts.iter();
+    let of_mount =
+        |source: &Source| matches!(source, Source::Image { contents, .. } if !contents.is_empty());
+    if container.config.contents.is_empty() && !mounts.any(|mount| of_mount(&mount.source)) {
+        return Ok(vec![]);
+    }
+    image::additional::hold(&engine.dirs, &images::layers_of(container))
 }
 
 /// Whether its supervisor may start it again.

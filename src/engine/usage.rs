@@ -129,7 +129,8 @@ fn containers(
 }
 
 fn images(engine: &Engine, bad: &mut impl FnMut(anyhow::Error)) -> Result<(Vec<ImageUse>, Part)> {
-    let dirs = &engine.dirs;
+    // What others have takes nothing of this user's.
+    let dirs = &engine.dirs.alone();
     let all = names::all_named(dirs, bad)?;
     let used = images::users(engine).unwrap_or_default();
     let mut sizes = sizes_in(&dirs.layers())?;

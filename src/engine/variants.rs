@@ -58,6 +58,7 @@ fn one(
     how: Removal,
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
+    names::find_own(&engine.dirs, &image.id.to_string())?;
     let mut more = names::of(&engine.dirs, &image.id)?;
     more.retain(|other| *other != name.reference);
     if let Some(other) = more.first() {

@@ -11,6 +11,7 @@ use anyhow::Result;
 use anyhow::bail;
 
 use crate::error;
+use crate::image::additional;
 use crate::image::config;
 use crate::image::config::FromImage;
 use crate::image::layers;
@@ -49,7 +50,7 @@ pub fn records(dirs: &Dirs) -> Result<(Vec<Image>, Vec<Unreadable>)> {
         else {
             continue;
         };
-        match record::load_from(&path) {
+        match record::load_from(dirs, &path) {
             Ok(image) if image.id.hex() == hex => images.push(image),
             Ok(_) => bad.push((hex.to_owned(), anyhow::anyhow!("it is of another image"))),
             Err(_) if !path.exists() => {}
@@ -86,10 +87,12 @@ pub fn documents(dirs: &Dirs, image: &Image) -> Result<Option<Image>> {
     Ok((told != *image).then_some(told))
 }
 
-/// The files that may have the bytes of a layer, as packed forms of it.
-pub fn sources(dirs: &Dirs, diff_id: &Digest, images: &[Image]) -> Vec<(PathBuf, Packed)> {
-    let mut found: Vec<(PathBuf, Packed)> = Vec::new();
-    let mut add = |path: PathBuf, packed: Packed| {
+/// A file that may have the bytes of a layer, and as which packed form of it; `None` in an additional store.
+type Bytes = (PathBuf, Option<Packed>);
+
+fn sources(dirs: &Dirs, diff_id: &Digest, images: &[Image]) -> Vec<Bytes> {
+    let mut found: Vec<Bytes> = Vec::new();
+    let mut add = |path: PathBuf, packed: Option<Packed>| {
         if path.exists() && found.iter().all(|(other, _)| *other != path) {
             found.push((path, packed));
         }
@@ -97,9 +100,12 @@ pub fn sources(dirs: &Dirs, diff_id: &Digest, images: &[Image]) -> Vec<(PathBuf,
     if let Ok(Some(layer)) = layers::load(dirs, diff_id)
         && let (Some(path), Some(packed)) = (packed::path(dirs, &layer), &layer.packed)
     {
-        add(path, packed.clone());
+        add(path, Some(packed.clone()));
     }
-    add(layers::dir(dirs, diff_id).join(layers::ZSTD), Packed::Zstd);
+    add(
+        layers::dir(dirs, diff_id).join(layers::ZSTD),
+        Some(Packed::Zstd),
+    );
     for image in images {
         let Some(index) = image.layers.iter().position(|layer| layer == diff_id) else {
             continue;
@@ -109,8 +115,11 @@ pub fn sources(dirs: &Dirs, diff_id: &Digest, images: &[Image]) -> Vec<(PathBuf,
             && let Some(descriptor) = manifest.layers.into_iter().nth(index)
         {
             let path = blobs::path(dirs, &descriptor.digest);
-            add(path, Packed::Blob(descriptor.digest));
+            add(path, Some(Packed::Blob(descriptor.digest)));
         }
+    }
+    if let Some((_, _, path)) = additional::find(dirs, diff_id) {
+        add(path, None);
     }
     found
 }
@@ -120,6 +129,8 @@ pub enum State {
     Whole,
     /// Its bytes are not kept: nothing tells what its files should be.
     Unknown,
+    /// What it refers to is not in the store that it should be in, which is not ours to repair.
+    Elsewhere(String),
     /// And what is to be put in its place, where that could be made.
     Damaged(String, Option<Box<Finished>>),
 }
@@ -133,6 +144,12 @@ pub fn layer(
     quick: bool,
 ) -> Result<State> {
     let loaded = layers::load(dirs, diff_id);
+    if let Ok(Some(found)) = &loaded
+        && let Some(place) = found.contents.as_ref().filter(|_| !found.has_contents())
+    {
+        let text = format!("its contents are not in {}", place.display());
+        return Ok(State::Elsewhere(text));
+    }
     let wrong = match &loaded {
         Err(err) => Some(error::message(err)),
         Ok(None) if layers::dir(dirs, diff_id).exists() => Some("its record is missing".into()),
@@ -191,11 +208,11 @@ fn renew(
     dirs: &Dirs,
     diff_id: &Digest,
     ids_tag: &str,
-    sources: &[(PathBuf, Packed)],
+    sources: &[Bytes],
 ) -> Result<Option<Finished>> {
     let mut failed = None;
     for (path, packed) in sources {
-        match unpack_anew(dirs, diff_id, ids_tag, path, packed) {
+        match unpack_anew(dirs, diff_id, ids_tag, path, packed.as_ref()) {
             Ok(finished) => return Ok(Some(finished)),
             Err(err) => failed = failed.or(Some(err)),
         }
@@ -208,10 +225,16 @@ fn unpack_anew(
     diff_id: &Digest,
     ids_tag: &str,
     path: &Path,
-    packed: &Packed,
+    packed: Option<&Packed>,
 ) -> Result<Finished> {
-    let mut file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut layer = Unfinished::start(dirs, diff_id, ids_tag)?;
+    let mut file =
+        blobs::open_file(path).with_context(|| format!("cannot open {}", path.display()))?;
+    // In the form that it has.
+    let contents = layers::load(dirs, diff_id)
+        .ok()
+        .flatten()
+        .and_then(|layer| layer.contents);
+    let mut layer = Unfinished::start(dirs, diff_id, ids_tag, contents.as_deref())?;
     let mut buffer = vec![0; BUFFER];
     loop {
         let count = file.read(&mut buffer)?;
@@ -220,7 +243,9 @@ fn unpack_anew(
         }
         layer.write(&buffer[..count])?;
     }
-    layer.finish(NewPacked::Old(packed.clone()))
+    layer.finish(packed.map_or(NewPacked::Elsewhere, |packed| {
+        NewPacked::Old(packed.clone())
+    }))
 }
 
 /// The blobs that are there, by their digests; and those among them whose bytes are others, unless `quick`.

@@ -14,7 +14,6 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::config::ids::Ids;
 use crate::image::ingest;
 use crate::image::ingest::Sink;
 use crate::image::ingest::Source;
@@ -161,7 +160,7 @@ fn record(dirs: &Dirs, config: &[u8], diff_ids: &[Digest], format: Format) -> Re
         platform: None,
         annotations: None,
     };
-    let ids_tag = Ids::detect()?.maps.tag();
+    let ids_tag = layers::ids_tag(dirs)?;
     let mut descriptors = Vec::new();
     for diff_id in diff_ids {
         let Some(layer) = layers::find(dirs, diff_id, &ids_tag)? else {

@@ -3,10 +3,11 @@
 //! waited for.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -15,7 +16,7 @@ use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
 
-use crate::config::ids::Ids;
+use crate::image::additional;
 use crate::image::config;
 use crate::image::config::FromImage;
 use crate::image::interrupt;
@@ -91,7 +92,8 @@ pub fn layers(
         dirs,
         source,
         progress,
-        ids_tag: Ids::detect()?.maps.tag(),
+        ids_tag: layers::ids_tag(dirs)?,
+        refers: OnceLock::new(),
         stopped: AtomicBool::new(false),
         unfinished: Mutex::new(Vec::new()),
     };
@@ -220,6 +222,8 @@ struct Job<'a> {
     source: &'a dyn Source,
     progress: &'a dyn Progress,
     ids_tag: String,
+    /// See `additional::refers`; asked for where it matters.
+    refers: OnceLock<bool>,
     stopped: AtomicBool,
     /// The directories of layers that are being unpacked, or were.
     unfinished: Mutex<Vec<PathBuf>>,
@@ -242,7 +246,7 @@ impl Job<'_> {
             let found = layers::find(self.dirs, diff_id, &self.ids_tag);
             let blob = self.source.digest(index).filter(|blob| *blob != diff_id);
             let packed = match blob {
-                Some(blob) => blobs::path(self.dirs, blob).exists(),
+                Some(blob) => blobs::find(self.dirs, blob).is_some(),
                 None => packed::has_tar(self.dirs, diff_id),
             };
             let same = |wanted: &&Wanted| wanted.diff_id == *diff_id;
@@ -266,7 +270,9 @@ impl Job<'_> {
         let diff_id = &wanted.diff_id;
         self.progress
             .started(diff_id, self.source.size(wanted.index));
-        let finished = self.unpack_kept(wanted).unwrap_or_else(|| {
+        let here = self.unpack_shared(wanted);
+        let here = here.or_else(|| self.unpack_kept(wanted));
+        let finished = here.unwrap_or_else(|| {
             match self.transfer(wanted) {
                 // What was left may have been what is wrong: it is gone now.
                 Err(failure) if failure.resumed && !failure.interrupted => self.transfer(wanted),
@@ -280,33 +286,61 @@ impl Job<'_> {
         Ok(finished)
     }
 
+    /// From an additional store, which keeps the contents of its large files.
+    fn unpack_shared(&self, wanted: &Wanted) -> Option<Result<Finished>> {
+        if !wanted.packed || wanted.unpacked || self.dirs.shared {
+            return None;
+        }
+        let (store, _, path) = additional::find(self.dirs, &wanted.diff_id)?;
+        let mut file = blobs::open_file(&path).ok()?;
+        let refers = *self.refers.get_or_init(|| additional::refers(self.dirs));
+        let unpacked = self
+            .start(&wanted.diff_id, refers.then(|| store.layers()).as_deref())
+            .and_then(|mut layer| {
+                self.feed(&mut file, &mut |bytes| layer.write(bytes))?;
+                layer.finish(NewPacked::Elsewhere)
+            });
+        match unpacked {
+            // Damaged.
+            Err(err) if !err.is::<Stopped>() => None,
+            unpacked => Some(unpacked),
+        }
+    }
+
+    /// Gives all bytes of what is kept, unless the command is stopped.
+    fn feed(&self, kept: &mut dyn Read, sink: &mut Sink<'_>) -> Result<()> {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let count = kept.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.check_stopped()?;
+            sink(&buffer[..count])?;
+        }
+    }
+
     /// From the packed form in the store, where that is all that is needed and it is what it should be.
     fn unpack_kept(&self, wanted: &Wanted) -> Option<Result<Finished>> {
         if !wanted.packed || wanted.unpacked {
             return None;
         }
         let mut kept: Box<dyn Read> = match &wanted.blob {
-            Some(blob) => Box::new(File::open(blobs::path(self.dirs, blob)).ok()?),
+            Some(blob) => Box::new(blobs::open(self.dirs, blob).ok()?),
             None => Box::new(packed::tar(self.dirs, &wanted.diff_id).ok()?),
         };
         let mut unpack = || -> Result<Finished> {
-            let mut layer = self.start(&wanted.diff_id)?;
+            let mut layer = self.start(&wanted.diff_id, None)?;
             let mut keeper = match &wanted.blob {
                 Some(_) => None,
                 None => Some(self.keeper(wanted, Some(&layer))?),
             };
-            let mut buffer = vec![0; BUFFER];
-            loop {
-                let count = kept.read(&mut buffer)?;
-                if count == 0 {
-                    break;
-                }
-                self.check_stopped()?;
+            self.feed(&mut kept, &mut |bytes| {
                 if let Some(keeper) = &mut keeper {
-                    keeper.write(&buffer[..count])?;
+                    keeper.write(bytes)?;
                 }
-                layer.write(&buffer[..count])?;
-            }
+                layer.write(bytes)
+            })?;
             let packed = match (keeper, &wanted.blob) {
                 (Some(keeper), _) => keeper.finish(None)?,
                 (None, blob) => NewPacked::Old(Packed::Blob(blob.clone().expect("it was read"))),
@@ -339,7 +373,7 @@ impl Job<'_> {
         let mut layer = if wanted.unpacked {
             None
         } else {
-            Some(self.start(&wanted.diff_id).map_err(ours)?)
+            Some(self.start(&wanted.diff_id, None).map_err(ours)?)
         };
         let mut keeper = self.keeper(wanted, layer.as_ref()).map_err(ours)?;
         let mut local = false;
@@ -394,8 +428,8 @@ impl Job<'_> {
         })
     }
 
-    fn start(&self, diff_id: &Digest) -> Result<Unfinished> {
-        let layer = Unfinished::start(self.dirs, diff_id, &self.ids_tag)?;
+    fn start(&self, diff_id: &Digest, contents: Option<&Path>) -> Result<Unfinished> {
+        let layer = Unfinished::start(self.dirs, diff_id, &self.ids_tag, contents)?;
         let mut unfinished = self
             .unfinished
             .lock()
@@ -470,7 +504,7 @@ fn prepare(
     manifest_bytes: &[u8],
 ) -> Result<Image> {
     let parsed = config::parse(config_bytes)?;
-    let ids_tag = Ids::detect()?.maps.tag();
+    let ids_tag = layers::ids_tag(dirs)?;
     let mut size = 0;
     for (diff_id, descriptor) in parsed.diff_ids.iter().zip(&manifest.layers) {
         match layers::find(dirs, diff_id, &ids_tag)? {
@@ -491,5 +525,6 @@ fn prepare(
         config: FromImage::new(parsed.config),
         made: false,
         names: Vec::new(),
+        store: None,
     })
 }

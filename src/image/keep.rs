@@ -17,6 +17,7 @@ use crate::image::unpack::stream::Compression;
 use crate::oci::digest::Algorithm;
 use crate::oci::digest::Digest;
 use crate::oci::digest::Hasher;
+use crate::store::atomic;
 use crate::store::atomic::with_space_hint;
 use crate::store::dirs::Dirs;
 use crate::store::partial::Partial;
@@ -145,6 +146,7 @@ impl<'a> Keeper<'a> {
                 .open(&path)
                 .map_err(|err| with_space_hint(err.into()))
                 .with_context(|| format!("cannot create {}", path.display()))?;
+            rustix::fs::fchmod(&file, atomic::OPEN).context("cannot set its mode")?;
             let encoder =
                 zstd::stream::write::Encoder::new(file, ZSTD_LEVEL).context("cannot start zstd")?;
             Form::Tar {

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
+use rustix::fd::AsFd;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::config::ids::Ids;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -57,11 +59,34 @@ pub struct Layer {
     /// Absent in stores of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed: Option<Packed>,
+    /// The layers of a shared store, which has the contents of its large files (see `unpack::contents`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<PathBuf>,
 }
 
 impl Record for Layer {
     const NOUN: &'static str = "layer";
     const VERSION: u32 = 1;
+    const OPEN: bool = true;
+}
+
+/// The id map of what a shared store has: contents without owners.
+pub const SHARED: &str = "shared";
+
+/// The id map that layers of this store are unpacked for.
+pub fn ids_tag(dirs: &Dirs) -> Result<String> {
+    if dirs.shared {
+        return Ok(SHARED.to_owned());
+    }
+    Ok(Ids::detect()?.maps.tag())
+}
+
+impl Layer {
+    /// Whether the contents are there that it refers to.
+    pub fn has_contents(&self) -> bool {
+        let place = self.contents.as_ref();
+        place.is_none_or(|place| place.join(self.diff_id.hex()).join(unpack::DIFF).exists())
+    }
 }
 
 pub fn dir(dirs: &Dirs, diff_id: &Digest) -> PathBuf {
@@ -78,24 +103,39 @@ pub fn load(dirs: &Dirs, diff_id: &Digest) -> Result<Option<Layer>> {
     record::load_if_present(&dir(dirs, diff_id).join(RECORD))
 }
 
-/// The layer, where it is in the store and of this id map.
+/// The layer, where it is in the store, with all its contents, and of this id map.
 pub fn find(dirs: &Dirs, diff_id: &Digest, ids_tag: &str) -> Result<Option<Layer>> {
-    Ok(load(dirs, diff_id)?.filter(|layer| layer.ids == ids_tag))
+    Ok(load(dirs, diff_id)?.filter(|layer| layer.ids == ids_tag && layer.has_contents()))
 }
 
 /// Bytes of its files; 0 where that is not known.
 pub fn size(dirs: &Dirs, diff_id: &Digest) -> u64 {
-    let layer = load(dirs, diff_id).ok().flatten();
-    layer.map_or(0, |layer| layer.size)
+    let mut found = dirs.all().filter_map(|dirs| load(dirs, diff_id).ok()?);
+    found.next().map_or(0, |layer| layer.size)
 }
 
-/// The directories to be stacked, relative to the data directory, the top layer first.
-pub fn lowerdirs(dirs: &Dirs, image: &Image, ids_tag: &str) -> Result<Vec<PathBuf>> {
-    let mut found: Vec<PathBuf> = Vec::new();
+/// What is stacked to be the files of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stack {
+    /// Directories, relative to the data directory, the top layer first.
+    pub lower: Vec<PathBuf>,
+    /// Where contents are that these refer to, absolute.
+    pub contents: Vec<PathBuf>,
+}
+
+/// The layers of an image, to be stacked.
+pub fn stack(dirs: &Dirs, image: &Image, ids_tag: &str) -> Result<Stack> {
+    let mut found = Vec::new();
+    let mut contents: Vec<PathBuf> = Vec::new();
     for diff_id in image.layers.iter().rev() {
         let Some(layer) = find(dirs, diff_id, ids_tag)? else {
             return Err(unusable(dirs, image, diff_id));
         };
+        if let Some(place) = layer.contents
+            && !contents.contains(&place)
+        {
+            contents.push(place);
+        }
         let path = PathBuf::from("layers")
             .join(diff_id.hex())
             .join(unpack::DIFF);
@@ -107,7 +147,10 @@ pub fn lowerdirs(dirs: &Dirs, image: &Image, ids_tag: &str) -> Result<Vec<PathBu
             break;
         }
     }
-    Ok(found)
+    Ok(Stack {
+        lower: found,
+        contents,
+    })
 }
 
 fn unusable(dirs: &Dirs, image: &Image, diff_id: &Digest) -> anyhow::Error {
@@ -115,10 +158,21 @@ fn unusable(dirs: &Dirs, image: &Image, diff_id: &Digest) -> anyhow::Error {
         Some(name) => name.familiar(),
         None => image.id.short().to_owned(),
     };
-    let why = if dir(dirs, diff_id).exists() {
-        "was unpacked for another range of ids"
-    } else {
-        "is missing"
+    if dirs.shared {
+        let text = format!("cannot use image \"{name}\" in a store that is shared");
+        return fail(Kind::Unsupported, text).hint(format!(
+            "use it from a store of your own: `rbox --storage-opt additionalimagestore={} run {name}`",
+            dirs.data.display()
+        ));
+    }
+    let why = match load(dirs, diff_id) {
+        Ok(Some(layer)) if !layer.has_contents() => {
+            let place = layer.contents.unwrap_or_default();
+            let store = place.parent().unwrap_or(&place).display();
+            format!("is no longer in additional store \"{store}\"")
+        }
+        _ if dir(dirs, diff_id).exists() => "was unpacked for another range of ids".to_owned(),
+        _ => "is missing".to_owned(),
     };
     fail(
         Kind::NotFound,
@@ -139,6 +193,7 @@ pub struct Unfinished {
     temp: TempDir,
     diff_id: Digest,
     ids: String,
+    contents: Option<PathBuf>,
 }
 
 /// A packed form that is there, but not yet durable nor in its place.
@@ -150,6 +205,8 @@ pub enum NewPacked {
     Zstd(Option<TempDir>),
     /// It was in its place already.
     Old(Packed),
+    /// An additional store has it.
+    Elsewhere,
 }
 
 impl NewPacked {
@@ -160,11 +217,12 @@ impl NewPacked {
         }
     }
 
-    fn form(&self) -> Packed {
+    fn form(&self) -> Option<Packed> {
         match self {
-            Self::Blob(_, digest) => Packed::Blob(digest.clone()),
-            Self::Zstd(_) => Packed::Zstd,
-            Self::Old(packed) => packed.clone(),
+            Self::Blob(_, digest) => Some(Packed::Blob(digest.clone())),
+            Self::Zstd(_) => Some(Packed::Zstd),
+            Self::Old(packed) => Some(packed.clone()),
+            Self::Elsewhere => None,
         }
     }
 }
@@ -178,14 +236,28 @@ pub struct Finished {
 }
 
 impl Unfinished {
-    pub fn start(dirs: &Dirs, diff_id: &Digest, ids_tag: &str) -> Result<Self> {
+    /// Its large files refer to `contents`, where that is given.
+    pub fn start(
+        dirs: &Dirs,
+        diff_id: &Digest,
+        ids_tag: &str,
+        contents: Option<&Path>,
+    ) -> Result<Self> {
         let temp = TempDir::create_in(&dirs.layers())?;
-        let helper = Helper::start("extract", temp.path(), &[diff_id.algorithm().name()])?;
+        let whole = diff_id.to_string();
+        let algorithm = diff_id.algorithm().name();
+        let (verb, what) = match contents {
+            _ if dirs.shared => ("contents", algorithm),
+            Some(_) => ("refer", whole.as_str()),
+            None => ("extract", algorithm),
+        };
+        let helper = Helper::start(verb, temp.path(), &[what])?;
         Ok(Self {
             helper,
             temp,
             diff_id: diff_id.clone(),
             ids: ids_tag.to_owned(),
+            contents: contents.map(Path::to_owned),
         })
     }
 
@@ -215,7 +287,7 @@ impl Unfinished {
         }
     }
 
-    fn finish_files(self, form: Packed) -> Result<(TempDir, Layer)> {
+    fn finish_files(self, form: Option<Packed>) -> Result<(TempDir, Layer)> {
         let answer = self.helper.finish()?;
         let report: unpack::Report =
             serde_json::from_str(&answer).context("cannot understand the unpacker")?;
@@ -232,7 +304,8 @@ impl Unfinished {
             tar_size: report.tar_size,
             ids: self.ids,
             opaque_root: report.opaque_root,
-            packed: Some(form),
+            packed: form,
+            contents: self.contents,
         };
         let path = self.temp.path().join(RECORD);
         // Made durable with all the other files, in `commit`.
@@ -274,6 +347,7 @@ pub fn replace(dirs: &Dirs, finished: Finished) -> Result<()> {
     let Some((temp, layer)) = finished.files else {
         return Ok(());
     };
+    atomic::open_dir_to_all(temp.as_fd())?;
     let place = dir(dirs, &layer.diff_id);
     for kept in [ZSTD, shifted::SHIFTED] {
         match std::fs::rename(place.join(kept), temp.path().join(kept)) {
@@ -313,7 +387,7 @@ pub fn commit(dirs: &Dirs, finished: Vec<Finished>) -> Result<()> {
                 partial.move_to(&blobs::path(dirs, &digest))?;
             }
             NewPacked::Zstd(Some(temp)) => place_zstd(&temp, &dir(dirs, &diff_id))?,
-            NewPacked::Zstd(None) | NewPacked::Old(_) => {}
+            NewPacked::Zstd(None) | NewPacked::Old(_) | NewPacked::Elsewhere => {}
         }
         forms.push((diff_id, form));
         files.extend(new);
@@ -326,7 +400,9 @@ pub fn commit(dirs: &Dirs, finished: Vec<Finished>) -> Result<()> {
     }
     atomic::sync_dir(&dirs.layers())?;
     for (diff_id, form) in forms {
-        note_packed(dirs, &diff_id, form)?;
+        if let Some(form) = form {
+            note_packed(dirs, &diff_id, form)?;
+        }
     }
     Ok(())
 }
@@ -339,6 +415,7 @@ fn place_zstd(temp: &TempDir, layer: &Path) -> Result<()> {
 }
 
 fn place_files(dirs: &Dirs, temp: TempDir, layer: &Layer) -> Result<()> {
+    atomic::open_dir_to_all(temp.as_fd())?;
     let place = dir(dirs, &layer.diff_id);
     let whole = find(dirs, &layer.diff_id, &layer.ids).ok().flatten();
     if place.exists() && whole.is_none() {

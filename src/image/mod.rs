@@ -17,6 +17,7 @@
 //! nothing refers to are removed.
 
 pub mod about;
+pub mod additional;
 pub mod change;
 pub mod check;
 pub mod commit;

@@ -59,6 +59,7 @@ impl Name {
 impl Record for Name {
     const NOUN: &'static str = "image name";
     const VERSION: u32 = 1;
+    const OPEN: bool = true;
 }
 
 fn path(dirs: &Dirs, reference: &Reference) -> PathBuf {
@@ -87,6 +88,12 @@ pub fn save_as(dirs: &Dirs, reference: &Reference, image: &Image, digest: &Diges
     put(dirs, &name)?;
     // Whoever removes an image without a name may not have seen this one; `remove` looks from the other side.
     if !record::path(dirs, &image.id).exists() {
+        // It may be an additional store's until now.
+        for digest in [&image.id, &image.manifest_digest, digest] {
+            if let Ok(bytes) = blobs::get(dirs, digest) {
+                blobs::put(dirs, digest, &bytes)?;
+            }
+        }
         record::save(dirs, image)?;
     }
     Ok(())
@@ -113,13 +120,7 @@ pub fn all(dirs: &Dirs) -> Result<Vec<Name>> {
 
 /// The same; `bad` hears of those that cannot be read.
 pub fn all_readable(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> Result<Vec<Name>> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(dirs.image_refs())? {
-        let entry = entry?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
-    }
+    let paths = dirs.entries(Dirs::image_refs, &mut bad)?;
     let mut names: Vec<Name> = Vec::with_capacity(paths.len());
     for read in parallel::map(&paths, |path| store::record::load_if_present(path)) {
         match read {
@@ -220,6 +221,7 @@ fn of_list(dirs: &Dirs, id: Digest, names: Vec<Name>) -> Option<Named> {
         size: metadata.len(),
         config: FromImage::default(),
         made: true,
+        store: None,
         names: names.iter().map(|name| name.reference.clone()).collect(),
     };
     Some(Named { image, names })
@@ -240,12 +242,32 @@ pub fn list(dirs: &Dirs, bad: impl FnMut(anyhow::Error)) -> Result<Vec<Image>> {
     Ok(found.map(|named| named.image).collect())
 }
 
+/// Finds an image in the user's own store. That it is in an additional one is an error of its own.
+pub fn find_own(dirs: &Dirs, text: &str) -> Result<Image> {
+    match find(&dirs.alone(), text) {
+        Err(err) if crate::error::kind(&err) == Some(Kind::NotFound) => {
+            let Some(store) = find(dirs, text).ok().and_then(|image| image.store) else {
+                return Err(err);
+            };
+            let store = store.display();
+            let text = format!("it is in additional store \"{store}\", which is read-only");
+            Err(fail(Kind::Unsupported, text).hint(format!(
+                "the owner of the store removes it with `rbox --imagestore {store} rmi`"
+            )))
+        }
+        found => found,
+    }
+}
+
 /// Finds an image by a name or by (the start of) its ID. A name without a registry is looked for
 /// in `localhost`, then in Docker's, then wherever it is unique.
 pub fn find(dirs: &Dirs, text: &str) -> Result<Image> {
     let not_found = || {
-        fail(Kind::NotFound, format!("there is no image \"{text}\""))
-            .hint("`rbox images` lists those in the store, `rbox pull` fetches one")
+        let err = fail(Kind::NotFound, format!("there is no image \"{text}\""));
+        match dirs.unusable.iter().find(|store| !store.foreign) {
+            Some(store) => err.hint(format!("{store}; `rbox pull` fetches images into your own")),
+            None => err.hint("`rbox images` lists those in the store, `rbox pull` fetches one"),
+        }
     };
     if let Ok(id) = text.parse::<Digest>() {
         return by_id(dirs, text, id.hex())?.ok_or_else(not_found);
@@ -274,7 +296,7 @@ pub fn find(dirs: &Dirs, text: &str) -> Result<Image> {
 
 fn by_id(dirs: &Dirs, text: &str, start: &str) -> Result<Option<Image>> {
     let path = path_by_id(dirs, text, start)?;
-    path.map(|path| record::load_from(&path)).transpose()
+    path.map(|path| record::load_from(dirs, &path)).transpose()
 }
 
 /// The digest of an image whose record cannot be read.
@@ -289,15 +311,12 @@ pub fn find_unreadable(dirs: &Dirs, text: &str) -> Result<Option<Digest>> {
 }
 
 fn path_by_id(dirs: &Dirs, text: &str, start: &str) -> Result<Option<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dirs.image_ids())? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if let Some(hex) = name.strip_suffix(".json")
-            && hex.starts_with(start)
-        {
-            found.push(dirs.image_ids().join(&name));
-        }
-    }
+    let mut found = dirs.entries(Dirs::image_ids, drop)?;
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let hex = name.strip_suffix(".json");
+        hex.is_some_and(|hex| hex.starts_with(start))
+    });
     match found.as_slice() {
         [] => Ok(None),
         [path] => Ok(Some(path.clone())),
@@ -376,7 +395,12 @@ fn exact(dirs: &Dirs, reference: &Reference) -> Result<Option<Name>> {
         Some(digest) => reference.by_digest(digest.clone()),
         None => reference.clone(),
     };
-    store::record::load_if_present(&path(dirs, &key))
+    let mut stores = dirs.all();
+    let found = stores.find_map(|store| {
+        let read = store::record::load_if_present(&path(store, &key));
+        read.transpose()
+    });
+    found.transpose()
 }
 
 /// A name that an image is to be given.

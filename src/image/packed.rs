@@ -1,7 +1,6 @@
 //! The packed form of layers, read: the exact bytes that a manifest's descriptors name, and the exact
 //! tars that diff-ids name. Everything is verified while it is read: an error comes in place of the end.
 
-use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::path::PathBuf;
@@ -83,7 +82,7 @@ impl Read for Verified {
 /// The bytes that a layer descriptor of an image's manifest names.
 pub fn blob(dirs: &Dirs, descriptor: &Descriptor, diff_id: &Digest) -> Result<Verified> {
     let digest = &descriptor.digest;
-    match File::open(blobs::path(dirs, digest)) {
+    match blobs::open(dirs, digest) {
         Ok(file) => Ok(Verified::new(Box::new(file), digest, descriptor.size)),
         Err(err) if err.kind() != io::ErrorKind::NotFound => {
             Err(err).with_context(|| format!("cannot read blob {digest}"))
@@ -97,9 +96,8 @@ pub fn blob(dirs: &Dirs, descriptor: &Descriptor, diff_id: &Digest) -> Result<Ve
 /// The uncompressed tar of a layer.
 pub fn tar(dirs: &Dirs, diff_id: &Digest) -> Result<Verified> {
     let cannot = || format!("cannot read layer {}", diff_id.short());
-    let layer = layers::load(dirs, diff_id)?.ok_or_else(|| not_kept(diff_id))?;
-    let path = path(dirs, &layer).ok_or_else(|| not_kept(diff_id))?;
-    let file = match File::open(path) {
+    let (layer, path) = find_tar(dirs, diff_id)?.ok_or_else(|| not_kept(diff_id))?;
+    let file = match blobs::open_file(&path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Err(not_kept(diff_id)),
         other => other.with_context(cannot)?,
     };
@@ -109,17 +107,28 @@ pub fn tar(dirs: &Dirs, diff_id: &Digest) -> Result<Verified> {
 
 /// Whether [`blob`] would find it.
 pub fn has(dirs: &Dirs, descriptor: &Descriptor, diff_id: &Digest) -> bool {
-    blobs::path(dirs, &descriptor.digest).exists()
+    blobs::find(dirs, &descriptor.digest).is_some()
         || descriptor.digest == *diff_id && has_tar(dirs, diff_id)
 }
 
 /// Whether [`tar`] would find it.
 pub fn has_tar(dirs: &Dirs, diff_id: &Digest) -> bool {
-    let layer = layers::load(dirs, diff_id).ok().flatten();
-    layer.is_some_and(|layer| path(dirs, &layer).is_some_and(|path| path.exists()))
+    matches!(find_tar(dirs, diff_id), Ok(Some(_)))
 }
 
-/// The file that has the tar of a layer.
+/// The first store that has a packed form of the layer.
+fn find_tar(dirs: &Dirs, diff_id: &Digest) -> Result<Option<(Layer, PathBuf)>> {
+    for store in dirs.all() {
+        if let Some(layer) = layers::load(store, diff_id)?
+            && let Some(path) = path(store, &layer).filter(|path| path.exists())
+        {
+            return Ok(Some((layer, path)));
+        }
+    }
+    Ok(None)
+}
+
+/// The file that has the tar of a layer of this store.
 pub fn path(dirs: &Dirs, layer: &Layer) -> Option<PathBuf> {
     match layer.packed.as_ref()? {
         Packed::Blob(digest) => Some(blobs::path(dirs, digest)),

@@ -41,11 +41,15 @@ pub struct Image {
     /// Its names. After [`super::find`], the one it was found by alone.
     #[serde(skip)]
     pub names: Vec<Reference>,
+    /// The additional store that it is in, where it is not the user's own.
+    #[serde(skip)]
+    pub store: Option<PathBuf>,
 }
 
 impl Record for Image {
     const NOUN: &'static str = "image";
     const VERSION: u32 = 1;
+    const OPEN: bool = true;
 }
 
 impl Image {
@@ -60,13 +64,23 @@ pub fn path(dirs: &Dirs, id: &Digest) -> PathBuf {
 }
 
 pub fn load(dirs: &Dirs, id: &Digest) -> Result<Image> {
-    load_from(&path(dirs, id))
+    let mut found = dirs.all().filter(|store| path(store, id).exists());
+    load_from(dirs, &path(found.next().unwrap_or(dirs), id))
 }
 
-pub fn load_from(path: &Path) -> Result<Image> {
+/// The image whose record has this path, in whichever store.
+pub fn load_from(dirs: &Dirs, path: &Path) -> Result<Image> {
+    let mut others = dirs.additional.iter();
+    let other = others.find(|store| path.starts_with(&store.data));
     match record::load(path) {
-        Err(err) if crate::error::kind(&err) != Some(Kind::NotFound) => Err(with_hint(err, path)),
-        result => result,
+        Ok(image) => Ok(Image {
+            store: other.map(|store| store.data.clone()),
+            ..image
+        }),
+        Err(err) if crate::error::kind(&err) != Some(Kind::NotFound) && other.is_none() => {
+            Err(with_hint(err, path))
+        }
+        err => err,
     }
 }
 
@@ -77,21 +91,10 @@ pub fn save(dirs: &Dirs, image: &Image) -> Result<()> {
 /// All images. One whose record cannot be read is passed over, so that the others can still be used:
 /// `bad` hears of it.
 pub fn all(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> Result<Vec<Image>> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(dirs.image_ids())? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default();
-        let hidden = name.as_encoded_bytes().starts_with(b".");
-        if !hidden
-            && path
-                .extension()
-                .is_some_and(|extension| extension == "json")
-        {
-            paths.push(path);
-        }
-    }
+    let mut paths = dirs.entries(Dirs::image_ids, &mut bad)?;
+    paths.retain(|path| path.extension().is_some_and(|kind| kind == "json"));
     let mut images = Vec::with_capacity(paths.len());
-    for read in parallel::map(&paths, |path| load_from(path)) {
+    for read in parallel::map(&paths, |path| load_from(dirs, path)) {
         match read {
             Ok(image) => images.push(image),
             // It was removed since it was listed.
@@ -100,6 +103,16 @@ pub fn all(dirs: &Dirs, mut bad: impl FnMut(anyhow::Error)) -> Result<Vec<Image>
         }
     }
     Ok(images)
+}
+
+/// Images that only additional stores have.
+pub fn of_additional(dirs: &Dirs) -> Vec<Image> {
+    if dirs.additional.is_empty() {
+        return vec![];
+    }
+    let mut images = all(dirs, drop).unwrap_or_default();
+    images.retain(|image| image.store.is_some());
+    images
 }
 
 fn with_hint(err: anyhow::Error, path: &Path) -> anyhow::Error {

@@ -1,11 +1,16 @@
 //! Removing images: names, records, and then the layers and blobs that nothing refers to.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Result;
+use rustix::fs::FlockOperation;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::error;
 use crate::error::Kind;
@@ -47,7 +52,7 @@ pub type InUse<'a> = dyn Fn() -> Result<HashSet<Digest>> + 'a;
 /// its ID, an image with several names goes only by `force`. Layers and blobs are for [`collect`].
 pub fn take(dirs: &Dirs, text: &str, force: bool) -> Result<Removed> {
     let _lock = Lock::shared(&dirs.lock_file())?;
-    remove_records(dirs, text, force)
+    remove_records(&dirs.alone(), text, force)
 }
 
 fn remove_records(dirs: &Dirs, text: &str, force: bool) -> Result<Removed> {
@@ -88,6 +93,7 @@ fn remove_records(dirs: &Dirs, text: &str, force: bool) -> Result<Removed> {
 /// Takes an image away, unless somebody has given it a name.
 pub fn take_nameless(dirs: &Dirs, id: &Digest) -> Result<Removed> {
     let _lock = Lock::shared(&dirs.lock_file())?;
+    let dirs = &dirs.alone();
     let image = record::load(dirs, id)?;
     let goes = names::of(dirs, id)?.is_empty() && remove_record(dirs, &image)?;
     Ok(Removed {
@@ -135,12 +141,19 @@ fn remove_unreadable(dirs: &Dirs, text: &str, err: anyhow::Error) -> Result<Remo
 /// commands left. Does nothing while another command may be making references: the next
 /// collection does it then.
 pub fn collect(dirs: &Dirs, in_use: &InUse<'_>) -> Result<()> {
-    collect_all(dirs, in_use, Duration::ZERO)
+    collect_all(&dirs.alone(), in_use, Duration::ZERO)
 }
 
-/// The same after images were removed: pulls that were interrupted lately can still go on.
+/// The same after images were removed: pulls that were interrupted lately can still go on, and images of additional
+/// stores stay usable at once.
 pub fn collect_after(dirs: &Dirs, in_use: &InUse<'_>) -> Result<()> {
-    collect_all(dirs, in_use, PARTIAL_AGE)
+    let with_additional = || {
+        let mut layers = in_use()?;
+        let others = record::of_additional(dirs).into_iter();
+        layers.extend(others.flat_map(|image| image.layers));
+        Ok(layers)
+    };
+    collect_all(&dirs.alone(), &with_additional, PARTIAL_AGE)
 }
 
 /// `age_min` is that of the beginnings of blobs which go: the next pull goes on with those that stay.
@@ -176,12 +189,22 @@ fn remove_layers(dirs: &Dirs, used: &HashSet<Digest>) -> Result<()> {
     for entry in std::fs::read_dir(dirs.layers())? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let unfinished = name.starts_with(atomic::TEMP_PREFIX);
-        if !unfinished && !keep.contains(&*name) {
+        let stays = name.starts_with(atomic::TEMP_PREFIX)
+            || keep.contains(&*name)
+            || dirs.shared && is_held(&entry.path());
+        if !stays {
             remove_layer(dirs, &entry.path())?;
         }
     }
     Ok(())
+}
+
+/// Whether containers of other users read the contents of a layer (`additional::hold`).
+fn is_held(layer: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let locked = rustix::fs::open(layer, flags, Mode::empty())
+        .and_then(|dir| rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive));
+    locked == Err(Errno::WOULDBLOCK)
 }
 
 fn remove_blobs(dirs: &Dirs, used: &HashSet<Digest>) -> Result<()> {
@@ -249,7 +272,7 @@ fn document(dirs: &Dirs, digest: &Digest) -> Result<Document> {
 }
 
 /// Out of its place by one rename first: half a layer must never be there.
-fn remove_layer(dirs: &Dirs, path: &std::path::Path) -> Result<()> {
+fn remove_layer(dirs: &Dirs, path: &Path) -> Result<()> {
     let temp = dirs.layers().join(atomic::temp_name());
     std::fs::rename(path, &temp).with_context(|| format!("cannot remove {}", path.display()))?;
     remove_tree(&temp)

@@ -6,14 +6,14 @@
 //! map, shared by containers, and removed with the layer.
 
 use std::path::Path;
-use std::path::PathBuf;
 
 use anyhow::Context;
 use anyhow::Result;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::image::layers;
+use crate::image::additional;
+use crate::image::layers::Stack;
 use crate::image::record::Image;
 use crate::image::unpack;
 use crate::oci::digest::Digest;
@@ -45,19 +45,18 @@ pub struct Order {
     pub maps: [Vec<IdRange>; 2],
 }
 
-/// The directories to be stacked, as `layers::lowerdirs`; copies that are missing are made, which `note`
-/// hears of.
-pub fn lowerdirs(
+/// What is stacked, as `additional::stack`; copies that are missing are made, which `note` hears of.
+pub fn stack(
     dirs: &Dirs,
     image: &Image,
     target: &Target<'_>,
     note: &dyn Fn(&str),
-) -> Result<Vec<PathBuf>> {
-    let unpacked = layers::lowerdirs(dirs, image, &target.default.tag())?;
+) -> Result<Stack> {
+    let unpacked = additional::stack(dirs, image, &target.default.tag(), note)?;
     let digest = Digest::sha256_of(target.tag.as_bytes());
     let key = &digest.hex()[..32];
     let mut told = false;
-    let shifted = unpacked.iter().map(|diff| {
+    let shifted = unpacked.lower.iter().map(|diff| {
         let layer = diff.parent().context("a layer lies in a directory")?;
         let place = layer.join(SHIFTED).join(key);
         if !dirs.data.join(&place).exists() {
@@ -70,7 +69,10 @@ pub fn lowerdirs(
         }
         Ok(place.join(unpack::DIFF))
     });
-    shifted.collect()
+    Ok(Stack {
+        lower: shifted.collect::<Result<_>>()?,
+        contents: unpacked.contents,
+    })
 }
 
 fn short(layer: &Path) -> String {

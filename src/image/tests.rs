@@ -165,13 +165,13 @@ fn an_image_is_loaded_found_named_and_removed() {
     }
     let tag = Ids::detect().unwrap().maps.tag();
     let found = image::find(&dirs, "made:1").unwrap();
-    let lower = layers::lowerdirs(&dirs, &found, &tag).unwrap();
+    let lower = layers::stack(&dirs, &found, &tag).unwrap().lower;
     assert_eq!(lower.len(), 2);
     assert_eq!(
         std::fs::read(dirs.data.join(&lower[0]).join("b")).unwrap(),
         b"22"
     );
-    let err = layers::lowerdirs(&dirs, &found, "mapped:0").unwrap_err();
+    let err = layers::stack(&dirs, &found, "mapped:0").unwrap_err();
     assert!(crate::error::message(&err).contains("unpacked for another range of ids"));
 
     let renamed = image::tag(&dirs, "made:1", "other").unwrap();
@@ -274,7 +274,10 @@ fn a_layer_that_hides_all_below_ends_the_stack() {
     ]);
     let loaded = load_bytes(&dirs, made.archive(|_, part| part)).unwrap();
     let tag = Ids::detect().unwrap().maps.tag();
-    assert_eq!(layers::lowerdirs(&dirs, &loaded[0], &tag).unwrap().len(), 2);
+    assert_eq!(
+        layers::stack(&dirs, &loaded[0], &tag).unwrap().lower.len(),
+        2
+    );
 }
 
 /// A registry on this machine, one thread, that may misbehave.

@@ -37,6 +37,7 @@
 //! | overlay in a user namespace (`userxattr`) | 5.11 | root file system | a copy of the image |
 //! | mount_setattr | 5.12 | read-only trees, the trampoline | no containers |
 //! | exec enters the time namespace of children | 6.3 | private time namespace | refused |
+//! | overlay `datadir+` with `userxattr` | 6.16 | images of additional stores | these are copied |
 //! | overlay `lowerdir+` | 6.5 | many layers, long paths | one option string of a page |
 
 pub mod accounts;
@@ -240,6 +241,8 @@ pub struct Overlay {
     pub base: PathBuf,
     /// Layers, top first.
     pub lower: Vec<PathBuf>,
+    /// Where contents are that files of the layers refer to.
+    pub contents: Vec<PathBuf>,
     pub upper: PathBuf,
     pub work: PathBuf,
     /// An empty directory to mount on.

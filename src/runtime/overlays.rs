@@ -23,6 +23,8 @@ use crate::sys::mount::Parameter;
 /// The layers that the options name, top first, and what is on top of them.
 struct Layers<'a> {
     lower: Vec<&'a str>,
+    /// Below them, with contents alone.
+    contents: Vec<&'a str>,
     own: Option<(&'a str, &'a str)>,
     /// They are named one by one, as rbox does it for its own.
     one_by_one: bool,
@@ -31,7 +33,8 @@ struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     fn of(options: &Options<'a>) -> anyhow::Result<Layers<'a>> {
-        let (mut lower, mut upper, mut work) = (Vec::new(), None, None);
+        let (mut lower, mut contents) = (Vec::new(), Vec::new());
+        let (mut upper, mut work) = (None, None);
         let (mut one_by_one, mut others) = (false, Vec::new());
         for parameter in &options.data {
             match parameter {
@@ -39,6 +42,7 @@ impl<'a> Layers<'a> {
                     one_by_one = true;
                     lower.push(*path);
                 }
+                Parameter::String("datadir+", path) => contents.push(*path),
                 Parameter::String("lowerdir", paths) => lower.extend(paths.split(':')),
                 Parameter::String("upperdir", path) => upper = Some(*path),
                 Parameter::String("workdir", path) => work = Some(*path),
@@ -52,6 +56,7 @@ impl<'a> Layers<'a> {
         );
         Ok(Layers {
             lower,
+            contents,
             own: upper.zip(work),
             one_by_one,
             others,
@@ -59,7 +64,7 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// Opens what an overlay is made of: the layers, top first, then the upper and the work directory.
+/// Opens what an overlay is made of: the layers, top first, contents, then the upper and the work directory.
 pub fn open(options: &Options<'_>) -> anyhow::Result<Made> {
     let layers = Layers::of(options)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -67,7 +72,8 @@ pub fn open(options: &Options<'_>) -> anyhow::Result<Made> {
         .own
         .into_iter()
         .flat_map(|(upper, work)| [upper, work]);
-    let opened = layers.lower.iter().copied().chain(own).map(|path| {
+    let below = layers.lower.iter().chain(&layers.contents).copied();
+    let opened = below.chain(own).map(|path| {
         rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("cannot open {path}"))
     });
     Ok(Made::Opened(opened.collect::<anyhow::Result<_>>()?))
@@ -92,7 +98,8 @@ fn join(parts: &[OwnedFd], layers: &Layers<'_>, options: &Options<'_>) -> sys::R
         .iter()
         .map(|part| format!("/proc/self/fd/{}", part.as_raw_fd()))
         .collect();
-    let (lower, own) = names.split_at(layers.lower.len());
+    let (lower, rest) = names.split_at(layers.lower.len());
+    let (contents, own) = rest.split_at(layers.contents.len());
     let fs = FileSystem::open("overlay")?;
     fs.set(Parameter::String("source", "overlay"))?;
     for name in lower {
@@ -104,6 +111,9 @@ fn join(parts: &[OwnedFd], layers: &Layers<'_>, options: &Options<'_>) -> sys::R
             }
             result => result?,
         }
+    }
+    for name in contents {
+        fs.set(Parameter::String("datadir+", name))?;
     }
     if let [upper, work] = own {
         fs.set(Parameter::String("upperdir", upper))?;

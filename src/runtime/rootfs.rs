@@ -43,6 +43,8 @@ use crate::sys::terminal::Pty;
 pub struct Opened {
     /// Layers, top first.
     pub lower: Vec<OwnedFd>,
+    /// See `Overlay`.
+    pub contents: Vec<OwnedFd>,
     pub upper: OwnedFd,
     pub work: OwnedFd,
     pub merged: OwnedFd,
@@ -52,8 +54,11 @@ impl Opened {
     pub fn open(overlay: &Overlay) -> sys::Result<Opened> {
         let lower = overlay.lower.iter();
         let lower = lower.map(|layer| open_dir(&overlay.base.join(layer)));
+        let contents = overlay.contents.iter();
+        let contents = contents.map(|place| open_dir(place));
         Ok(Opened {
             lower: lower.collect::<sys::Result<_>>()?,
+            contents: contents.collect::<sys::Result<_>>()?,
             upper: open_dir(&overlay.upper)?,
             work: open_dir(&overlay.work)?,
             merged: open_dir(&overlay.merged)?,
@@ -174,7 +179,9 @@ pub fn mount_overlay(overlay: &Overlay, opened: &Opened) -> anyhow::Result<Owned
     let root = match detached {
         // Linux: before 6.5 there is no lowerdir+ (EINVAL), and before 5.12 overlay cannot be
         // mounted detached; the option string of mount(2) does all of it in one page.
-        Err(err) if err.errno == Errno::INVAL => overlay_classic(overlay, opened).map_err(|_| err),
+        Err(err) if err.errno == Errno::INVAL && opened.contents.is_empty() => {
+            overlay_classic(overlay, opened).map_err(|_| err)
+        }
         Ok(detached) => mount::attach(detached.as_fd(), opened.merged.as_fd()).map(|()| detached),
         Err(err) => Err(err),
     };
@@ -192,6 +199,9 @@ fn overlay_detached(overlay: &Overlay, opened: &Opened) -> sys::Result<OwnedFd> 
     fs.set(Parameter::String("source", "overlay"))?;
     for layer in &opened.lower {
         fs.set(Parameter::String("lowerdir+", &by_descriptor(layer)))?;
+    }
+    for place in &opened.contents {
+        fs.set(Parameter::String("datadir+", &by_descriptor(place)))?;
     }
     fs.set(Parameter::String("upperdir", &by_descriptor(&opened.upper)))?;
     fs.set(Parameter::String("workdir", &by_descriptor(&opened.work)))?;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use anyhow::Result;
+use rustix::fd::BorrowedFd;
 use rustix::fs::AtFlags;
 use rustix::fs::FlockOperation;
 use rustix::fs::Mode;
@@ -20,6 +21,9 @@ use crate::oci::digest::hex;
 
 /// What unfinished files and directories begin with.
 pub const TEMP_PREFIX: &str = ".tmp-";
+
+/// Of files that everybody may read.
+pub const OPEN: Mode = Mode::from_raw_mode(0o644);
 
 /// Whether a file must outlive a power cut (the store) or not even a reboot (the run directory).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +44,19 @@ pub fn make_dirs(path: &Path) -> std::io::Result<()> {
 
 /// Writes a file of mode 0600, in place of what was there.
 pub fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
-    replace(path, bytes, durability)
+    replace(path, bytes, durability, false)
         .map_err(with_space_hint)
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
+/// The same with mode 0644, whatever the umask.
+pub fn write_open(path: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
+    replace(path, bytes, durability, true)
+        .map_err(with_space_hint)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn replace(path: &Path, bytes: &[u8], durability: Durability, open: bool) -> Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         anyhow::bail!("it is no file name");
     };
@@ -62,6 +73,9 @@ fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
         // Held until the rename, so that a sweep leaves the file alone.
         rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
         file.write_all(bytes)?;
+        if open {
+            rustix::fs::fchmod(&file, OPEN)?;
+        }
         if durability == Durability::Durable {
             file.sync_all()?;
         }
@@ -76,6 +90,11 @@ fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
         rustix::fs::unlinkat(&dir, &temp, AtFlags::empty()).ok();
     }
     written
+}
+
+/// Lets everybody read a directory who is let through those above it.
+pub fn open_dir_to_all(dir: BorrowedFd<'_>) -> Result<()> {
+    rustix::fs::fchmod(dir, Mode::from_raw_mode(0o755)).context("cannot set its mode")
 }
 
 /// Makes a rename or a removal in a directory durable.

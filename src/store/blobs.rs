@@ -1,7 +1,10 @@
 //! Blobs by digest, byte for byte: `blobs/<algorithm>/<hex>`. Manifests, image configs,
 //! and layers as they came; these are kept unpacked as well.
 
+use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -30,13 +33,37 @@ pub fn put(dirs: &Dirs, digest: &Digest, bytes: &[u8]) -> Result<()> {
     if path.exists() {
         return Ok(());
     }
-    atomic::write(&path, bytes, Durability::Durable)
+    atomic::write_open(&path, bytes, Durability::Durable)
+}
+
+/// A blob in the user's own store, or in one of others.
+pub fn find(dirs: &Dirs, digest: &Digest) -> Option<PathBuf> {
+    let paths = dirs.all().map(|dirs| path(dirs, digest));
+    paths.into_iter().find(|path| path.exists())
+}
+
+/// The same, to be read. What is no regular file could keep the reader waiting for ever.
+pub fn open(dirs: &Dirs, digest: &Digest) -> std::io::Result<File> {
+    let path = find(dirs, digest).ok_or(std::io::ErrorKind::NotFound)?;
+    open_file(&path)
+}
+
+/// A file of a store, which is a regular file.
+pub fn open_file(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    Ok(file)
 }
 
 /// The bytes of a blob, checked against its digest.
 pub fn get(dirs: &Dirs, digest: &Digest) -> Result<Vec<u8>> {
     let cannot = || format!("cannot read blob {digest}");
-    let file = match std::fs::File::open(path(dirs, digest)) {
+    let file = match open(dirs, digest) {
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
             return Err(fail(Kind::NotFound, "it is not in the store")).with_context(cannot);
         }

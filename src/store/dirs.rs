@@ -1,6 +1,8 @@
 //! Where everything is: the data directory, which outlives reboots, and the run directory,
 //! which does not. Made on first use, with mode 0700, and refused when somebody else owns them.
+//! Images may be in stores of others too (`additional`), which are read, and never written to.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io;
@@ -15,17 +17,34 @@ use anyhow::Result;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::store::additional;
+use crate::store::additional::Unusable;
 use crate::store::lock::Lock;
 
 /// The two directories of one user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirs {
     pub data: PathBuf,
     pub run: PathBuf,
+    /// The data directory is a store of images for everybody to read (see `additional`), and of nothing else.
+    pub shared: bool,
+    /// Such stores of others, in the order in which images are looked for.
+    pub additional: Vec<Dirs>,
+    /// Additional stores that cannot be used.
+    pub unusable: Vec<Unusable>,
+}
+
+/// What the command line says of stores.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// A shared store in place of the user's own.
+    pub image_store: Option<PathBuf>,
+    /// In place of those that storage.conf names.
+    pub additional: Option<Vec<PathBuf>>,
 }
 
 /// Directories below `data`, in the order in which they are made.
-const DATA_DIRS: [&str; 8] = [
+pub const DATA_DIRS: [&str; 8] = [
     "containers",
     "names",
     "images/ids",
@@ -36,12 +55,64 @@ const DATA_DIRS: [&str; 8] = [
     "tmp",
 ];
 /// Made last: where it exists, the directories do too.
-const LOCK: &str = "lock";
+pub const LOCK: &str = "lock";
 
 impl Dirs {
     /// The directories of the calling user, made where they do not exist.
-    pub fn open() -> Result<Self> {
-        Self::locate()?.make(rustix::process::geteuid().as_raw())
+    pub fn open(wish: &Wish) -> Result<Self> {
+        let uid = rustix::process::geteuid().as_raw();
+        let mut dirs = match &wish.image_store {
+            Some(path) => additional::open_own(path, Self::locate()?, uid)?,
+            None => Self::locate()?.make(uid)?,
+        };
+        additional::find(&mut dirs, wish.additional.as_deref())?;
+        Ok(dirs)
+    }
+
+    /// Without the stores of others: what is changed, collected or repaired is the user's own.
+    pub fn alone(&self) -> Self {
+        Self {
+            data: self.data.clone(),
+            run: self.run.clone(),
+            shared: self.shared,
+            ..Self::default()
+        }
+    }
+
+    /// The user's own store, and those of others.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.additional)
+    }
+
+    /// The files of a directory in all stores. Of those by one name there is the first, which is the user's own where
+    /// he has one. `bad` hears of additional stores that cannot be read.
+    pub fn entries(
+        &self,
+        place: impl Fn(&Self) -> PathBuf,
+        mut bad: impl FnMut(anyhow::Error),
+    ) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut names = HashSet::new();
+        for store in self.all() {
+            let place = place(store);
+            let entries = match std::fs::read_dir(&place) {
+                Err(err) if store != self => {
+                    let cannot = format!("cannot read additional store {}", place.display());
+                    bad(anyhow::Error::new(err).context(cannot));
+                    continue;
+                }
+                entries => entries?,
+            };
+            for entry in entries {
+                let entry = entry?;
+                let name = entry.file_name();
+                let is_hidden = name.as_encoded_bytes().starts_with(b".");
+                if !is_hidden && (self.additional.is_empty() || names.insert(name)) {
+                    found.push(entry.path());
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Where they are or would be; nothing is made or checked.
@@ -77,7 +148,11 @@ impl Dirs {
             None if uid == 0 => PathBuf::from("/run/rbox"),
             None => PathBuf::from(format!("/tmp/rbox-{uid}")),
         };
-        Ok(Self { data, run })
+        Ok(Self {
+            data,
+            run,
+            ..Self::default()
+        })
     }
 
     /// Directories at given places, for tests.
@@ -86,6 +161,7 @@ impl Dirs {
         Self {
             data: base.join("data"),
             run: base.join("run"),
+            ..Self::default()
         }
         .make(rustix::process::geteuid().as_raw())
     }
@@ -99,12 +175,16 @@ impl Dirs {
             Lock::shared(&self.lock_file())?;
         }
         check_private(&self.data, uid)?;
+        self.make_run(uid)?;
+        Ok(self)
+    }
+
+    pub(super) fn make_run(&self, uid: u32) -> Result<()> {
         if !self.run_containers().exists() {
             make_private(&self.run, uid)?;
             make_private(&self.run_containers(), uid)?;
         }
-        check_private(&self.run, uid)?;
-        Ok(self)
+        check_private(&self.run, uid)
     }
 
     /// Shared: "I may create references to images, layers, containers". Exclusive: removal of
@@ -191,7 +271,7 @@ impl Dirs {
     }
 }
 
-fn make_private(path: &Path, uid: u32) -> Result<()> {
+pub fn make_private(path: &Path, uid: u32) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     // The mode above is cut by the umask, and a directory may have been there before.
     match made {
@@ -223,6 +303,7 @@ fn check_private(path: &Path, uid: u32) -> Result<()> {
         .with_context(cannot_use);
     }
     if metadata.mode() & 0o7777 != 0o700 {
+        additional::refuse_as_own(path)?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(path, mode).with_context(cannot_use)?;
     }

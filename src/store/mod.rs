@@ -5,6 +5,7 @@
 //! is held; anything else by such a name was left by a process that died, and is swept.
 //! One beginning with `.part-` is the beginning of a blob, which the next command goes on with.
 
+pub mod additional;
 pub mod archive;
 pub mod atomic;
 pub mod blobs;

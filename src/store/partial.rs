@@ -143,6 +143,7 @@ impl Partial {
 
     /// The blob is whole, verified and durable.
     pub fn move_to(mut self, place: &Path) -> Result<()> {
+        rustix::fs::fchmod(self.lock.as_fd(), atomic::OPEN).context("cannot set its mode")?;
         std::fs::rename(&self.path, place)
             .with_context(|| format!("cannot create {}", place.display()))?;
         // Its old name is free, and may be another's by now.

@@ -27,6 +27,8 @@ pub trait Record: Serialize + DeserializeOwned {
     const NOUN: &'static str;
     /// Written with each record; another version found on disk is refused.
     const VERSION: u32;
+    /// Everybody may read it where the directories let him through (see `additional`).
+    const OPEN: bool = false;
 }
 
 /// Writes a record: the value's own fields, after `"version"`.
@@ -62,7 +64,11 @@ fn write<T: Record>(path: &Path, value: &impl Serialize, durability: Durability)
     let mut bytes = serde_json::to_vec(&versioned)
         .with_context(|| format!("cannot write {} record {}", T::NOUN, path.display()))?;
     bytes.push(b'\n');
-    atomic::write(path, &bytes, durability)
+    if T::OPEN {
+        atomic::write_open(path, &bytes, durability)
+    } else {
+        atomic::write(path, &bytes, durability)
+    }
 }
 
 fn prune(value: &mut Value, default: &Value) {

@@ -178,7 +178,7 @@ impl Filters {
             Filter::Id(start) => image.id.hex().starts_with(start.as_str()),
             Filter::Label(label) => has(&image.config.untrusted().labels, label),
             Filter::Manifest(wanted) => image.is_list() == *wanted,
-            Filter::ReadOnly(wanted) => !wanted,
+            Filter::ReadOnly(wanted) => named.image.store.is_some() == *wanted,
             Filter::Reference(pattern) => {
                 let mut names = named.names.iter();
                 names.any(|name| pattern.fits(&name.reference)) || pattern.fits_id(&image.id)

@@ -4,6 +4,7 @@ mod check;
 mod df;
 mod prune;
 mod reset;
+mod share;
 
 use crate::cli::events;
 use crate::cli::info;
@@ -29,6 +30,7 @@ enum Verb {
     Info(info::Info),
     Prune(prune::Args),
     Reset(reset::Args),
+    Share(share::Args),
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
@@ -36,8 +38,9 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         Verb::Check(args) => check::run(engine, &args),
         Verb::Df(args) => df::run(engine, &args),
         Verb::Events(args) => events::run(engine, args),
-        Verb::Info(args) => info::run(&args, &mut output::Stdout).map(|()| 0),
+        Verb::Info(args) => info::run(engine, &args, &mut output::Stdout).map(|()| 0),
         Verb::Prune(args) => prune::run(engine, &args),
         Verb::Reset(args) => reset::run(engine, &args),
+        Verb::Share(args) => share::run(&args),
     }
 }

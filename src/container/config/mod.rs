@@ -52,6 +52,9 @@ pub struct Config {
     /// (`IdMaps::tag`).
     #[serde(default)]
     pub lower: Vec<PathBuf>,
+    /// Layers of additional stores, which have the contents of large files.
+    #[serde(default)]
+    pub contents: Vec<PathBuf>,
     pub ids: String,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

@@ -47,6 +47,9 @@ pub enum Source {
         layers: Vec<Digest>,
         /// Relative to the data directory, the top one first.
         lower: Vec<PathBuf>,
+        /// As that of a container (`Config::contents`).
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        contents: Vec<PathBuf>,
     },
     Tmpfs,
     Ramfs,

@@ -246,6 +246,7 @@ fn finish(kind: &str, fields: Fields) -> Result<Vec<Mount>, String> {
             reference: needed()?,
             layers: vec![],
             lower: vec![],
+            contents: vec![],
         },
         "volume" => {
             let name = source.unwrap_or_default();

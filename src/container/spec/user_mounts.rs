@@ -62,7 +62,15 @@ pub fn mounts(config: &Config, places: &Places) -> anyhow::Result<Vec<Mount>> {
                 }
                 _ => vec![],
             };
-            return overlay(place, &lower, upper, work, options);
+            let contents = match &wanted.source {
+                Source::Image { contents, .. } => contents.as_slice(),
+                _ => &[],
+            };
+            let lower = Lower {
+                layers: &lower,
+                contents,
+            };
+            return overlay(place, lower, upper, work, options);
         }
         match &wanted.source {
             Source::Bind { path } => build("bind", Some(path), place, bind_options(options)),
@@ -106,9 +114,16 @@ pub fn mounts(config: &Config, places: &Places) -> anyhow::Result<Vec<Mount>> {
     Ok(mounts)
 }
 
+/// What an overlay shows.
+struct Lower<'a> {
+    layers: &'a [PathBuf],
+    /// Where contents are that files of the layers refer to.
+    contents: &'a [PathBuf],
+}
+
 fn overlay(
     place: &Path,
-    lower: &[PathBuf],
+    lower: Lower<'_>,
     upper: &Path,
     work: &Path,
     options: &Options,
@@ -116,8 +131,15 @@ fn overlay(
     let mut all = guarded(options, false);
     all.extend(
         lower
+            .layers
             .iter()
             .map(|dir| format!("lowerdir+={}", dir.display())),
+    );
+    all.extend(
+        lower
+            .contents
+            .iter()
+            .map(|dir| format!("datadir+={}", dir.display())),
     );
     all.push(format!("upperdir={}", upper.display()));
     all.push(format!("workdir={}", work.display()));

@@ -297,12 +297,14 @@ fn find_image(engine: &Engine, identity: &Identity, mount: &mut Mount) -> anyhow
         reference,
         layers,
         lower,
+        contents,
     } = &mut mount.source
     else {
         return Ok(());
     };
     let image = image::find(&engine.dirs, reference)?;
-    (_, *lower) = super::layers(engine, &image, identity)?;
+    let (_, stack) = super::layers(engine, &image, identity)?;
+    (*lower, *contents) = (stack.lower, stack.contents);
     *layers = image.layers;
     Ok(())
 }

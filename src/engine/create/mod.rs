@@ -36,6 +36,7 @@ use crate::error::fail;
 use crate::image;
 use crate::image::Image;
 use crate::image::config::ImageConfig;
+use crate::image::layers::Stack;
 use crate::image::shifted::Target;
 use crate::store::atomic::Durability;
 use crate::store::lock::Lock;
@@ -115,9 +116,9 @@ pub fn create(
 fn config(engine: &Engine, image: Option<&Image>, request: Request) -> anyhow::Result<Config> {
     let identity = identity::decide(engine, image, request.identity)?;
     let resources = resources::decide(request.resources, &identity)?;
-    let (tag, lower) = match image {
+    let (tag, stack) = match image {
         Some(image) => layers(engine, image, &identity)?,
-        None => (tag_of(engine, &identity)?, vec![]),
+        None => (tag_of(engine, &identity)?, Stack::default()),
     };
     let id = name::random_id()?;
     let nothing = ImageConfig::default();
@@ -148,7 +149,8 @@ fn config(engine: &Engine, image: Option<&Image>, request: Request) -> anyhow::R
         created: Timestamp::now(),
         image_id: image.map_or(String::new(), |image| image.id.to_string()),
         layers: image.map_or(vec![], |image| image.layers.clone()),
-        lower,
+        lower: stack.lower,
+        contents: stack.contents,
         ids: tag,
         labels,
         annotations: request.annotations,
@@ -179,22 +181,22 @@ pub fn layers(
     engine: &Engine,
     image: &Image,
     identity: &Identity,
-) -> anyhow::Result<(String, Vec<PathBuf>)> {
+) -> anyhow::Result<(String, Stack)> {
     let default = &engine.ids()?.maps;
     let maps = identity.userns.maps().unwrap_or(default);
     let tag = ids::tag(default, maps);
     // Each also says so where a layer has been unpacked for other ids.
-    let lower = if tag == default.tag() {
-        image::layers::lowerdirs(&engine.dirs, image, &tag)?
+    let stack = if tag == default.tag() {
+        image::additional::stack(&engine.dirs, image, &tag, &engine.note)?
     } else {
         let target = Target {
             default,
             maps,
             tag: &tag,
         };
-        image::shifted::lowerdirs(&engine.dirs, image, &target, &engine.note)?
+        image::shifted::stack(&engine.dirs, image, &target, &engine.note)?
     };
-    Ok((tag, lower))
+    Ok((tag, stack))
 }
 
 /// What systemd wants to know, and how it is stopped (systemd's container interface).

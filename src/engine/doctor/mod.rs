@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::config::ids::Ids;
 use crate::error;
 use crate::store::dirs::Dirs;
+use crate::store::dirs::Wish;
 
 pub use cgroups::Cgroups;
 pub use probes::file_system;
@@ -79,7 +80,7 @@ pub fn run_works(findings: &[Finding]) -> bool {
 ///
 /// Must: be called by a single-threaded process.
 pub fn examine() -> Vec<Finding> {
-    let store = Dirs::open();
+    let store = Dirs::open(&Wish::default());
     let mut findings = Vec::new();
     let ids = Ids::detect();
     let works = userns::try_clone();

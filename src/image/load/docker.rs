@@ -5,7 +5,6 @@ use anyhow::Result;
 use anyhow::bail;
 use serde::Deserialize;
 
-use crate::config::ids::Ids;
 use crate::image::archive::Archive;
 use crate::image::config;
 use crate::image::config::Parsed;
@@ -123,7 +122,7 @@ fn load_one(
         names: &listed.layers,
     };
     ingest::layers(load.dirs, diff_ids, &source, load.progress)?;
-    let ids_tag = Ids::detect()?.maps.tag();
+    let ids_tag = layers::ids_tag(load.dirs)?;
     let descriptor = |media_type: &str, digest: Digest, size: u64| Descriptor {
         media_type: media_type.to_owned(),
         digest,

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use tar::EntryType;
 
 use crate::error::WithHint;
+use crate::image::unpack::contents;
 use crate::image::unpack::times::DirTimes;
 use crate::image::unpack::tree::Tree;
 use crate::store::archive::OWNER_XATTR;
@@ -33,7 +34,7 @@ use crate::store::archive::read::Input;
 use crate::store::archive::read::Reader;
 use crate::sys::writeback;
 
-const COPY_BUFFER: usize = 256 << 10;
+pub const COPY_BUFFER: usize = 256 << 10;
 /// Files from this size on are written to disk while the next are unpacked, and not all at the end.
 const WRITTEN_EARLY: u64 = 128 << 10;
 const OPAQUE_KNOWN_MAX: usize = 10_000;
@@ -67,17 +68,20 @@ pub struct Unpacked {
     pub devices_skipped: u64,
 }
 
-/// Unpacks a tar into the directory `root`, with a nameless file for notes.
+/// Unpacks a tar into the directory `root`, with a nameless file for notes. The contents of large files stay
+/// `elsewhere`, where that is given.
 pub fn extract(
     tar: impl Input,
     root: OwnedFd,
     notes: File,
     owners: Owners,
+    elsewhere: Option<String>,
     limits: Limits,
 ) -> Result<Unpacked> {
     let mut extractor = Extractor {
         tree: Tree::new(root),
         owners,
+        elsewhere,
         limits,
         done: Unpacked::default(),
         dir_times: DirTimes::new(notes),
@@ -96,6 +100,8 @@ pub fn extract(
 struct Extractor {
     tree: Tree,
     owners: Owners,
+    /// See `contents::place`.
+    elsewhere: Option<String>,
     limits: Limits,
     done: Unpacked,
     /// Set at the end: each entry made in a directory changes its time.
@@ -122,9 +128,7 @@ impl Extractor {
         }
         let meta = &entry.meta;
         match entry.kind {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                self.file(entry, &name, tar)
-            }
+            kind if contents::is_file(kind) => self.file(entry, &name, tar),
             EntryType::Directory => self.dir(name, meta),
             EntryType::Symlink => {
                 self.tree.make_symlink(&name, entry.link()?)?;
@@ -178,30 +182,15 @@ impl Extractor {
             );
         }
         let file = self.tree.make_file(name)?;
-        let written = self.copy(tar, file.as_fd())?;
-        if written < entry.size {
-            rustix::fs::ftruncate(&file, entry.size).context("cannot set its size")?;
+        match &self.elsewhere {
+            // What rbox itself reads of an image is in its tree.
+            Some(place) if entry.size >= contents::LARGE && !name.path().starts_with("etc") => {
+                contents::refer(file.as_fd(), entry.size, place, self.done.entries)?;
+            }
+            _ => copy(tar, file.as_fd(), entry.size, &mut self.buffer)?,
         }
         self.set_meta(file.as_fd(), &entry.meta)?;
-        set_times(file.as_fd(), entry.meta.modified)?;
-        if written >= WRITTEN_EARLY {
-            writeback::begin(file.as_fd(), 0, 0);
-        }
-        Ok(())
-    }
-
-    /// Leaves holes where there are only zeros, so that a small archive cannot fill the disk. Returns
-    /// where the last byte was written.
-    fn copy(&mut self, tar: &mut Reader<impl Input>, file: BorrowedFd<'_>) -> Result<u64> {
-        let mut end = 0;
-        while let Some((offset, count)) = tar.data(&mut self.buffer)? {
-            let data = &self.buffer[..count];
-            if data.iter().any(|byte| *byte != 0) {
-                write_all_at(file, data, offset)?;
-                end = offset + count as u64;
-            }
-        }
-        Ok(end)
+        set_times(file.as_fd(), entry.meta.modified)
     }
 
     /// Owner, mode and attributes of an open file or directory.
@@ -283,7 +272,32 @@ fn timestamps(modified: Timespec) -> Timestamps {
     }
 }
 
-fn set_times(fd: BorrowedFd<'_>, modified: Timespec) -> Result<()> {
+/// Gives a file the content of an entry. Leaves holes where there are only zeros, so that a small archive cannot
+/// fill the disk.
+pub fn copy(
+    tar: &mut Reader<impl Input>,
+    file: BorrowedFd<'_>,
+    size: u64,
+    buffer: &mut [u8],
+) -> Result<()> {
+    let mut end = 0;
+    while let Some((offset, count)) = tar.data(buffer)? {
+        let data = &buffer[..count];
+        if data.iter().any(|byte| *byte != 0) {
+            write_all_at(file, data, offset)?;
+            end = offset + count as u64;
+        }
+    }
+    if end < size {
+        rustix::fs::ftruncate(file, size).context("cannot set its size")?;
+    }
+    if end >= WRITTEN_EARLY {
+        writeback::begin(file, 0, 0);
+    }
+    Ok(())
+}
+
+pub fn set_times(fd: BorrowedFd<'_>, modified: Timespec) -> Result<()> {
     rustix::fs::futimens(fd, &timestamps(modified)).context("cannot set its time")
 }
 

@@ -4,6 +4,9 @@
 //! | verb | working directory | does |
 //! |---|---|---|
 //! | `extract IDS ALGORITHM` | the unfinished layer | stdin, a layer as it comes, into `diff/` |
+//! | `contents IDS ALGORITHM` | the same | the contents of its large files alone |
+//! | `refer IDS DIFF-ID` | the same | all but these, to which it refers |
+//! | `try IDS` | an empty directory | tells whether the kernel takes such files |
 //! | `own IDS UID GID NAMES…` | the parent of what is made | makes directories of this owner |
 //! | `measure IDS NAMES…` | the parent of what is measured | counts the bytes of files |
 //! | `blocks IDS NAMES…` | the same | counts what they take on disk |
@@ -43,6 +46,7 @@ use crate::store::remove;
 use crate::store::temp;
 
 mod confine;
+pub mod contents;
 pub mod extract;
 mod filter;
 mod shift;
@@ -119,9 +123,14 @@ fn work(args: &[OsString]) -> Result<String> {
             own(uid.parse()?, gid.parse()?, names)?;
             Ok("{}".to_owned())
         }
-        ["extract", ids, algorithm] => {
-            let algorithm = match *algorithm {
-                "sha512" => Algorithm::Sha512,
+        [verb @ ("extract" | "contents" | "refer"), ids, what] => {
+            let form = match *verb {
+                "contents" => Form::Contents,
+                "refer" => Form::Tree(Some(what.parse()?)),
+                _ => Form::Tree(None),
+            };
+            let algorithm = match what.split(':').next() {
+                Some("sha512") => Algorithm::Sha512,
                 _ => Algorithm::Sha256,
             };
             helper::enter(ids)?;
@@ -129,8 +138,13 @@ fn work(args: &[OsString]) -> Result<String> {
                 "single" => Owners::Record,
                 _ => Owners::Set,
             };
-            let report = extract_stdin(algorithm, owners)?;
+            let report = extract_stdin(algorithm, owners, &form)?;
             Ok(serde_json::to_string(&report)?)
+        }
+        ["try", ids] => {
+            helper::enter(ids)?;
+            contents::try_here()?;
+            Ok("{}".to_owned())
         }
         _ => bail!("a helper process was started with unknown arguments"),
     }
@@ -153,7 +167,15 @@ fn own(uid: u32, gid: u32, names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn extract_stdin(algorithm: Algorithm, owners: Owners) -> Result<Report> {
+/// What is made of a layer.
+enum Form {
+    /// Its files; the contents of large ones are elsewhere where the layer is named.
+    Tree(Option<Digest>),
+    /// These contents.
+    Contents,
+}
+
+fn extract_stdin(algorithm: Algorithm, owners: Owners, form: &Form) -> Result<Report> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |name: &str| rustix::fs::open(name, flags, Mode::empty());
     rustix::fs::mkdir(DIFF, Mode::from_raw_mode(0o755)).context("cannot create its directory")?;
@@ -162,7 +184,13 @@ fn extract_stdin(algorithm: Algorithm, owners: Owners) -> Result<Report> {
     confine::confine(&diff)?;
     let mut tar = Tar::start(Stdin, algorithm, LIMITS.bytes)?;
     confine::forbid_processes()?;
-    let done = extract::extract(&mut tar, diff, notes, owners, LIMITS)?;
+    let done = match form {
+        Form::Tree(elsewhere) => {
+            let elsewhere = elsewhere.as_ref().map(contents::place);
+            extract::extract(&mut tar, diff, notes, owners, elsewhere, LIMITS)?
+        }
+        Form::Contents => contents::extract(&mut tar, diff, LIMITS)?,
+    };
     let (diff_id, tar_size) = tar.finish().context("cannot read the tar")?;
     Ok(Report {
         diff_id,

@@ -108,6 +108,7 @@ impl Tar {
             place.root_fd(),
             place.notes(),
             owners,
+            None,
             limits,
         );
         place.check_outside();
@@ -491,6 +492,7 @@ fn a_truncated_tar_is_an_error() {
         place.root_fd(),
         place.notes(),
         Owners::Set,
+        None,
         limits,
     );
     let text = crate::error::message(&result.unwrap_err());

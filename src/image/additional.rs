@@ -1,0 +1,146 @@
+//! Images of additional stores (see `store::additional`), made ready for containers of this user: each layer is
+//! unpacked into the user's own store once, from the blob in the shared one, for the user's own ids. Where the
+//! kernel can do that the contents of large files stay where they are (`unpack::contents`); elsewhere they are
+//! unpacked too. Nothing is fetched, and what is unpacked has the digest that the image wants.
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use rustix::fs::FlockOperation;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
+use crate::image::ingest;
+use crate::image::layers;
+use crate::image::layers::Layer;
+use crate::image::layers::SHARED;
+use crate::image::layers::Stack;
+use crate::image::manifest;
+use crate::image::manifest::Document;
+use crate::image::packed;
+use crate::image::progress::Silent;
+use crate::image::record::Image;
+use crate::oci::digest::Digest;
+use crate::store::blobs;
+use crate::store::dirs::Dirs;
+use crate::store::helper::Helper;
+use crate::store::temp::TempDir;
+
+/// The additional store that has a layer, its record there, and the file with its bytes.
+pub fn find<'a>(dirs: &'a Dirs, diff_id: &Digest) -> Option<(&'a Dirs, Layer, PathBuf)> {
+    dirs.additional.iter().find_map(|store| {
+        let layer = layers::find(store, diff_id, SHARED).ok()??;
+        let path = packed::path(store, &layer)?;
+        (layer.diff_id == *diff_id && path.exists()).then_some((store, layer, path))
+    })
+}
+
+/// Whether this kernel, and the file system of the store, take files whose content is elsewhere.
+pub fn refers(dirs: &Dirs) -> bool {
+    let scratch = TempDir::create_in(&dirs.tmp());
+    let tried = scratch.and_then(|scratch| Helper::start("try", scratch.path(), &[])?.finish());
+    tried.is_ok()
+}
+
+/// As `layers::stack`; layers that only additional stores have are unpacked, which `note` hears of. The caller holds
+/// the store lock.
+pub fn stack(dirs: &Dirs, image: &Image, ids_tag: &str, note: &dyn Fn(&str)) -> Result<Stack> {
+    if !dirs.additional.is_empty() && !dirs.shared {
+        unpack(dirs, image, ids_tag, note)?;
+    }
+    layers::stack(dirs, image, ids_tag)
+}
+
+fn unpack(dirs: &Dirs, image: &Image, ids_tag: &str, note: &dyn Fn(&str)) -> Result<()> {
+    let is_missing = |diff_id: &&Digest| {
+        !matches!(layers::find(dirs, diff_id, ids_tag), Ok(Some(_)))
+            && find(dirs, diff_id).is_some()
+    };
+    let missing: Vec<Digest> = image.layers.iter().filter(is_missing).cloned().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    note(if refers(dirs) {
+        "making the image of the additional store usable for your ids (once); its large files stay there"
+    } else {
+        "copying the image of the additional store, since this kernel cannot share its files (once)"
+    });
+    let blobs = blobs_of(dirs, image);
+    let source = Nowhere {
+        blobs: missing.iter().map(blobs).collect(),
+    };
+    ingest::layers(dirs, &missing, &source, &Silent)
+}
+
+/// The blobs that the manifest of an image names, by the layers that they are of.
+fn blobs_of(dirs: &Dirs, image: &Image) -> impl Fn(&Digest) -> Option<Digest> {
+    let bytes = blobs::get(dirs, &image.manifest_digest).unwrap_or_default();
+    let descriptors = match manifest::parse(&bytes, None) {
+        Ok(Document::Manifest(manifest)) => manifest.layers,
+        _ => vec![],
+    };
+    let layers = image.layers.clone();
+    move |diff_id| {
+        let index = layers.iter().position(|layer| layer == diff_id)?;
+        descriptors.get(index).map(|found| found.digest.clone())
+    }
+}
+
+/// Layers that come from additional stores or not at all.
+struct Nowhere {
+    blobs: Vec<Option<Digest>>,
+}
+
+impl ingest::Source for Nowhere {
+    fn size(&self, _: usize) -> Option<u64> {
+        None
+    }
+
+    fn digest(&self, index: usize) -> Option<&Digest> {
+        self.blobs[index].as_ref()
+    }
+
+    fn copy(&self, _: usize, _: u64, _: &mut ingest::Sink<'_>) -> Result<()> {
+        Err(fail(
+            Kind::NotFound,
+            "what the additional store has of it is damaged",
+        )
+        .hint("fetch the image into your own store with `rbox pull --policy always`, or tell the owner of the store"))
+    }
+}
+
+/// Keeps the owners of shared stores from removing contents that these layers refer to, for as long as the locks are
+/// held; an error where they have gone.
+pub fn hold(dirs: &Dirs, layers: &[Digest]) -> Result<Vec<OwnedFd>> {
+    let mut held = Vec::new();
+    for diff_id in layers {
+        let Some(layer) = layers::load(dirs, diff_id)? else {
+            continue;
+        };
+        let Some(place) = &layer.contents else {
+            continue;
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let contents = place.join(diff_id.hex());
+        let locked = rustix::fs::open(&contents, flags, Mode::empty()).and_then(|dir| {
+            rustix::fs::flock(dir.as_fd(), FlockOperation::NonBlockingLockShared)?;
+            Ok(dir)
+        });
+        let store = place.parent().unwrap_or(place).display();
+        let gone = |_| {
+            let text = format!(
+                "layer {} is no longer in additional store \"{store}\"",
+                diff_id.short()
+            );
+            fail(Kind::NotFound, text)
+                .hint("fetch the image into your own store with `rbox pull --policy always`")
+        };
+        held.push(locked.map_err(gone)?);
+    }
+    Ok(held)
+}
