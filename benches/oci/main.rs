@@ -10,6 +10,8 @@
 //! /dev/shm/rbox-bench-PID, and the control groups /rbox-bench-PID; removes them.
 #![expect(clippy::print_stdout, reason = "the tables are the output")]
 
+#[path = "../startup/archive.rs"]
+mod archive;
 #[path = "../startup/image.rs"]
 #[expect(dead_code, reason = "the tree of the image is enough here")]
 mod image;

@@ -1,10 +1,8 @@
 //! The image: four layers of what the machine has below /usr, always the same on the same machine.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::fs::File;
 use std::io::Read;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -17,6 +15,8 @@ use serde_json::json;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::archive::add;
+use crate::archive::hex;
 use crate::measure::run;
 use crate::measure::words;
 
@@ -184,14 +184,6 @@ pub fn many(path: &Path, count: usize) -> Result<()> {
     Ok(())
 }
 
-fn add(archive: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) -> Result<()> {
-    let mut header = tar::Header::new_ustar();
-    header.set_size(bytes.len() as u64);
-    header.set_mode(0o644);
-    archive.append_data(&mut header, name, bytes)?;
-    Ok(())
-}
-
 fn sha256(path: &Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut hasher = Sha256::new();
@@ -203,11 +195,4 @@ fn sha256(path: &Path) -> Result<String> {
         }
         hasher.update(&buffer[..count]);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").ok();
-        hex
-    })
 }

@@ -13,6 +13,8 @@
 //! Owns on disk /var/tmp/rbox-bench-pull-PID, and removes it.
 #![expect(clippy::print_stdout, reason = "the tables are the output")]
 
+#[path = "../startup/archive.rs"]
+mod archive;
 mod image;
 #[path = "../startup/measure.rs"]
 #[expect(dead_code, reason = "the other bench uses more of it")]

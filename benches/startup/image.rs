@@ -1,8 +1,6 @@
 //! The image of all rows: Debian's static busybox, as a docker-archive made here, and as an unpacked tree.
 
-use std::fmt::Write as _;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -11,6 +9,9 @@ use anyhow::Result;
 use serde_json::json;
 use sha2::Digest;
 use sha2::Sha256;
+
+use crate::archive::add;
+use crate::archive::hex;
 
 const BUSYBOX: &str = "/bin/busybox";
 const COMMANDS: [&str; 6] = ["true", "sh", "sleep", "echo", "cat", "ls"];
@@ -42,11 +43,11 @@ pub fn archive(path: &Path, root: &Path) -> Result<()> {
         "os": "linux",
         "created": "2026-01-01T00:00:00Z",
         "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex(&layer))]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex(&Sha256::digest(&layer)))]},
         "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "bench"}],
     });
     let config = serde_json::to_vec(&config)?;
-    let config_name = format!("{}.json", hex(&config));
+    let config_name = format!("{}.json", hex(&Sha256::digest(&config)));
     let manifest = json!([{
         "Config": config_name,
         "RepoTags": ["docker.io/library/busybox:latest"],
@@ -62,20 +63,4 @@ pub fn archive(path: &Path, root: &Path) -> Result<()> {
     )?;
     archive.finish()?;
     Ok(())
-}
-
-fn add(archive: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) -> Result<()> {
-    let mut header = tar::Header::new_ustar();
-    header.set_size(bytes.len() as u64);
-    header.set_mode(0o644);
-    archive.append_data(&mut header, name, bytes)?;
-    Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").ok();
-        hex
-    })
 }

@@ -10,6 +10,7 @@
 //! /var/tmp/rbox-bench-PID and /dev/shm/rbox-bench-PID, and removes them.
 #![expect(clippy::print_stdout, reason = "the tables are the output")]
 
+mod archive;
 mod floor;
 mod image;
 mod measure;

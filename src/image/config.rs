@@ -11,6 +11,7 @@ use serde::Deserializer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::image::manifest::Manifest;
 use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 
@@ -76,6 +77,17 @@ pub struct Parsed {
 
 /// More values than this are no config that anybody made: each takes many times its own size in memory.
 const VALUES_MAX: usize = 50_000;
+
+impl Parsed {
+    /// There is a diff-id for each layer of the manifest.
+    pub fn check_layers(&self, manifest: &Manifest) -> Result<()> {
+        let (layers, diff_ids) = (manifest.layers.len(), self.diff_ids.len());
+        if layers != diff_ids {
+            bail!("the manifest has {layers} layers, and the image config {diff_ids}");
+        }
+        Ok(())
+    }
+}
 
 /// Reads an image config.
 pub fn parse(bytes: &[u8]) -> Result<Parsed> {

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::support::Rbox;
+use crate::support::call::Call;
 use crate::support::guarded;
 use crate::support::guarded::IDENTITY;
 use crate::support::guarded::PASSWORD;
@@ -695,6 +696,20 @@ fn redirect(to: &str) -> Vec<u8> {
 }
 
 /// CVE-2020-15157: the same host with another port is another server.
+/// A pull of `odd` with a password.
+fn with_password<'a>(rbox: &'a Rbox, host: &str) -> Call<'a> {
+    let image = format!("{host}/odd");
+    rbox.args(["pull", "-q", "--creds", "ann:secret", &image])
+}
+
+/// A server was asked, and never told who asks.
+#[track_caller]
+fn asked_without_password(seen: &liar::Seen, request: &str) {
+    let seen = seen.lock().unwrap().join("\n");
+    assert!(seen.contains(request), "{seen}");
+    assert!(!seen.to_lowercase().contains("authorization"), "{seen}");
+}
+
 #[test]
 fn a_password_does_not_follow_a_redirection() {
     let rbox = Rbox::new();
@@ -716,24 +731,14 @@ fn a_password_does_not_follow_a_redirection() {
         let pointed = answers.insert(liar::LATEST.into(), challenge.to_vec());
         answers.insert(format!("{}{}", liar::KNOWN, liar::LATEST), pointed.unwrap());
         let (host, asked) = liar::start_seen(answers);
-        let call = rbox.args([
-            "pull",
-            "-q",
-            "--creds",
-            "ann:secret",
-            &format!("{host}/odd"),
-        ]);
+        let call = with_password(&rbox, &host);
         if works {
             call.stdout(PULLED).run();
         } else {
             call.stderr_has("points to 127.0.0.1").status(125).run();
         }
         assert!(asked.lock().unwrap().join("\n").contains(BASIC));
-        let seen = seen.lock().unwrap().join("\n");
-        assert!(
-            seen.contains("GET ") && !seen.to_lowercase().contains("authorization"),
-            "{seen}"
-        );
+        asked_without_password(&seen, "GET ");
     }
 }
 
@@ -758,9 +763,7 @@ fn a_password_is_not_for_mirrors() {
         .arg("origin.example/team/busybox")
         .stdout(PULLED)
         .run();
-    let seen = seen.lock().unwrap().join("\n");
-    assert!(seen.contains("GET /v2/busybox/manifests/latest"), "{seen}");
-    assert!(!seen.to_lowercase().contains("authorization"), "{seen}");
+    asked_without_password(&seen, "GET /v2/busybox/manifests/latest");
 }
 
 /// The realm of a registry that is reached by http may be http; a password goes there once, and to
@@ -782,22 +785,12 @@ fn a_token_server_cannot_pass_a_password_on() {
     );
     answers.insert(liar::LATEST.into(), challenge.into_bytes());
     let host = liar::start(answers);
-    rbox.args([
-        "pull",
-        "-q",
-        "--creds",
-        "ann:secret",
-        &format!("{host}/odd"),
-    ])
-    .stderr_has("the token server answers with status 404")
-    .status(125)
-    .run();
+    with_password(&rbox, &host)
+        .stderr_has("the token server answers with status 404")
+        .status(125)
+        .run();
     assert!(asked.lock().unwrap().join("\n").contains(BASIC));
-    let stolen = stolen.lock().unwrap().join("\n");
-    assert!(
-        stolen.contains("GET /t") && !stolen.to_lowercase().contains("authorization"),
-        "{stolen}"
-    );
+    asked_without_password(&stolen, "GET /t");
 }
 
 #[test]

@@ -125,23 +125,12 @@ pub fn tokens() -> &'static Guarded {
 }
 
 fn signer() -> PathBuf {
-    let dir = place::cache().join("tokens");
-    let _lock = place::lock("tokens.lock");
-    if !dir.join("done").exists() {
-        std::fs::create_dir_all(&dir).unwrap();
-        let script = "exec 2>openssl.log
-            openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=rbox tokens' \
-                -keyout token.key -out token.crt
-            chmod 644 token.key
-            touch done";
-        let status = Command::new("sh")
-            .args(["-ec", script])
-            .current_dir(&dir)
-            .status()
-            .unwrap();
-        assert!(status.success(), "see {}/openssl.log", dir.display());
-    }
-    dir
+    place::made_once(
+        "tokens",
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=rbox tokens' \
+            -keyout token.key -out token.crt
+        chmod 644 token.key",
+    )
 }
 
 /// One request a connection.

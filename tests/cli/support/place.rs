@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -42,6 +43,21 @@ pub fn lock(name: &str) -> File {
     let file = File::create(cache().join(name)).unwrap();
     file.lock().unwrap();
     file
+}
+
+/// A directory of the cache that a script fills, the first time that it is wanted.
+pub fn made_once(name: &str, script: &str) -> PathBuf {
+    let dir = cache().join(name);
+    let _lock = lock(&format!("{name}.lock"));
+    if !dir.join("done").exists() {
+        std::fs::create_dir_all(&dir).unwrap();
+        let script = format!("exec 2>script.log\n{script}\ntouch done");
+        let mut shell = Command::new("sh");
+        let status = shell.args(["-ec", &script]).current_dir(&dir).status();
+        let log = dir.join("script.log");
+        assert!(status.unwrap().success(), "see {}", log.display());
+    }
+    dir
 }
 
 /// The program under test, where every user can execute it.

@@ -108,27 +108,15 @@ fn port_of(line: &str) -> Option<String> {
 }
 
 fn certificates() -> PathBuf {
-    let dir = place::cache().join("certificates");
-    let _lock = place::lock("certificates.lock");
-    if !dir.join("done").exists() {
-        std::fs::create_dir_all(&dir).unwrap();
-        let script = "
-            exec 2>openssl.log
-            openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=rbox test authority' \
-                -keyout ca.key -out ca.crt
-            openssl req -newkey rsa:2048 -nodes -subj '/CN=127.0.0.1' \
-                -keyout server.key -out server.csr
-            printf 'subjectAltName=IP:127.0.0.1,DNS:localhost' >san
-            openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 \
-                -extfile san -out server.crt
-            chmod 644 ca.crt
-            touch done";
-        let status = Command::new("sh")
-            .args(["-ec", script])
-            .current_dir(&dir)
-            .status()
-            .unwrap();
-        assert!(status.success(), "see {}/openssl.log", dir.display());
-    }
-    dir
+    place::made_once(
+        "certificates",
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=rbox test authority' \
+            -keyout ca.key -out ca.crt
+        openssl req -newkey rsa:2048 -nodes -subj '/CN=127.0.0.1' \
+            -keyout server.key -out server.csr
+        printf 'subjectAltName=IP:127.0.0.1,DNS:localhost' >san
+        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 \
+            -extfile san -out server.crt
+        chmod 644 ca.crt",
+    )
 }
