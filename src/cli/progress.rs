@@ -88,9 +88,12 @@ impl Progress for Bars {
         let (bar, template) = match size {
             Some(size) => (
                 ProgressBar::new(size),
-                "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}",
+                "{prefix} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}",
             ),
-            None => (ProgressBar::no_length(), "{prefix} {bytes} {bytes_per_sec}"),
+            None => (
+                ProgressBar::no_length(),
+                "{prefix} {decimal_bytes} {decimal_bytes_per_sec}",
+            ),
         };
         bar.set_style(style(template));
         self.add(layer, bar);
@@ -106,7 +109,7 @@ impl Progress for Bars {
                 let bytes = size::human(bar.position());
                 output::print_progress(&format!("layer {}: {bytes} done", layer.short()));
             }
-            bar.set_style(style("{prefix} {bytes} done"));
+            bar.set_style(style("{prefix} {decimal_bytes} done"));
             bar.finish();
         });
     }

@@ -17,11 +17,13 @@ use crate::image;
 use crate::image::Image;
 use crate::image::compress::Format;
 use crate::image::lists;
+use crate::image::lists::List;
 use crate::image::names;
 use crate::image::names::Name;
 use crate::image::registry::push;
 use crate::image::registry::push::Extent;
 use crate::image::registry::push::PushOptions;
+use crate::image::registry::push::Wish;
 use crate::image::transport;
 use crate::image::transport::Files;
 use crate::image::transport::Transport;
@@ -141,12 +143,14 @@ impl FormFlags {
         }
         Ok(PushOptions {
             access: registry.access()?,
-            compression: self.compression_format,
-            level: self.compression_level,
-            force: self
-                .force_compression
-                .unwrap_or(self.compression_format.is_some()),
-            kind: self.format,
+            wish: Wish {
+                compression: self.compression_format,
+                level: self.compression_level,
+                force: self
+                    .force_compression
+                    .unwrap_or(self.compression_format.is_some()),
+                kind: self.format,
+            },
         })
     }
 
@@ -174,7 +178,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         Some(Transport::Store(name)) => {
             images::tag(engine, &args.image, &name)?;
         }
-        Some(Transport::Files(files)) => to_files(engine, &args, &image, &files)?,
+        Some(Transport::Files(files)) => to_files(engine, &args, &image, &files, &options)?,
         Some(Transport::Registry(to)) => one(engine, &args.form, &image, &to.parse()?, &options)?,
         None => {
             let Some(name) = name else {
@@ -194,43 +198,60 @@ fn whole_list(
     list: &Name,
     options: &PushOptions,
 ) -> anyhow::Result<u8> {
-    let to = match destination(args.destination.as_deref())? {
-        None => list.reference.clone(),
-        Some(Transport::Registry(to)) => to.parse()?,
-        Some(_) => {
-            let text = format!(
-                "cannot push list \"{}\": its destination is no registry",
-                args.image
-            );
-            return Err(fail(Kind::Usage, text)).hint("give docker://NAME, or a name alone");
-        }
-    };
+    let to = destination(args.destination.as_deref())?;
     let list = lists::find(&engine.dirs, &list.reference.to_string())?;
     let extent = Extent {
         all: true,
         more: vec![],
     };
-    let bars = Bars::of_push(args.form.quiet, &to.to_string());
-    let pushed = push::push_list(&engine.dirs, &list, &to, options, &extent, &bars);
-    bars.clear();
-    args.form.write_digest(&pushed?.digest)?;
-    images::record(engine, "push", &list.digest, &to.to_string());
+    push_list(engine, &args.form, &list, to, options, &extent)?;
     Ok(0)
 }
 
-/// Into an archive or a directory, as the image is kept.
-fn to_files(engine: &Engine, args: &Args, image: &Image, files: &Files) -> anyhow::Result<()> {
+/// Where that is not said, where its name says.
+pub fn push_list(
+    engine: &Engine,
+    form: &FormFlags,
+    list: &List,
+    to: Option<Transport>,
+    options: &PushOptions,
+    extent: &Extent,
+) -> anyhow::Result<()> {
+    let dirs = &engine.dirs;
+    let to: Reference = match to {
+        None => list.reference.clone(),
+        Some(Transport::Registry(name)) => name.parse()?,
+        Some(Transport::Files(files)) => {
+            let bars = Bars::new(form.quiet);
+            let digest = image::save::push_list(dirs, list, &files, options, extent, &bars);
+            bars.clear();
+            form.write_digest(&digest?)?;
+            images::record(engine, "push", &list.digest, &files.to_string());
+            return Ok(());
+        }
+        Some(Transport::Store(name)) => {
+            return images::tag(engine, &list.reference.to_string(), &name);
+        }
+    };
+    let bars = Bars::of_push(form.quiet, &to.to_string());
+    let pushed = push::push_list(dirs, list, &to, options, extent, &bars);
+    bars.clear();
+    form.write_digest(&pushed?.digest)?;
+    images::record(engine, "push", &list.digest, &to.to_string());
+    Ok(())
+}
+
+/// Into an archive or a directory.
+fn to_files(
+    engine: &Engine,
+    args: &Args,
+    image: &Image,
+    files: &Files,
+    options: &PushOptions,
+) -> anyhow::Result<()> {
     let form = &args.form;
-    if form.compression_format.is_some()
-        || form.compression_level.is_some()
-        || form.format.is_some()
-    {
-        let text = format!("\"{files}\" gets the image as it is kept, in no other form");
-        return Err(fail(Kind::Usage, text))
-            .hint("leave out --format and --compression-format, or see `rbox save --help`");
-    }
     let bars = Bars::new(form.quiet);
-    let digest = image::save::push(&engine.dirs, image, files, &bars);
+    let digest = image::save::push(&engine.dirs, image, files, &options.wish, &bars);
     bars.clear();
     form.write_digest(&digest?)?;
     images::record(engine, "push", &image.id, &files.to_string());
@@ -238,7 +259,7 @@ fn to_files(engine: &Engine, args: &Args, image: &Image, files: &Files) -> anyho
 }
 
 /// What is said without a transport is a registry's.
-fn destination(text: Option<&str>) -> anyhow::Result<Option<Transport>> {
+pub fn destination(text: Option<&str>) -> anyhow::Result<Option<Transport>> {
     let Some(text) = text else {
         return Ok(None);
     };

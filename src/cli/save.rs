@@ -12,9 +12,10 @@ use crate::error;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::image::compress::Format;
 use crate::image::names;
+use crate::image::registry::push::Wish;
 use crate::image::save;
-use crate::image::save::Layers;
 use crate::image::save::Saved;
 use crate::image::save::Target;
 use crate::image::transport::Form;
@@ -75,12 +76,12 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
         "docker-dir" => Form::Dir,
         _ => Form::DockerArchive,
     };
-    let layers = layers(args, form)?;
+    let wish = wish(args, form)?;
     let images = find(engine, args)?;
     let target = target(args, form)?;
     let stdout = matches!(target, Target::Stream(_));
     let bars = Bars::new(args.quiet || stdout);
-    let saved = save::save(&engine.dirs, &images, form, target, layers, &bars);
+    let saved = save::save(&engine.dirs, &images, form, target, &wish, &bars);
     bars.clear();
     saved?;
     let to = args.output.as_deref();
@@ -91,11 +92,18 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn layers(args: &Args, form: Form) -> anyhow::Result<Layers> {
+fn wish(args: &Args, form: Form) -> anyhow::Result<Wish> {
     match (args.compress, args.uncompressed, form) {
-        (false, false, _) => Ok(Layers::AsKept),
-        (true, false, Form::Dir) => Ok(Layers::Compressed),
-        (false, true, Form::Oci | Form::OciArchive) => Ok(Layers::Uncompressed),
+        (false, false, _) => Ok(Wish::default()),
+        (true, false, Form::Dir) => Ok(Wish {
+            compression: Some(Format::Gzip),
+            ..Wish::default()
+        }),
+        (false, true, Form::Oci | Form::OciArchive) => Ok(Wish {
+            compression: Some(Format::None),
+            force: true,
+            ..Wish::default()
+        }),
         (true, _, _) => Err(fail(
             Kind::Usage,
             "--compress is for --format docker-dir alone",

@@ -6,6 +6,8 @@ use crate::engine::images;
 
 /// Give an image further names
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rbox tag debian base:1 registry.lan:5000/base:1")]
 pub struct Args {
     /// The image
     #[arg(value_name = "IMAGE")]

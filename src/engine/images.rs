@@ -86,6 +86,7 @@ pub fn prune(
 ) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut tried = HashSet::new();
+    let listed = image::lists::listed(&engine.dirs)?;
     // One that was made from another hides that, where it has no name either.
     loop {
         let used = users(engine)?;
@@ -94,7 +95,8 @@ pub fn prune(
         let mut chosen = choose(images);
         chosen.retain(|named| {
             let id = &named.image.id;
-            let dangling = named.names.is_empty() && !parents.contains(id);
+            let kept = parents.contains(id) || listed.contains(&named.image.manifest_digest);
+            let dangling = named.names.is_empty() && !kept;
             (all || dangling)
                 && !used.contains_key(&id.to_string())
                 && !tried.contains(id)

@@ -2,6 +2,7 @@
 //! The index is a blob like any other; a change makes another blob, and the name points to that.
 
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -187,6 +188,18 @@ pub fn all(dirs: &Dirs) -> Result<Vec<Name>> {
     let mut all = names::all(dirs)?;
     all.retain(Name::is_list);
     Ok(all)
+}
+
+/// The manifests that lists have.
+pub fn listed(dirs: &Dirs) -> Result<HashSet<Digest>> {
+    let mut listed = HashSet::new();
+    for name in all(dirs)? {
+        // One that cannot be read keeps nothing.
+        if let Ok(list) = open(dirs, &name) {
+            listed.extend(list.index.manifests.into_iter().map(|entry| entry.digest));
+        }
+    }
+    Ok(listed)
 }
 
 fn open(dirs: &Dirs, name: &Name) -> Result<List> {

@@ -2,6 +2,7 @@
 //! bytes are kept as they came; nothing that came is ever written back from these types.
 
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -32,6 +33,9 @@ const LAYERS_MAX: usize = 500;
 /// Indexes may list indexes; nobody needs more than this, in depth or in all.
 const INDEX_DEPTH_MAX: usize = 4;
 const INDEXES_MAX: usize = 32;
+/// Manifests and indexes that are in memory at once, and their bytes.
+const LISTED_MAX: usize = 500;
+const LISTED_BYTES_MAX: usize = 32 << 20;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -227,6 +231,42 @@ impl Search<'_> {
         }
         Ok(None)
     }
+}
+
+/// All images that descriptors lead to, through indexes. What says that it is for no platform, such as an
+/// attestation, is none.
+pub fn all(listed: &[Descriptor], read: &Reader<'_>) -> Result<Vec<Found>> {
+    let mut found: Vec<Found> = Vec::new();
+    let mut queue: VecDeque<Descriptor> = listed.iter().cloned().collect();
+    let (mut count, mut size) = (0, 0);
+    while let Some(descriptor) = queue.pop_front() {
+        let platform = descriptor.platform.as_ref();
+        if platform.is_some_and(|platform| platform.os == "unknown") {
+            continue;
+        }
+        let (bytes, media_type) = read(&descriptor)?;
+        (count, size) = (count + 1, size + bytes.len());
+        if count > LISTED_MAX || size > LISTED_BYTES_MAX {
+            bail!("it lists more images than are read at once");
+        }
+        match parse(&bytes, media_type.as_deref())? {
+            Document::Index(inner) => queue.extend(inner),
+            Document::Manifest(manifest) => {
+                let digest = descriptor.digest;
+                if found.iter().all(|other| other.digest != digest) {
+                    found.push(Found {
+                        manifest,
+                        digest,
+                        bytes,
+                    });
+                }
+            }
+        }
+        if queue.len() > LISTED_MAX {
+            bail!("it lists more images than are read at once");
+        }
+    }
+    Ok(found)
 }
 
 /// What may be for a platform, the best first.

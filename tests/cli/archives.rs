@@ -670,3 +670,84 @@ fn only_root_copies_between_users() {
             .run();
     }
 }
+
+#[test]
+fn a_push_into_files_has_the_form_that_is_asked_for() {
+    let (rbox, digest) = with_layout();
+    let id = rbox.told(&["image", "inspect", ID, "busybox"]);
+    let (oci, docker) = (
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.docker.image.rootfs.diff.tar",
+    );
+    for (transport, flags, layer) in [
+        ("oci", &[][..], format!("{oci}+gzip")),
+        ("oci", &["--compression-format=zstd"], format!("{oci}+zstd")),
+        ("oci-archive", &["--compression-format=none"], oci.into()),
+        ("dir", &["--format=v2s2"], format!("{docker}.gzip")),
+        (
+            "dir",
+            &["--format=v2s2", "--compression-format=none"],
+            docker.into(),
+        ),
+        (
+            "oci-archive",
+            &[
+                "--compression-format=zstd:chunked",
+                "--compression-level=19",
+            ],
+            format!("{oci}+zstd"),
+        ),
+        // What is compressed is not compressed anew unless that is asked for.
+        (
+            "oci",
+            &["--compression-format=zstd", "--force-compression=false"],
+            format!("{oci}+gzip"),
+        ),
+    ] {
+        let path = rbox.path("place");
+        let place = format!("{transport}:{path}");
+        let file = rbox.path("digest");
+        rbox.args(["push", "-q", "--digestfile", &file])
+            .args(flags)
+            .args(["busybox", &place])
+            .run();
+        let manifest: serde_json::Value = serde_json::from_str(
+            &rbox
+                .program("skopeo")
+                .args(["inspect", "--raw", &place])
+                .stdout_any()
+                .run()
+                .stdout,
+        )
+        .unwrap();
+        assert_eq!(manifest["layers"][0]["mediaType"], layer, "{flags:?}");
+        let told = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(rbox.skopeo_digest(&place), told, "{flags:?}");
+        assert_eq!(told == digest, layer.contains("v1.tar+gzip"), "{flags:?}");
+        // skopeo compares all blobs with their digests, and rbox finds the same image.
+        let copy = format!("dir:{}", rbox.path("copy"));
+        rbox.program("skopeo")
+            .args(["copy", "-q", &place, &copy])
+            .run();
+        assert_eq!(rbox.told(&["pull", "-q", &place]), id);
+        std::fs::remove_dir_all(&path)
+            .or_else(|_| std::fs::remove_file(&path))
+            .unwrap();
+    }
+    // The manifests that the image had in between.
+    rbox.args(["image", "prune", "-f"]).run();
+    for (flag, said) in [
+        ("--format=oci", "such an archive has no OCI manifest"),
+        (
+            "--compression-format=gzip",
+            "the layers of such an archive are not compressed",
+        ),
+    ] {
+        rbox.args(["push", flag, "busybox", "docker-archive:x.tar"])
+            .stderr(format!(
+                "Error: \"docker-archive:x.tar\": {said}\nHint: oci-archive:FILE is an archive of OCI's\n"
+            ))
+            .status(125)
+            .run();
+    }
+}

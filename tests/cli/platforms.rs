@@ -200,3 +200,109 @@ fn podman_and_rbox_pull_what_the_other_has_pushed() {
         }
     }
 }
+
+#[test]
+fn lists_go_into_files_and_are_made_of_files() {
+    let Some((rbox, registry, app)) = with_list() else {
+        return;
+    };
+    let inspect = ["inspect", "--raw", INSECURE];
+    let raw = |place: &str| rbox.skopeo(&[&inspect[..], &[place]].concat());
+    let digests = |raw: &str| {
+        let raw: Value = serde_json::from_str(raw).unwrap();
+        let all = raw["manifests"].as_array().unwrap().iter();
+        all.map(|entry| entry["digest"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let theirs = digests(&raw(&format!("docker://{app}")));
+    rbox.args(["manifest", "create", "--all", "far"])
+        .arg(format!("docker://{app}"))
+        .stdout("[ID]\n")
+        .run();
+    for (number, form) in ["oci", "oci-archive", "dir"].iter().enumerate() {
+        let path = rbox.work(form).display().to_string();
+        let tag = if *form == "dir" { "" } else { ":far:1" };
+        let place = format!("{form}:{path}{tag}");
+        let file = rbox.work("digest");
+        rbox.args(["manifest", "push", "-q", "far", &place, "--digestfile"])
+            .arg(&file)
+            .run();
+        let written = raw(&place);
+        assert_eq!(digests(&written), theirs, "{form}");
+        let digest = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(digest, crate::support::hostile::digest(written.as_bytes()));
+        // skopeo reads all of it, and compares the blobs with their digests.
+        let copy = format!("docker://{}", registry.reference(&format!("copy:{number}")));
+        rbox.skopeo(&[
+            "copy",
+            "-q",
+            "--all",
+            "--dest-tls-verify=false",
+            &place,
+            &copy,
+        ]);
+        // Made of files again.
+        let near = format!("near{number}");
+        rbox.args(["manifest", "create", &near])
+            .stdout("[ID]\n")
+            .run();
+        rbox.args(["manifest", "add", "--all", &near, &place])
+            .stdout("[ID]\n")
+            .run();
+        let shown = rbox.line(&["manifest", "inspect", &near]);
+        assert_eq!(digests(&shown), theirs, "{form}");
+        rbox.args(["image", "prune", "-f"]).run();
+        let back = registry.reference(&near);
+        rbox.args(["push", "-q", &near, &format!("docker://{back}")])
+            .run();
+        assert_eq!(digests(&raw(&format!("docker://{back}"))), theirs);
+    }
+    // What is in the store goes in another form, where that is asked for.
+    let packed = format!("oci:{}:1", rbox.work("packed").display());
+    rbox.args([
+        "manifest",
+        "push",
+        "-q",
+        "--add-compression=zstd",
+        "near0",
+        &packed,
+    ])
+    .run();
+    let added = raw(&packed);
+    assert_eq!(digests(&added).len(), 4, "{added}");
+    assert!(
+        added.contains("io.github.containers.compression.zstd"),
+        "{added}"
+    );
+    // One of several is that for this machine; the only one is it for whatever machine.
+    rbox.args(["manifest", "create", "one"])
+        .stdout("[ID]\n")
+        .run();
+    let oci = format!("oci:{}", rbox.work("oci").display());
+    rbox.args(["manifest", "add", "one", &oci])
+        .stdout("[ID]\n")
+        .run();
+    let arm = rbox.work("arm.tar").display().to_string();
+    rbox.podman(&["save", "-q", "-o", &arm, "arm"]);
+    rbox.args(["manifest", "add", "one", &format!("docker-archive:{arm}")])
+        .stdout("[ID]\n")
+        .run();
+    let shown: Value = serde_json::from_str(&rbox.line(&["manifest", "inspect", "one"])).unwrap();
+    for (at, architecture) in ["amd64", "arm64"].iter().enumerate() {
+        assert_eq!(
+            shown["manifests"][at]["platform"]["architecture"],
+            *architecture
+        );
+    }
+    rbox.args(["manifest", "push", "one", &format!("docker-archive:{arm}")])
+        .stderr(
+            "Error: \"docker-archive:[DIR]/work/arm.tar\": such an archive holds no list for several platforms\n\
+             Hint: oci-archive:FILE holds one\n",
+        )
+        .status(125)
+        .run();
+    let removed = ["manifest", "rm", "one", "far", "near0", "near1", "near2"];
+    rbox.args(removed).stdout_any().run();
+    rbox.args(["image", "prune", "-f"]).stdout_any().run();
+    rbox.args(["images", "-aq"]).run();
+}

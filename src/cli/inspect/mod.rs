@@ -51,6 +51,9 @@ use crate::volume::Volume;
 
 /// Print all that is known of images
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rbox image inspect debian
+  rbox image inspect --format '{{.Digest}}' debian")]
 pub struct ImageArgs {
     /// Print in another form: json, or a Go template
     #[arg(short, long, value_name = "FORMAT")]
@@ -67,6 +70,9 @@ pub struct ImageArgs {
 
 /// Print all that is known of containers or images
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rbox inspect web
+  rbox inspect --format '{{.State.Status}}' web")]
 pub struct Args {
     /// Print in another form: json, or a Go template
     #[arg(short, long, value_name = "FORMAT")]

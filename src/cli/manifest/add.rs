@@ -3,19 +3,21 @@
 use crate::cli::flags::RegistryFlags;
 use crate::cli::manifest::annotation;
 use crate::cli::output;
+use crate::cli::progress::Bars;
 use crate::engine::Engine;
+use crate::engine::images;
 use crate::error;
 use crate::error::Kind;
-use crate::error::WithHint;
-use crate::error::fail;
 use crate::image;
 use crate::image::lists;
 use crate::image::lists::Entry;
 use crate::image::lists::EntryPlatform;
 use crate::image::lists::List;
+use crate::image::load;
 use crate::image::registry::Access;
 use crate::image::registry::remote;
 use crate::image::transport;
+use crate::image::transport::Files;
 use crate::image::transport::Transport;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
@@ -24,11 +26,14 @@ use crate::store::dirs::Dirs;
 
 /// Put images into a list
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Of an image in a registry its manifest alone is fetched.
+#[command(
+    after_help = "Of an image in a registry its manifest alone is fetched; one in files is loaded.
 
 Examples:
   rbox manifest add app app:arm64
-  rbox manifest add --all app docker://registry.lan:5000/base")]
+  rbox manifest add app oci-archive:app-riscv64.tar
+  rbox manifest add --all app docker://registry.lan:5000/base"
+)]
 pub struct Args {
     /// Of an image that is a list itself, take all images
     #[arg(long)]
@@ -44,7 +49,7 @@ pub struct Args {
     #[arg(value_name = "LIST")]
     list: String,
 
-    /// Images of the store, or of a registry
+    /// Images of the store, of a registry, or in files
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }
@@ -172,10 +177,7 @@ fn find(engine: &Engine, text: &str, access: &Access, all: bool) -> anyhow::Resu
     match transport::parse(text)? {
         Some(Transport::Registry(name)) => in_registry(&name.parse()?, access, all),
         Some(Transport::Store(name)) => in_store(engine, &name, all),
-        Some(Transport::Files(files)) => {
-            let text = format!("cannot put \"{files}\" into a list: it is not in the store");
-            Err(fail(Kind::Usage, text)).hint("load it with `rbox load`, and give its name")
-        }
+        Some(Transport::Files(files)) => in_files(engine, &files, all),
         None => match in_store(engine, text, all) {
             Err(err) if error::kind(&err) == Some(Kind::NotFound) => {
                 in_registry(&text.parse()?, access, all)
@@ -207,6 +209,20 @@ fn in_store(engine: &Engine, text: &str, all: bool) -> anyhow::Result<Vec<Found>
         entry,
         remote: None,
     }])
+}
+
+/// They are loaded, and have no name: the list keeps them.
+fn in_files(engine: &Engine, files: &Files, all: bool) -> anyhow::Result<Vec<Found>> {
+    let bars = Bars::new(false);
+    let images = load::for_list(&engine.dirs, files, all, &bars);
+    bars.clear();
+    let found = images?.into_iter().map(|image| {
+        images::record(engine, "loadfromarchive", &image.id, &files.to_string());
+        let entry = lists::entry_of(&engine.dirs, &image)?;
+        let remote = None;
+        Ok(Found { entry, remote })
+    });
+    found.collect()
 }
 
 fn in_registry(reference: &Reference, access: &Access, all: bool) -> anyhow::Result<Vec<Found>> {

@@ -5,6 +5,8 @@ use crate::image::lists;
 
 /// Tell by the exit status whether there is such a list: 0 if so, 1 if not
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rbox manifest exists app || rbox manifest create app")]
 pub struct Args {
     /// The list
     #[arg(value_name = "LIST")]

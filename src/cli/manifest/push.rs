@@ -1,31 +1,24 @@
 //! `rbox manifest push`.
 
 use crate::cli::flags::RegistryFlags;
-use crate::cli::progress::Bars;
 use crate::cli::push;
 use crate::cli::push::FormFlags;
 use crate::engine::Engine;
 use crate::engine::images;
-use crate::error::Kind;
-use crate::error::WithHint;
-use crate::error::fail;
 use crate::image::compress::Format;
 use crate::image::lists;
 use crate::image::names;
 use crate::image::registry::push::Extent;
-use crate::image::registry::push::push_list;
-use crate::image::transport;
-use crate::image::transport::Transport;
-use crate::oci::reference::Reference;
 use crate::store::lock::Lock;
 
-/// Push a list, with its images, to a registry
+/// Push a list, with its images, to a registry or into files
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Images that are not in the store are copied from the registry that has them.
 
 Examples:
   rbox manifest push app registry.lan:5000/app:1.2
+  rbox manifest push app oci-archive:app.tar
   rbox manifest push --rm --add-compression zstd app registry.lan:5000/app:1.2"
 )]
 pub struct Args {
@@ -68,26 +61,12 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
         options.access.tls_verify = Some(false);
     }
     let list = lists::find(&engine.dirs, &args.list)?;
-    let to: Reference = match &args.destination {
-        None => list.reference.clone(),
-        Some(text) => match transport::parse(text)? {
-            None => text.parse()?,
-            Some(Transport::Registry(name)) => name.parse()?,
-            Some(_) => {
-                let text = format!("cannot push a list to \"{text}\": it is no registry");
-                return Err(fail(Kind::Usage, text)).hint("give docker://NAME, or a name alone");
-            }
-        },
-    };
+    let to = push::destination(args.destination.as_deref())?;
     let extent = Extent {
         all: args.all,
         more: args.add_compression.clone(),
     };
-    let bars = Bars::of_push(args.form.quiet, &to.to_string());
-    let pushed = push_list(&engine.dirs, &list, &to, &options, &extent, &bars);
-    bars.clear();
-    args.form.write_digest(&pushed?.digest)?;
-    images::record(engine, "push", &list.digest, &to.to_string());
+    push::push_list(engine, &args.form, &list, to, &options, &extent)?;
     if args.rm {
         let _lock = Lock::shared(&engine.dirs.lock_file())?;
         names::remove(&engine.dirs, &list.reference)?;

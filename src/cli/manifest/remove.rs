@@ -6,6 +6,8 @@ use crate::image::lists;
 
 /// Take images from a list
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rbox manifest remove app app:arm64")]
 pub struct Args {
     /// The list
     #[arg(value_name = "LIST")]

@@ -10,6 +10,8 @@ use crate::image::lists;
 
 /// Remove lists; their images stay
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rbox manifest rm app")]
 pub struct Args {
     /// Pass over what does not exist
     #[arg(short, long)]

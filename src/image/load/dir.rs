@@ -16,29 +16,52 @@ use crate::image::record::Image;
 use crate::oci::digest::Digest;
 
 pub fn load(load: &Load<'_>) -> Result<Image> {
-    let bytes = load.archive.small("manifest.json", MANIFEST_MAX)?;
-    let found = match manifest::parse(&bytes, None)? {
-        Document::Manifest(manifest) => Found {
-            manifest,
-            digest: Digest::sha256_of(&bytes),
-            bytes,
-        },
-        // Of several platforms: their manifests are beside it, too.
-        Document::Index(index) => {
-            let read = |descriptor: &Descriptor| {
-                let name = format!("{}.manifest.json", descriptor.digest.hex());
-                let bytes = load.archive.small(&name, MANIFEST_MAX)?;
-                if !descriptor.digest.matches(&bytes) {
-                    bail!(
-                        "wrong digest: {name:?} does not match {}",
-                        descriptor.digest
-                    );
-                }
-                Ok((bytes, Some(descriptor.media_type.clone())))
-            };
-            manifest::resolve(&index, &load.wanted_platform(), &read)?
+    let found = match top(load)? {
+        Top::Image(found) => found,
+        Top::Index(index) => {
+            let platform = load.wanted_platform();
+            manifest::resolve(&index, &platform, &|one| read_listed(load, one))?
         }
     };
     let image = oci::load_image(load, Layout::Flat, &found)?;
     load.name_image(image, load.name.iter().cloned().collect())
+}
+
+/// The manifests of all images, for whatever platform.
+pub fn every(load: &Load<'_>) -> Result<Vec<Found>> {
+    match top(load)? {
+        Top::Image(found) => Ok(vec![found]),
+        Top::Index(index) => manifest::all(&index, &|one| read_listed(load, one)),
+    }
+}
+
+/// What `manifest.json` is.
+enum Top {
+    Image(Found),
+    Index(Vec<Descriptor>),
+}
+
+fn top(load: &Load<'_>) -> Result<Top> {
+    let bytes = load.archive.small("manifest.json", MANIFEST_MAX)?;
+    Ok(match manifest::parse(&bytes, None)? {
+        Document::Manifest(manifest) => Top::Image(Found {
+            manifest,
+            digest: Digest::sha256_of(&bytes),
+            bytes,
+        }),
+        Document::Index(index) => Top::Index(index),
+    })
+}
+
+/// The manifests of an index are beside it, too.
+fn read_listed(load: &Load<'_>, descriptor: &Descriptor) -> Result<(Vec<u8>, Option<String>)> {
+    let name = format!("{}.manifest.json", descriptor.digest.hex());
+    let bytes = load.archive.small(&name, MANIFEST_MAX)?;
+    if !descriptor.digest.matches(&bytes) {
+        bail!(
+            "wrong digest: {name:?} does not match {}",
+            descriptor.digest
+        );
+    }
+    Ok((bytes, Some(descriptor.media_type.clone())))
 }

@@ -16,6 +16,7 @@ use crate::image::archive::Archive;
 use crate::image::archive::Part as Bytes;
 use crate::image::ingest;
 use crate::image::ingest::Sink;
+use crate::image::layout::Layout;
 use crate::image::manifest::MANIFEST_MAX;
 use crate::image::names;
 use crate::image::progress::Progress;
@@ -51,6 +52,8 @@ struct Load<'a> {
     platform: Option<&'a Platform>,
     /// The name of an image that has none of its own.
     name: Option<Reference>,
+    /// Whether images get their names.
+    named: bool,
     progress: &'a dyn Progress,
 }
 
@@ -83,6 +86,7 @@ pub fn load(
             part: None,
             platform,
             name: name.filter(|_| form == Form::Dir),
+            named: true,
             progress,
         };
         load.run(form)
@@ -107,11 +111,55 @@ pub fn pull(
             part: files.part.as_ref(),
             platform,
             name: path_name(&files.path).filter(|_| matches!(files.form, Form::Oci | Form::Dir)),
+            named: true,
             progress,
         };
         load.run(files.form)
     };
     load().with_context(|| format!("cannot pull \"{files}\""))
+}
+
+/// Loads images for a list, without their names: all, or the only one, or that for this machine.
+pub fn for_list(
+    dirs: &Dirs,
+    files: &Files,
+    all: bool,
+    progress: &dyn Progress,
+) -> Result<Vec<Image>> {
+    let _lock = Lock::shared(&dirs.lock_file())?;
+    ingest::sweep(dirs);
+    let load = || {
+        let load = Load {
+            dirs,
+            archive: Archive::open(dirs, &files.path)?,
+            part: files.part.as_ref(),
+            platform: None,
+            name: None,
+            named: false,
+            progress,
+        };
+        let every = match files.form {
+            Form::DockerArchive => vec![],
+            Form::OciArchive | Form::Oci => oci::every(&load)?,
+            Form::Dir => dir::every(&load)?,
+        };
+        if every.is_empty() || !all && every.len() > 1 {
+            return load.run(files.form);
+        }
+        let layout = match files.form {
+            Form::Dir => Layout::Flat,
+            _ => Layout::Blobs,
+        };
+        let images = every
+            .iter()
+            .map(|found| oci::load_image(&load, layout, found));
+        images.collect()
+    };
+    let images: Vec<Image> = load().with_context(|| format!("cannot load \"{files}\""))?;
+    if all {
+        return Ok(images);
+    }
+    Ok(vec![one(files, images)?])
 }
 
 /// The image of a new container, where only one is meant.
@@ -151,7 +199,10 @@ impl Load<'_> {
         }
     }
 
-    fn name_image(&self, mut image: Image, references: Vec<Reference>) -> Result<Image> {
+    fn name_image(&self, mut image: Image, mut references: Vec<Reference>) -> Result<Image> {
+        if !self.named {
+            references.clear();
+        }
         for reference in &references {
             names::save(self.dirs, reference, &image)?;
         }

@@ -104,11 +104,21 @@ fn reference_of(descriptor: &Descriptor) -> Vec<Reference> {
 
 /// The manifest for a platform that a descriptor of the index leads to.
 fn read_manifest(archive: &Archive, descriptor: &Descriptor, platform: &Platform) -> Result<Found> {
-    let read = |descriptor: &Descriptor| {
-        let bytes = read_blob(archive, Layout::Blobs, descriptor, MANIFEST_MAX)?;
-        Ok((bytes, Some(descriptor.media_type.clone())))
-    };
-    manifest::resolve(std::slice::from_ref(descriptor), platform, &read)
+    let listed = std::slice::from_ref(descriptor);
+    manifest::resolve(listed, platform, &|one| read_listed(archive, one))
+}
+
+fn read_listed(archive: &Archive, descriptor: &Descriptor) -> Result<(Vec<u8>, Option<String>)> {
+    let bytes = read_blob(archive, Layout::Blobs, descriptor, MANIFEST_MAX)?;
+    Ok((bytes, Some(descriptor.media_type.clone())))
+}
+
+/// The manifests of all images, for whatever platform.
+pub fn every(load: &Load<'_>) -> Result<Vec<Found>> {
+    let listed = index(&load.archive)?.into_iter().enumerate();
+    let wanted = listed.filter(|(index, one)| is_wanted(load.part, *index, one));
+    let wanted: Vec<Descriptor> = wanted.map(|(_, one)| one).collect();
+    manifest::all(&wanted, &|one| read_listed(&load.archive, one))
 }
 
 /// The manifests of an archive that has all they speak of, by the digest of their config. An archive
@@ -178,13 +188,7 @@ pub fn load_image(load: &Load<'_>, layout: Layout, found: &Found) -> Result<Imag
     if !load.is_for_platform(&parsed.platform) {
         return Err(load.nothing(&[parsed.platform.to_string()]));
     }
-    if parsed.diff_ids.len() != manifest.layers.len() {
-        bail!(
-            "the manifest has {} layers, and the image config {}",
-            manifest.layers.len(),
-            parsed.diff_ids.len()
-        );
-    }
+    parsed.check_layers(manifest)?;
     let source = Layers {
         archive,
         layout,

@@ -1,6 +1,8 @@
 //! Blobs: streamed and counted; a broken connection is taken up where it broke.
 
+use std::fs::File;
 use std::io::Read;
+use std::io::Write;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -11,6 +13,10 @@ use anyhow::bail;
 use crate::image::ingest::Sink;
 use crate::image::manifest::Descriptor;
 use crate::image::registry::client::Client;
+use crate::oci::digest::Hasher;
+use crate::store::atomic::with_space_hint;
+use crate::store::dirs::Dirs;
+use crate::store::temp;
 
 const BUFFER: usize = 256 << 10;
 /// What a connection must bring, before it breaks, to count as one that works.
@@ -39,6 +45,24 @@ pub fn small(client: &Client, descriptor: &Descriptor, size_max: u64) -> Result<
         );
     }
     Ok(bytes)
+}
+
+/// A large blob as a file without a name.
+pub fn fetch(client: &Client, dirs: &Dirs, descriptor: &Descriptor) -> Result<File> {
+    let mut file = temp::nameless_file(&dirs.tmp())?;
+    let mut hasher = Hasher::new(descriptor.digest.algorithm());
+    copy(client, descriptor, 0, &mut |bytes| {
+        hasher.update(bytes);
+        file.write_all(bytes)
+            .map_err(|err| with_space_hint(err.into()))
+    })?;
+    if hasher.finish() != descriptor.digest {
+        bail!(
+            "wrong digest: the registry sent another blob than {}",
+            descriptor.digest
+        );
+    }
+    Ok(file)
 }
 
 /// Gives the bytes of a blob to `sink`, except those before `from`: as many as there must be, and to be

@@ -34,8 +34,8 @@ pub use auth::Credentials;
 mod access;
 pub mod auth;
 pub mod authfile;
-mod blob;
-mod client;
+pub mod blob;
+pub mod client;
 pub mod download;
 mod helper;
 mod http;
@@ -89,13 +89,7 @@ fn pull_locked(
         Err(_) => blob::small(&client, &manifest.config, CONFIG_MAX)?,
     };
     let parsed = config::parse(&config_bytes)?;
-    if parsed.diff_ids.len() != manifest.layers.len() {
-        bail!(
-            "the manifest has {} layers, and the image config {}",
-            manifest.layers.len(),
-            parsed.diff_ids.len()
-        );
-    }
+    parsed.check_layers(&manifest)?;
     let source = Layers {
         client: &client,
         layers: &manifest.layers,

@@ -8,13 +8,15 @@ use anyhow::Result;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::image::registry::push::own_manifest;
 use crate::image::save::Save;
 use crate::image::save::Saved;
 use crate::image::save::output::Out;
+use crate::oci::digest::Digest;
 use crate::oci::reference::Reference;
 use crate::store::blobs;
 
-pub fn write(save: &Save<'_>, images: &[Saved], out: &mut dyn Out) -> Result<()> {
+pub fn write(save: &Save<'_>, images: &[Saved], out: &mut dyn Out) -> Result<Vec<Digest>> {
     let mut listed: Vec<(String, Value)> = Vec::new();
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for saved in images {
@@ -53,7 +55,11 @@ pub fn write(save: &Save<'_>, images: &[Saved], out: &mut dyn Out) -> Result<()>
         out.small("repositories", &serde_json::to_vec(&repositories)?)?;
     }
     let listed: Vec<Value> = listed.into_iter().map(|(_, value)| value).collect();
-    out.small("manifest.json", &serde_json::to_vec(&listed)?)
+    out.small("manifest.json", &serde_json::to_vec(&listed)?)?;
+    let images = images
+        .iter()
+        .map(|saved| own_manifest(save.dirs, &saved.image));
+    images.map(|image| Ok(image?.manifest_digest)).collect()
 }
 
 /// An image that is there already gets more names.

@@ -2,6 +2,7 @@
 //! layers go as they are kept, byte for byte, where the form has a place for them; and the same images
 //! give the same bytes each time.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::io::Seek;
@@ -11,13 +12,13 @@ use std::path::Path;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::bail;
-use serde_json::Value;
-use serde_json::json;
 
 use crate::error::Kind;
+use crate::error::WithHint;
 use crate::error::fail;
 use crate::image::compress;
 use crate::image::compress::Format;
+use crate::image::compress::Made;
 use crate::image::compress::Recipe;
 use crate::image::layout::Layout;
 use crate::image::manifest;
@@ -27,6 +28,9 @@ use crate::image::manifest::Manifest;
 use crate::image::packed;
 use crate::image::progress::Progress;
 use crate::image::record::Image;
+use crate::image::registry::push;
+use crate::image::registry::push::Wish;
+use crate::image::registry::push::form;
 use crate::image::registry::push::own_manifest;
 use crate::image::save::output::Folder;
 use crate::image::save::output::Out;
@@ -42,22 +46,18 @@ use crate::store::lock::Lock;
 use crate::store::temp;
 
 mod docker;
+mod list;
 mod oci;
 mod output;
+
+pub use list::push_list;
+
+const FLAT_VERSION: &[u8] = b"Directory Transport Version: 1.1\n";
 
 /// An image, and the names that it has in what is written.
 pub struct Saved {
     pub image: Image,
     pub names: Vec<String>,
-}
-
-/// What layers are written as, where the form leaves a choice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layers {
-    AsKept,
-    Uncompressed,
-    /// Those that are not compressed become so.
-    Compressed,
 }
 
 /// Where to.
@@ -74,6 +74,16 @@ struct Layer {
     made: Option<File>,
 }
 
+impl Layer {
+    /// `None` where it is no layer of an image.
+    fn format(&self) -> Option<Format> {
+        if self.descriptor.digest == self.diff_id {
+            return Some(Format::None);
+        }
+        form::format_of(&self.descriptor)
+    }
+}
+
 /// An image as it is to be written.
 struct Content {
     config: Vec<u8>,
@@ -87,24 +97,24 @@ struct Content {
 
 struct Save<'a> {
     dirs: &'a Dirs,
-    layers: Layers,
+    wish: &'a Wish,
     progress: &'a dyn Progress,
 }
 
-/// Writes images into an archive or a directory.
+/// Writes images into an archive or a directory. Returns the digests of their manifests there.
 pub fn save(
     dirs: &Dirs,
     images: &[Saved],
     form: Form,
     target: Target<'_>,
-    layers: Layers,
+    wish: &Wish,
     progress: &dyn Progress,
-) -> Result<()> {
+) -> Result<Vec<Digest>> {
     // Nothing that is written is collected meanwhile.
     let _lock = Lock::shared(&dirs.lock_file())?;
     let save = Save {
         dirs,
-        layers,
+        wish,
         progress,
     };
     match (form, target) {
@@ -120,7 +130,7 @@ pub fn save(
                 .with_context(|| format!("cannot write {}", path.display()))
         }
         (Form::Dir, Target::Path(path)) => output::whole_dir(path, |dir| match images {
-            [one] => save.flat(&one.image, &mut Folder::new(dir)),
+            [one] => Ok(vec![save.flat(&one.image, &mut Folder::new(dir))?]),
             _ => bail!("a directory of this form holds one image"),
         })
         .with_context(|| format!("cannot write {}", path.display())),
@@ -132,8 +142,32 @@ pub fn save(
 }
 
 /// Writes an image where a transport says: `push`. Returns the digest of its manifest there.
-pub fn push(dirs: &Dirs, image: &Image, to: &Files, progress: &dyn Progress) -> Result<Digest> {
-    let names = match &to.part {
+pub fn push(
+    dirs: &Dirs,
+    image: &Image,
+    to: &Files,
+    wish: &Wish,
+    progress: &dyn Progress,
+) -> Result<Digest> {
+    check_form(to, wish)?;
+    let images = [Saved {
+        image: image.clone(),
+        names: names_in(to)?,
+    }];
+    let digests = save(
+        dirs,
+        &images,
+        to.form,
+        Target::Path(&to.path),
+        wish,
+        progress,
+    )?;
+    digests.into_iter().next().context("the image was written")
+}
+
+/// The names that an image or a list gets there.
+fn names_in(to: &Files) -> Result<Vec<String>> {
+    Ok(match &to.part {
         Some(Part::Name(name)) if to.form == Form::DockerArchive => {
             let name: Reference = name.parse()?;
             vec![name.to_string()]
@@ -144,35 +178,55 @@ pub fn push(dirs: &Dirs, image: &Image, to: &Files, progress: &dyn Progress) -> 
             return Err(fail(Kind::Usage, text));
         }
         None => vec![],
+    })
+}
+
+/// What `docker save` writes leaves no choice.
+fn check_form(to: &Files, wish: &Wish) -> Result<()> {
+    if to.form != Form::DockerArchive {
+        return Ok(());
+    }
+    let text = if wish.kind == Some(push::Kind::Oci) {
+        "such an archive has no OCI manifest"
+    } else if !matches!(wish.compression, None | Some(Format::None)) {
+        "the layers of such an archive are not compressed"
+    } else {
+        return Ok(());
     };
-    let images = [Saved {
-        image: image.clone(),
-        names,
-    }];
-    let target = Target::Path(&to.path);
-    save(dirs, &images, to.form, target, Layers::AsKept, progress)?;
-    Ok(own_manifest(dirs, image)?.manifest_digest)
+    Err(fail(Kind::Usage, format!("\"{to}\": {text}")))
+        .hint("oci-archive:FILE is an archive of OCI's")
 }
 
 impl Save<'_> {
-    fn archive(&self, images: &[Saved], form: Form, file: &File) -> Result<()> {
+    fn archive(&self, images: &[Saved], form: Form, file: &File) -> Result<Vec<Digest>> {
         let mut out = TarFile::new(file);
-        match form {
+        let digests = match form {
             Form::DockerArchive => docker::write(self, images, &mut out)?,
             _ => oci::write(self, images, &mut out)?,
-        }
-        out.finish()
+        };
+        out.finish()?;
+        Ok(digests)
     }
 
     /// The `dir` transport: everything beside each other.
-    fn flat(&self, image: &Image, out: &mut dyn Out) -> Result<()> {
+    fn flat(&self, image: &Image, out: &mut dyn Out) -> Result<Digest> {
         let mut content = self.content(image)?;
-        out.small("version", b"Directory Transport Version: 1.1\n")?;
+        out.small("version", FLAT_VERSION)?;
+        self.blobs(&mut content, Layout::Flat, out)?;
+        out.small("manifest.json", &content.manifest)?;
+        Ok(content.digest)
+    }
+
+    /// Layers and config.
+    fn blobs(&self, content: &mut Content, layout: Layout, out: &mut dyn Out) -> Result<()> {
         for layer in &mut content.layers {
-            self.layer(layer, &Layout::Flat.name(&layer.descriptor.digest), out)?;
+            self.layer(layer, &layout.name(&layer.descriptor.digest), out)?;
         }
-        out.small(&Layout::Flat.name(&content.config_digest), &content.config)?;
-        out.small("manifest.json", &content.manifest)
+        let config = layout.name(&content.config_digest);
+        if !out.has(&config) {
+            out.small(&config, &content.config)?;
+        }
+        Ok(())
     }
 
     /// An image as the store has it, or with its layers in another form.
@@ -203,61 +257,84 @@ impl Save<'_> {
             manifest: bytes,
             digest: image.manifest_digest.clone(),
         };
-        self.change_layers(&manifest, &mut content)?;
+        self.change(&manifest, &mut content)?;
         Ok(content)
     }
 
-    fn change_layers(&self, manifest: &Manifest, content: &mut Content) -> Result<()> {
-        let is_docker = manifest.media_type == manifest::DOCKER_MANIFEST;
-        let (plain, ending) = if is_docker {
-            (manifest::DOCKER_LAYER, ".gzip")
-        } else {
-            (manifest::OCI_LAYER, "+gzip")
+    /// Brings layers and manifest into the form that is wanted.
+    fn change(&self, manifest: &Manifest, content: &mut Content) -> Result<()> {
+        let Some(source) = push::Kind::of(&manifest.media_type) else {
+            return Ok(());
         };
-        let mut changed = false;
-        for layer in &mut content.layers {
-            let is_plain = layer.descriptor.digest == layer.diff_id;
-            let (media_type, digest, size) = match self.layers {
-                Layers::Uncompressed if !is_plain => {
-                    let size = packed::tar(self.dirs, &layer.diff_id)?.size();
-                    (plain.to_owned(), layer.diff_id.clone(), size)
-                }
-                Layers::Compressed if is_plain => {
-                    let made = self.compress(layer)?;
-                    (format!("{plain}{ending}"), made.digest, made.size)
-                }
-                _ => continue,
-            };
-            changed = true;
-            layer.descriptor = Descriptor {
-                media_type,
-                digest,
-                size,
-                platform: None,
-                annotations: None,
-            };
+        let formats: Vec<Option<Format>> = content.layers.iter().map(Layer::format).collect();
+        let asked = Some(self.wish.kind.unwrap_or(source));
+        let recipes: Vec<Option<Recipe>> = formats
+            .iter()
+            .map(|format| {
+                let format = (*format)?;
+                let usual = form::usual(format, asked);
+                let recipe = self.wish.other(format, usual)?;
+                // What is compressed already stays so, unless that is asked for.
+                let free = format == Format::None || usual.is_some();
+                (self.wish.force || free).then_some(recipe)
+            })
+            .collect();
+        let pairs = formats.iter().zip(&recipes);
+        let written = pairs.filter_map(|(format, recipe)| match recipe {
+            Some(recipe) => Some(recipe.format),
+            None => *format,
+        });
+        let kind = self.wish.kind(source, written)?;
+        if kind == source && recipes.iter().all(Option::is_none) {
+            return Ok(());
         }
-        if changed {
-            // What else the manifest says stays.
-            let mut value: Value = serde_json::from_slice(&content.manifest)?;
-            let descriptors = content.layers.iter().map(|layer| json!(layer.descriptor));
-            value["layers"] = Value::Array(descriptors.collect());
-            content.manifest = serde_json::to_vec(&value)?;
-            content.digest = Digest::sha256_of(&content.manifest);
+        for (layer, (format, recipe)) in content.layers.iter_mut().zip(formats.iter().zip(recipes))
+        {
+            let old = layer.descriptor.clone();
+            let (new, format) = match (recipe, format) {
+                (Some(recipe), _) => (self.pack(layer, recipe)?, recipe.format),
+                (None, Some(format)) => (old.clone(), *format),
+                (None, None) if kind == source => continue,
+                (None, None) => bail!(
+                    "a layer of the type {:?} cannot be converted",
+                    old.media_type
+                ),
+            };
+            layer.descriptor = form::layer(&old, &new, format, kind)?;
         }
+        let layers: Vec<Descriptor> = content
+            .layers
+            .iter()
+            .map(|one| one.descriptor.clone())
+            .collect();
+        content.manifest = form::rewrite(&content.manifest, &layers, source, kind)?;
+        content.digest = Digest::sha256_of(&content.manifest);
+        kind.media_type().clone_into(&mut content.media_type);
         Ok(())
     }
 
-    fn compress(&self, layer: &mut Layer) -> Result<compress::Made> {
-        let file = temp::nameless_file(&self.dirs.tmp())?;
+    /// A layer in another form: its digest, its size and what is to be said of it.
+    fn pack(&self, layer: &mut Layer, recipe: Recipe) -> Result<Descriptor> {
         let mut tar = packed::tar(self.dirs, &layer.diff_id)?;
-        let recipe = Recipe {
-            format: Format::Gzip,
-            level: None,
+        let made = if recipe.format == Format::None {
+            Made {
+                digest: layer.diff_id.clone(),
+                size: tar.size(),
+                annotations: BTreeMap::new(),
+            }
+        } else {
+            let file = temp::nameless_file(&self.dirs.tmp())?;
+            let made = compress::pack(&mut tar, &file, recipe)?;
+            layer.made = Some(file);
+            made
         };
-        let made = compress::pack(&mut tar, &file, recipe)?;
-        layer.made = Some(file);
-        Ok(made)
+        Ok(Descriptor {
+            media_type: String::new(),
+            digest: made.digest,
+            size: made.size,
+            platform: None,
+            annotations: Some(made.annotations).filter(|some| !some.is_empty()),
+        })
     }
 
     /// Writes a layer in the form that its descriptor names.

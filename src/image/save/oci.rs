@@ -16,30 +16,30 @@ use crate::oci::digest::Digest;
 use crate::oci::reference;
 use crate::oci::reference::Reference;
 
-pub fn write(save: &Save<'_>, images: &[Saved], out: &mut dyn Out) -> Result<()> {
-    let mut manifests = match out.index()? {
+pub fn write(save: &Save<'_>, images: &[Saved], out: &mut dyn Out) -> Result<Vec<Digest>> {
+    let mut manifests = start(out)?;
+    let mut digests = Vec::new();
+    for saved in images {
+        let mut content = save.content(&saved.image)?;
+        let descriptor = image(save, &mut content, out)?;
+        list(&mut manifests, &saved.names, &descriptor);
+        digests.push(content.digest);
+    }
+    finish(&manifests, out)?;
+    Ok(digests)
+}
+
+/// What a layout lists before.
+pub fn start(out: &mut dyn Out) -> Result<Vec<Value>> {
+    let manifests = match out.index()? {
         Some(Value::Array(manifests)) => manifests,
         _ => vec![],
     };
     out.small("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    for saved in images {
-        let mut content = save.content(&saved.image)?;
-        for layer in &mut content.layers {
-            let name = Layout::Blobs.name(&layer.descriptor.digest);
-            save.layer(layer, &name, out)?;
-        }
-        let digest = content.digest.clone();
-        for (digest, bytes) in [
-            (&content.config_digest, &content.config),
-            (&digest, &content.manifest),
-        ] {
-            let name = Layout::Blobs.name(digest);
-            if !out.has(&name) {
-                out.small(&name, bytes)?;
-            }
-        }
-        list(&mut manifests, saved, &content, &digest);
-    }
+    Ok(manifests)
+}
+
+pub fn finish(manifests: &[Value], out: &mut dyn Out) -> Result<()> {
     let index = json!({
         "schemaVersion": 2,
         "mediaType": manifest::OCI_INDEX,
@@ -48,22 +48,32 @@ pub fn write(save: &Save<'_>, images: &[Saved], out: &mut dyn Out) -> Result<()>
     out.small("index.json", &serde_json::to_vec(&index)?)
 }
 
-/// Puts an image into the list, in place of what has its name there.
-fn list(manifests: &mut Vec<Value>, saved: &Saved, content: &Content, digest: &Digest) {
-    let descriptor = json!({
-        "mediaType": content.media_type,
-        "digest": digest,
-        "size": content.manifest.len(),
-    });
+/// Writes the blobs of an image; its descriptor.
+pub fn image(save: &Save<'_>, content: &mut Content, out: &mut dyn Out) -> Result<Value> {
+    save.blobs(content, Layout::Blobs, out)?;
+    blob(&content.digest, &content.media_type, &content.manifest, out)
+}
+
+/// Writes a manifest or an index; its descriptor.
+pub fn blob(digest: &Digest, media_type: &str, bytes: &[u8], out: &mut dyn Out) -> Result<Value> {
+    let name = Layout::Blobs.name(digest);
+    if !out.has(&name) {
+        out.small(&name, bytes)?;
+    }
+    Ok(json!({"mediaType": media_type, "digest": digest, "size": bytes.len()}))
+}
+
+/// Puts an image or an index into the list, in place of what has its name there.
+pub fn list(manifests: &mut Vec<Value>, names: &[String], descriptor: &Value) {
     let name_of = |value: &Value| value["annotations"][REF_NAME].as_str().map(str::to_owned);
-    if saved.names.is_empty() {
+    if names.is_empty() {
         let same = |value: &Value| value["digest"] == descriptor["digest"];
         if !manifests.iter().any(same) {
-            manifests.push(descriptor);
+            manifests.push(descriptor.clone());
         }
         return;
     }
-    for name in &saved.names {
+    for name in names {
         manifests.retain(|value| name_of(value).as_ref() != Some(name));
         let mut named = descriptor.clone();
         named["annotations"] = json!({ REF_NAME: name });

@@ -160,7 +160,7 @@ fn explained(err: io::Error) -> anyhow::Error {
 
 /// Writes a file that is there when it is whole, in place of what was there. What is no regular file, such as
 /// a pipe, is written into.
-pub fn whole_file(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
+pub fn whole_file<T>(path: &Path, write: impl FnOnce(&File) -> Result<T>) -> Result<T> {
     // Where a link leads to is what is meant.
     let path = match std::fs::canonicalize(path) {
         Ok(path) => path,
@@ -171,7 +171,7 @@ pub fn whole_file(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Resul
     }
     let parent = parent(&path);
     let file = temp::nameless_file(parent)?;
-    write(&file)?;
+    let written = write(&file)?;
     file.set_permissions(PermissionsExt::from_mode(0o666 & !umask()))?;
     let temp = parent.join(atomic::temp_name());
     // Linux: linkat(2) of a file without a name, without CAP_DAC_READ_SEARCH, goes by procfs.
@@ -184,7 +184,7 @@ pub fn whole_file(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Resul
     std::fs::rename(&temp, &path).inspect_err(|_| {
         std::fs::remove_file(&temp).ok();
     })?;
-    Ok(())
+    Ok(written)
 }
 
 fn copy_to(file: &File, path: &Path) -> Result<()> {
@@ -217,7 +217,7 @@ fn umask() -> u32 {
 }
 
 /// Writes into an OCI layout, or makes one.
-pub fn layout(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub fn layout<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     match std::fs::read_dir(path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => new_dir(path, write),
         Err(err) => Err(err.into()),
@@ -232,7 +232,7 @@ pub fn layout(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()
 }
 
 /// Makes a directory of one image, in place of an older one.
-pub fn whole_dir(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub fn whole_dir<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let is_empty = match std::fs::read_dir(path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return new_dir(path, write),
         Err(err) => return Err(err.into()),
@@ -244,18 +244,19 @@ pub fn whole_dir(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result
     }
     let path = std::fs::canonicalize(path)?;
     let temp = TempDir::create_in(parent(&path))?;
-    write(temp.path())?;
+    let written = write(temp.path())?;
     std::fs::set_permissions(temp.path(), path.metadata()?.permissions())?;
-    temp.exchange_with(&path)
+    temp.exchange_with(&path)?;
+    Ok(written)
 }
 
-fn new_dir(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+fn new_dir<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let path: PathBuf = path.components().collect();
     let temp = TempDir::create_in(parent(&path))?;
-    write(temp.path())?;
+    let written = write(temp.path())?;
     std::fs::set_permissions(temp.path(), PermissionsExt::from_mode(0o777 & !umask()))?;
     if !temp.rename_to(&path)? {
         bail!("it has been made by another in the meantime");
     }
-    Ok(())
+    Ok(written)
 }

@@ -8,7 +8,11 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::error;
+use crate::error::WithHint;
+use crate::error::fail;
 use crate::image::compress::Format;
+use crate::image::compress::Recipe;
 use crate::image::manifest::DOCKER_CONFIG;
 use crate::image::manifest::DOCKER_LAYER;
 use crate::image::manifest::DOCKER_MANIFEST;
@@ -20,6 +24,52 @@ use crate::image::manifest::OCI_MANIFEST;
 /// The annotations by which readers know zstd:chunked.
 pub const CHUNKED_CHECKSUM: &str = "io.github.containers.zstd-chunked.manifest-checksum";
 const CHUNKED: &str = "io.github.containers.zstd-chunked.";
+
+/// In which form an image is to be written, into a registry or into files.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// The form of the layers; without it those that are compressed stay as they are.
+    pub compression: Option<Format>,
+    pub level: Option<i32>,
+    /// Also where a layer need not be changed: the registry has it as it is, say.
+    pub force: bool,
+    /// The type of the manifest; without it, as it is.
+    pub kind: Option<Kind>,
+}
+
+impl Wish {
+    /// The form that a layer is to have, where that is another than it has. `usual` is what it becomes unasked.
+    pub fn other(&self, format: Format, usual: Option<Format>) -> Option<Recipe> {
+        let forced = self.force.then_some(Format::Gzip);
+        let wanted = self.compression.or(forced).or(usual);
+        let wanted = wanted.filter(|wanted| *wanted != format)?;
+        Some(Recipe {
+            format: wanted,
+            level: self.level,
+        })
+    }
+
+    /// The type of a manifest with such layers. Docker's has none of zstd.
+    pub fn kind(&self, source: Kind, layers: impl IntoIterator<Item = Format>) -> Result<Kind> {
+        let mut layers = layers.into_iter();
+        let has_zstd = layers.any(|one| matches!(one, Format::Zstd | Format::ZstdChunked));
+        match self.kind {
+            Some(Kind::Docker) if has_zstd => {
+                let text = "Docker's manifests have no layers of zstd";
+                Err(fail(error::Kind::Usage, text)).hint("use --format oci")
+            }
+            Some(kind) => Ok(kind),
+            None if has_zstd => Ok(Kind::Oci),
+            None => Ok(source),
+        }
+    }
+}
+
+/// What a layer of zstd becomes in a manifest of Docker's.
+pub fn usual(format: Format, kind: Option<Kind>) -> Option<Format> {
+    let is_zstd = matches!(format, Format::Zstd | Format::ZstdChunked);
+    (is_zstd && kind == Some(Kind::Docker)).then_some(Format::Gzip)
+}
 
 /// A type of manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

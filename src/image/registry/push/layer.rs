@@ -62,26 +62,19 @@ impl Session<'_> {
             None
         };
         let (kept, format) = came.unwrap_or((descriptor.clone(), named));
-        let options = self.options;
+        let wish = &self.options.wish;
         let usual = match format {
             Format::None if made => Some(Format::Gzip),
-            Format::Zstd | Format::ZstdChunked if kind == Some(Kind::Docker) => Some(Format::Gzip),
-            _ => None,
+            format => form::usual(format, kind),
         };
-        let forced = options.force.then_some(Format::Gzip);
-        let wanted = options.compression.or(forced).or(usual);
-        let Some(wanted) = wanted.filter(|wanted| *wanted != format) else {
+        let Some(recipe) = wish.other(format, usual) else {
             return Ok(Plan::Keep(kept, Some(format)));
         };
         // What is there already need not be made in another form, unless that is asked for.
-        if !options.force && usual.is_none() && self.client.has_blob(&kept.digest)? {
+        if !wish.force && usual.is_none() && self.client.has_blob(&kept.digest)? {
             return Ok(Plan::Keep(kept, Some(format)));
         }
-        let level = options.level;
-        Ok(Plan::Pack(Recipe {
-            format: wanted,
-            level,
-        }))
+        Ok(Plan::Pack(recipe))
     }
 
     /// Sees to it that the registry has a layer; returns its descriptor.

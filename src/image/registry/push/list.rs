@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -24,6 +23,7 @@ use crate::image::manifest::Descriptor;
 use crate::image::manifest::Document;
 use crate::image::manifest::OCI_INDEX;
 use crate::image::progress::Progress;
+use crate::image::progress::Silent;
 use crate::image::record;
 use crate::image::record::Image;
 use crate::image::registry::blob as source_blob;
@@ -33,6 +33,7 @@ use crate::image::registry::push::Kind;
 use crate::image::registry::push::PushOptions;
 use crate::image::registry::push::Pushed;
 use crate::image::registry::push::Session;
+use crate::image::registry::push::Wish;
 use crate::image::registry::push::blob;
 use crate::image::registry::push::blob::Parcel;
 use crate::image::registry::push::layer::At;
@@ -43,7 +44,6 @@ use crate::oci::reference::Reference;
 use crate::store::blobs;
 use crate::store::dirs::Dirs;
 use crate::store::lock::Lock;
-use crate::store::temp;
 
 /// Which images of a list are pushed, and in which forms besides their own.
 #[derive(Clone, Debug, Default)]
@@ -79,52 +79,82 @@ struct Pushing<'a> {
     session: Session<'a>,
 }
 
+/// The index of a list as it is once its images are where they are to be: `write` sees to one of them, in a form.
+pub fn assembled(
+    list: &List,
+    wish: &Wish,
+    extent: &Extent,
+    write: &mut dyn FnMut(&Entry, &Wish) -> Result<Pushed>,
+) -> Result<Index> {
+    let host = Platform::host();
+    let fits = |entry: &&Entry| {
+        let platform = entry.platform.as_ref();
+        extent.all || platform.is_none_or(|platform| host.rank(&platform.short()).is_some())
+    };
+    let mut index = list.index.clone();
+    let mut more = Vec::new();
+    for entry in list.index.manifests.iter().filter(fits) {
+        let pushed = write(entry, wish)?;
+        for format in &extent.more {
+            let wish = Wish {
+                compression: Some(*format),
+                force: true,
+                ..wish.clone()
+            };
+            let other = write(entry, &wish)?;
+            if other.digest != pushed.digest {
+                more.push(marked(written(entry, &other), *format));
+            }
+        }
+        for own in &mut index.manifests {
+            if own.digest == entry.digest {
+                *own = written(entry, &pushed);
+            }
+        }
+    }
+    index.manifests.extend(more);
+    index.media_type = OCI_INDEX.to_owned();
+    if wish.kind == Some(Kind::Docker) {
+        index.media_type = DOCKER_INDEX.to_owned();
+        // Docker's lists have no annotations.
+        index.annotations = BTreeMap::new();
+        index.subject = None;
+        for entry in &mut index.manifests {
+            entry.annotations = BTreeMap::new();
+        }
+    }
+    Ok(index)
+}
+
+/// What a list lacks: an image that is neither in the store nor known to be elsewhere.
+pub fn source<'a>(list: &'a List, entry: &Entry) -> Result<&'a str> {
+    let source = list.sources.get(&entry.digest).map(String::as_str);
+    source.ok_or_else(|| {
+        let text = format!("the image {} of the list is not in the store", entry.digest);
+        fail(error::Kind::NotFound, text)
+            .hint("pull or load it, or take it from the list with `rbox manifest remove`")
+    })
+}
+
 impl Pushing<'_> {
     fn run(&self, to: &Reference, extent: &Extent) -> Result<Pushed> {
-        let host = Platform::host();
-        let fits = |entry: &&Entry| {
-            let platform = entry.platform.as_ref();
-            extent.all || platform.is_none_or(|platform| host.rank(&platform.short()).is_some())
-        };
-        let wanted: Vec<&Entry> = self.list.index.manifests.iter().filter(fits).collect();
-        let mut index = self.list.index.clone();
-        let mut more = Vec::new();
-        for entry in wanted {
-            let pushed = self.entry(entry, self.session.options)?;
-            for format in &extent.more {
-                let options = PushOptions {
-                    compression: Some(*format),
-                    force: true,
-                    ..self.session.options.clone()
-                };
-                let other = self.entry(entry, &options)?;
-                if other.digest != pushed.digest {
-                    more.push(marked(written(entry, &other), *format));
-                }
-            }
-            for own in &mut index.manifests {
-                if own.digest == entry.digest {
-                    *own = written(entry, &pushed);
-                }
-            }
-        }
-        index.manifests.extend(more);
-        self.index(index, to)
+        let wish = &self.session.options.wish;
+        let index = assembled(self.list, wish, extent, &mut |entry, wish| {
+            self.entry(entry, wish)
+        })?;
+        self.index(&index, to)
     }
 
-    fn entry(&self, entry: &Entry, options: &PushOptions) -> Result<Pushed> {
-        let image = self
-            .images
-            .iter()
-            .find(|image| image.manifest_digest == entry.digest);
-        if let Some(image) = image {
-            return self.session.with(options).image(image, None);
+    fn entry(&self, entry: &Entry, wish: &Wish) -> Result<Pushed> {
+        let mut images = self.images.iter();
+        if let Some(image) = images.find(|image| image.manifest_digest == entry.digest) {
+            let options = PushOptions {
+                wish: wish.clone(),
+                ..self.session.options.clone()
+            };
+            return self.session.with(&options).image(image, None);
         }
-        let Some(source) = self.list.sources.get(&entry.digest) else {
-            let text = format!("the image {} of the list is not in the store", entry.digest);
-            return Err(fail(error::Kind::NotFound, text))
-                .hint("pull or load it, or take it from the list with `rbox manifest remove`");
-        };
+        let source = source(self.list, entry)?;
         self.copy(entry, source)
             .with_context(|| format!("cannot copy {} from \"{source}\"", entry.digest))
     }
@@ -137,9 +167,10 @@ impl Pushing<'_> {
             bail!("it is an index");
         };
         let client = Client::connect(&from, &self.session.options.access)?;
-        for descriptor in manifest.layers.iter().chain([&manifest.config]) {
-            self.copy_blob(&client, &from, descriptor)?;
+        for layer in &manifest.layers {
+            self.copy_blob(&client, &from, layer, self.session.progress)?;
         }
+        self.copy_blob(&client, &from, &manifest.config, &Silent)?;
         let pushed = Pushed {
             digest: entry.digest.clone(),
             media_type: manifest.media_type,
@@ -149,20 +180,19 @@ impl Pushing<'_> {
         Ok(pushed)
     }
 
-    fn copy_blob(&self, client: &Client, from: &Reference, descriptor: &Descriptor) -> Result<()> {
-        let Session {
-            client: target,
-            progress,
-            ..
-        } = &self.session;
+    fn copy_blob(
+        &self,
+        client: &Client,
+        from: &Reference,
+        descriptor: &Descriptor,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let target = &self.session.client;
         let fetched: std::cell::OnceCell<Arc<File>> = std::cell::OnceCell::new();
         // Fetched when the registry turns out not to have it.
         let open = |offset| {
             if fetched.get().is_none() {
-                let mut file = temp::nameless_file(&self.session.dirs.tmp())?;
-                source_blob::copy(client, descriptor, 0, &mut |bytes| {
-                    Ok(file.write_all(bytes)?)
-                })?;
+                let file = source_blob::fetch(client, self.session.dirs, descriptor)?;
                 fetched.set(Arc::new(file)).ok();
             }
             let file = fetched.get().cloned().context("it has been fetched")?;
@@ -179,22 +209,11 @@ impl Pushing<'_> {
             .then(|| from.repository().to_owned())
             .into_iter()
             .collect();
-        blob::send(target, &parcel, &mounts, *progress)
+        blob::send(target, &parcel, &mounts, progress)
     }
 
     /// The index itself: byte for byte that of the list where nothing has changed.
-    fn index(&self, mut index: Index, to: &Reference) -> Result<Pushed> {
-        let kind = self.session.options.kind.unwrap_or(Kind::Oci);
-        OCI_INDEX.clone_into(&mut index.media_type);
-        if kind == Kind::Docker {
-            DOCKER_INDEX.clone_into(&mut index.media_type);
-            // Docker's lists have no annotations.
-            index.annotations = BTreeMap::new();
-            index.subject = None;
-            for entry in &mut index.manifests {
-                entry.annotations = BTreeMap::new();
-            }
-        }
+    fn index(&self, index: &Index, to: &Reference) -> Result<Pushed> {
         let bytes = index.written()?;
         let digest = Digest::sha256_of(&bytes);
         if let Some(wanted) = to.digest()
@@ -208,7 +227,7 @@ impl Pushing<'_> {
         self.put(&name_of(Some(to), &digest), &index.media_type, &bytes)?;
         Ok(Pushed {
             digest,
-            media_type: index.media_type,
+            media_type: index.media_type.clone(),
             size: bytes.len() as u64,
         })
     }

@@ -40,11 +40,12 @@ use crate::store::dirs::Dirs;
 use crate::store::lock::Lock;
 
 mod blob;
-mod form;
+pub mod form;
 mod layer;
-mod list;
+pub mod list;
 
 pub use form::Kind;
+pub use form::Wish;
 pub use list::Extent;
 pub use list::push_list;
 
@@ -54,13 +55,7 @@ const PARALLEL: usize = 4;
 #[derive(Clone, Debug, Default)]
 pub struct PushOptions {
     pub access: Access,
-    /// The form of the layers; without it those that are compressed stay as they are.
-    pub compression: Option<Format>,
-    pub level: Option<i32>,
-    /// Also where the registry has a layer in its present form.
-    pub force: bool,
-    /// The type of the manifest; without it, as it is.
-    pub kind: Option<Kind>,
+    pub wish: Wish,
 }
 
 /// What is in the registry now.
@@ -141,7 +136,9 @@ impl<'a> Session<'a> {
         let layers = self.layers(image, &manifest, &plans)?;
         self.config(&manifest.config)?;
         let source = Kind::of(&manifest.media_type);
-        let kind = self.kind(source, &layers)?;
+        let formats = layers.iter().filter_map(|(_, format)| *format);
+        let wish = &self.options.wish;
+        let kind = wish.kind(source.unwrap_or(Kind::Oci), formats)?;
         self.manifest(&Outgoing {
             bytes: &bytes,
             manifest: &manifest,
@@ -152,25 +149,12 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Which type the manifest has in the end. Docker's has no layers of zstd.
-    fn kind(&self, source: Option<Kind>, layers: &[(Descriptor, Option<Format>)]) -> Result<Kind> {
-        let source = source.unwrap_or(Kind::Oci);
-        let has_zstd = layers
-            .iter()
-            .any(|(_, format)| matches!(format, Some(Format::Zstd | Format::ZstdChunked)));
-        match self.options.kind {
-            Some(Kind::Docker) if has_zstd => {
-                let text = "Docker's manifests have no layers of zstd";
-                Err(fail(error::Kind::Usage, text)).hint("use --format oci")
-            }
-            Some(kind) => Ok(kind),
-            None if has_zstd => Ok(Kind::Oci),
-            None => Ok(source),
-        }
-    }
-
     fn plans(&self, image: &Image, manifest: &Manifest) -> Result<Vec<Plan>> {
-        let kind = self.options.kind.or_else(|| Kind::of(&manifest.media_type));
+        let kind = self
+            .options
+            .wish
+            .kind
+            .or_else(|| Kind::of(&manifest.media_type));
         let pairs = manifest.layers.iter().zip(&image.layers);
         pairs
             .map(|(descriptor, diff_id)| self.plan(image, descriptor, diff_id, kind))
@@ -250,7 +234,7 @@ impl<'a> Session<'a> {
             Err(refusal) => refusal,
         };
         // Some registries know one type alone; which one is seen by trying.
-        if self.options.kind.is_none()
+        if self.options.wish.kind.is_none()
             && outgoing.source.is_some()
             && let Ok(Ok(pushed)) = self.put(outgoing, outgoing.kind.other())
         {
