@@ -47,6 +47,7 @@
 //!   events/                             see store/journal.rs; made with the first event
 //!   cache/seccomp/                      see engine/seccomp.rs; made with the first profile
 //!   cache/packed/                       see image/registry/push/layer.rs; made with the first push that compresses
+//!   shared                              in a store of images for all users; see store/additional.rs
 //!   lock                                shared: references are being made; exclusive: collection
 //! RUN = $XDG_RUNTIME_DIR/rbox  (root: /run/rbox)
 //!   containers/<id>/                    gone after a reboot, which is the truth

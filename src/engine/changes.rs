@@ -65,7 +65,7 @@ fn of_container(engine: &Engine, container: &Container) -> Result<Vec<Change>> {
 /// Must: be called by a single-threaded process.
 fn of_image(engine: &Engine, image: &Image) -> Result<Vec<Change>> {
     let ids = engine.ids()?.maps.clone();
-    let stack = image::additional::stack(&engine.dirs, image, &ids.tag(), &engine.note)?;
+    let stack = image::additional::layers(&engine.dirs, image, &ids.tag(), &engine.note)?;
     let mut lower = stack.lower.into_iter();
     let Some(upper) = lower.next() else {
         return Ok(vec![]);
@@ -106,7 +106,7 @@ impl Side {
             },
             Side::Image(image) => {
                 let tag = maps.tag();
-                let stack = image::additional::stack(&engine.dirs, image, &tag, &engine.note)?;
+                let stack = image::additional::layers(&engine.dirs, image, &tag, &engine.note)?;
                 (maps, absolute(&stack.lower))
             }
             Side::Layer(diff_id) => {

@@ -176,8 +176,8 @@ struct Prepared {
     interface: Option<Interface>,
     group: Plan,
     sdnotify: Option<sdnotify::Order>,
-    /// Held by the supervisor: the contents that its container reads stay in additional stores.
-    _contents: Vec<OwnedFd>,
+    /// While they are open, additional stores keep the contents that the container reads.
+    held: Vec<OwnedFd>,
 }
 
 impl Prepared {
@@ -256,7 +256,7 @@ impl Prepared {
             addresses,
             group,
             sdnotify,
-            _contents: contents(engine, container)?,
+            held: hold_contents(engine, container)?,
         })
     }
 
@@ -293,6 +293,7 @@ impl Prepared {
                 handler: self.handler.take(),
                 group: &self.group,
                 sdnotify: self.sdnotify.take(),
+                held: &self.held,
             },
         }
     }
@@ -382,7 +383,7 @@ pub fn rootfs(engine: &Engine, container: &Container, ids: &IdMaps) -> anyhow::R
     })
 }
 
-fn contents(engine: &Engine, container: &Container) -> anyhow::Result<Vec<OwnedFd>> {
+fn hold_contents(engine: &Engine, container: &Container) -> anyhow::Result<Vec<OwnedFd>> {
     let mut mounts = container.config.files.mounts.iter();
     let of_mount =
         |source: &Source| matches!(source, Source::Image { contents, .. } if !contents.is_empty());

@@ -5,8 +5,10 @@
 
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use anyhow::Result;
 use rustix::fs::FlockOperation;
 use rustix::fs::Mode;
@@ -25,10 +27,13 @@ use crate::image::manifest::Document;
 use crate::image::packed;
 use crate::image::progress::Silent;
 use crate::image::record::Image;
+use crate::image::unpack;
 use crate::oci::digest::Digest;
+use crate::store::atomic;
 use crate::store::blobs;
 use crate::store::dirs::Dirs;
 use crate::store::helper::Helper;
+use crate::store::temp;
 use crate::store::temp::TempDir;
 
 /// The additional store that has a layer, its record there, and the file with its bytes.
@@ -49,11 +54,70 @@ pub fn refers(dirs: &Dirs) -> bool {
 
 /// As `layers::stack`; layers that only additional stores have are unpacked, which `note` hears of. The caller holds
 /// the store lock.
-pub fn stack(dirs: &Dirs, image: &Image, ids_tag: &str, note: &dyn Fn(&str)) -> Result<Stack> {
+pub fn layers(dirs: &Dirs, image: &Image, ids_tag: &str, note: &dyn Fn(&str)) -> Result<Stack> {
     if !dirs.additional.is_empty() && !dirs.shared {
         unpack(dirs, image, ids_tag, note)?;
     }
     layers::stack(dirs, image, ids_tag)
+}
+
+/// The same to be mounted. Linux 6.16: overlayfs follows references from its lowest layer alone (EPERM for others), so this and those up to the uppermost that has some are copied into one.
+pub fn stack(dirs: &Dirs, image: &Image, ids_tag: &str, note: &dyn Fn(&str)) -> Result<Stack> {
+    let mut stack = layers(dirs, image, ids_tag, note)?;
+    if stack.contents.is_empty() {
+        return Ok(stack);
+    }
+    let refers = |hex: &str| {
+        let mut layers = image.layers.iter().filter(|layer| layer.hex() == hex);
+        let found = layers.next().map(|layer| layers::load(dirs, layer));
+        matches!(found, Some(Ok(Some(layer))) if layer.contents.is_some())
+    };
+    let names = stack
+        .lower
+        .iter()
+        .filter_map(|diff| diff.parent()?.file_name()?.to_str());
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    let uppermost = names
+        .iter()
+        .position(|hex| refers(hex))
+        .unwrap_or(names.len());
+    if uppermost + 1 < names.len() {
+        let merged = merged(dirs, &names[uppermost..])?;
+        stack.lower.truncate(uppermost);
+        stack.lower.push(merged);
+    }
+    Ok(stack)
+}
+
+/// Beside the files of the uppermost layer of those that were merged.
+pub const MERGED: &str = "merged";
+
+/// Layers as one, the uppermost first by their digits: `layers/<uppermost>/merged/<digest of all>/diff`, made once.
+fn merged(dirs: &Dirs, layers: &[String]) -> Result<PathBuf> {
+    let top = Path::new(&layers[0]).join(MERGED);
+    let digest = Digest::sha256_of(layers.join(" ").as_bytes());
+    let place = top.join(&digest.hex()[..32]);
+    let whole = dirs.layers().join(&place);
+    if !whole.exists() {
+        let parent = dirs.layers().join(&top);
+        match atomic::make_dir(&parent) {
+            Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => return Err(err.into()),
+            _ => {}
+        }
+        temp::sweep(&parent)?;
+        let temp = TempDir::create_in(&parent)?;
+        let name = temp.path().strip_prefix(dirs.layers())?;
+        let name = name.to_str().context("it is one of ours")?;
+        let lowest_first = layers.iter().rev().map(String::as_str);
+        let args: Vec<&str> = std::iter::once(name).chain(lowest_first).collect();
+        let merged = Helper::start("merge", &dirs.layers(), &args).and_then(Helper::finish);
+        merged.context("cannot merge the layers of the image")?;
+        temp.sync_file_system()?;
+        // Another command may have been faster with the same.
+        temp.rename_to(&whole)?;
+        atomic::sync_dir(&parent)?;
+    }
+    Ok(Path::new("layers").join(place).join(unpack::DIFF))
 }
 
 fn unpack(dirs: &Dirs, image: &Image, ids_tag: &str, note: &dyn Fn(&str)) -> Result<()> {
@@ -137,8 +201,9 @@ pub fn hold(dirs: &Dirs, layers: &[Digest]) -> Result<Vec<OwnedFd>> {
                 "layer {} is no longer in additional store \"{store}\"",
                 diff_id.short()
             );
-            fail(Kind::NotFound, text)
-                .hint("fetch the image into your own store with `rbox pull --policy always`")
+            fail(Kind::NotFound, text).hint(
+                "fetch the image with `rbox pull --policy always`, and create the container anew",
+            )
         };
         held.push(locked.map_err(gone)?);
     }

@@ -15,6 +15,7 @@ use crate::config::ids::Ids;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::image::additional;
 use crate::image::packed;
 use crate::image::record::Image;
 use crate::image::shifted;
@@ -305,7 +306,7 @@ impl Unfinished {
             ids: self.ids,
             opaque_root: report.opaque_root,
             packed: form,
-            contents: self.contents,
+            contents: self.contents.filter(|_| report.referring > 0),
         };
         let path = self.temp.path().join(RECORD);
         // Made durable with all the other files, in `commit`.
@@ -349,7 +350,7 @@ pub fn replace(dirs: &Dirs, finished: Finished) -> Result<()> {
     };
     atomic::open_dir_to_all(temp.as_fd())?;
     let place = dir(dirs, &layer.diff_id);
-    for kept in [ZSTD, shifted::SHIFTED] {
+    for kept in [ZSTD, additional::MERGED, shifted::SHIFTED] {
         match std::fs::rename(place.join(kept), temp.path().join(kept)) {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
                 return Err(err).with_context(|| format!("cannot move {kept}"));

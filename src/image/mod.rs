@@ -9,6 +9,7 @@
 //! blobs/<algorithm>/.part-<hex>              the beginning of a blob; its flock is held by who goes on with it
 //! layers/<diff-id>/{diff/, layer.json}       one unpacked tree a layer, immutable
 //! layers/<diff-id>/tar.zst                   where no compressed blob of it came
+//! layers/<diff-id>/merged/ shifted/          of it and layers below, and for other ids; made with the first use
 //! layers/.lock-<diff-id>                     held by who is making that layer
 //! ```
 //!

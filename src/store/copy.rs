@@ -36,6 +36,7 @@ use crate::store::remove;
 /// Names of overlayfs's own marks under `userxattr`.
 const OPAQUE: &CStr = c"user.overlay.opaque";
 const WHITEOUT: &CStr = c"user.overlay.whiteout";
+const OTHERS: &[u8] = b"user.overlay.";
 const CAPABILITY: &CStr = c"security.capability";
 
 /// What becomes of whiteouts and opaque directories.
@@ -268,8 +269,8 @@ impl Copy<'_> {
             value = capability_for(&value, root);
         }
         match rustix::fs::fsetxattr(to, name, &value, XattrFlags::empty()) {
-            // A copied layer without its marks would show what it hides.
-            Err(err) if name == OPAQUE || name == WHITEOUT => Err(err.into()),
+            // A copied layer without its marks would show what it hides, and files without what is in them.
+            Err(err) if name.to_bytes().starts_with(OTHERS) => Err(err.into()),
             // Attributes of security modules may not be written by us, and are not the image's.
             _ => Ok(()),
         }

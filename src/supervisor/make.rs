@@ -70,6 +70,7 @@ pub fn detached<'a>(
     let passed = passed_streams(container)?;
     let mut kept = first.bundle.given();
     kept.extend([lock.as_fd(), starter.socket.as_fd()]);
+    kept.extend(first.served.held.iter().map(AsFd::as_fd));
     if let Some(passed) = &passed {
         kept.extend([
             passed.stdin.as_fd(),

@@ -104,6 +104,8 @@ pub struct Served<'a> {
     pub handler: Option<Box<dyn Handler>>,
     pub group: &'a Plan,
     pub sdnotify: Option<sdnotify::Order>,
+    /// Kept open while the container runs: locks on contents that it reads.
+    pub held: &'a [OwnedFd],
 }
 
 /// Prepares another run of the container, as its record is now, for who makes it.

@@ -3,6 +3,7 @@
 mod support;
 
 mod access;
+mod additional;
 mod archives;
 mod attach;
 mod attacks;

@@ -287,7 +287,7 @@ fn auto_maps(
 fn image_size(engine: &Engine, image: Option<&Image>, wish: &Wish) -> anyhow::Result<u32> {
     let tag = engine.ids()?.maps.tag();
     let lower = match image {
-        Some(image) => image::additional::stack(&engine.dirs, image, &tag, &engine.note)?.lower,
+        Some(image) => image::additional::layers(&engine.dirs, image, &tag, &engine.note)?.lower,
         None => vec![],
     };
     let mut largest = AUTO_SIZE_MIN - 1;

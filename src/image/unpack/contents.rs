@@ -1,7 +1,7 @@
 //! The contents of large files apart from the tree: what a shared store has of a layer, so that many users read the
 //! same bytes, and how the files of a user's own tree refer to them.
 //!
-//! Linux 6.16 (5f02fbd4b5b8 "ovl: relax redirect/metacopy requirements for lower -> data redirect"): below a file of a
+//! Linux 6.16 ("ovl: relax redirect/metacopy requirements for lower -> data redirect"): below a file of a
 //! lower layer that is marked so, overlayfs takes the content from a data-only layer, also with `userxattr`. Owner,
 //! mode and attributes are those of the file itself. The data-only layer is a shared store's `layers/`.
 
@@ -33,7 +33,7 @@ use crate::sys::mount::Parameter;
 use crate::sys::process;
 
 /// Smaller files are in each tree: the marks take a block of the file system too.
-pub const LARGE: u64 = 16 << 10;
+pub const LARGE: u64 = 8 << 10;
 /// Overlayfs's own marks under `userxattr`: the content is elsewhere, and where.
 const ELSEWHERE: &str = "user.overlay.metacopy";
 const PLACE: &str = "user.overlay.redirect";

@@ -66,6 +66,8 @@ pub struct Unpacked {
     pub opaque_root: bool,
     /// Device nodes, which nobody without privileges can make.
     pub devices_skipped: u64,
+    /// Files whose contents are elsewhere.
+    pub referring: u64,
 }
 
 /// Unpacks a tar into the directory `root`, with a nameless file for notes. The contents of large files stay
@@ -186,6 +188,7 @@ impl Extractor {
             // What rbox itself reads of an image is in its tree.
             Some(place) if entry.size >= contents::LARGE && !name.path().starts_with("etc") => {
                 contents::refer(file.as_fd(), entry.size, place, self.done.entries)?;
+                self.done.referring += 1;
             }
             _ => copy(tar, file.as_fd(), entry.size, &mut self.buffer)?,
         }

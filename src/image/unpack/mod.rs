@@ -11,6 +11,7 @@
 //! | `measure IDS NAMES…` | the parent of what is measured | counts the bytes of files |
 //! | `blocks IDS NAMES…` | the same | counts what they take on disk |
 //! | `compare IDS OLD NEW` | the parent of both | tells how two directories differ |
+//! | `merge IDS NAME LAYERS…` | the layers | copies these into one, NAME |
 //! | `shift IDS NAME` | the layer | copies `diff/` for the ids that stdin names |
 //! | `remove IDS NAME` | the parent of what goes | removes NAME and all in it |
 //!
@@ -46,9 +47,10 @@ use crate::store::remove;
 use crate::store::temp;
 
 mod confine;
-pub mod contents;
+mod contents;
 pub mod extract;
 mod filter;
+mod merge;
 mod shift;
 pub mod stream;
 #[cfg(test)]
@@ -75,6 +77,8 @@ pub struct Report {
     pub entries: u64,
     pub opaque_root: bool,
     pub devices_skipped: u64,
+    /// Files whose contents are elsewhere.
+    pub referring: u64,
 }
 
 /// The process role. Arguments are ours, not a user's.
@@ -112,6 +116,11 @@ fn work(args: &[OsString]) -> Result<String> {
         ["compare", ids, old, new] => {
             helper::enter(ids)?;
             compare::compare_here(old, new)
+        }
+        ["merge", ids, name, layers @ ..] => {
+            helper::enter(ids)?;
+            merge::run(name, layers)?;
+            Ok("{}".to_owned())
         }
         ["shift", ids, name] => {
             helper::enter(ids)?;
@@ -199,6 +208,7 @@ fn extract_stdin(algorithm: Algorithm, owners: Owners, form: &Form) -> Result<Re
         entries: done.entries,
         opaque_root: done.opaque_root,
         devices_skipped: done.devices_skipped,
+        referring: done.referring,
     })
 }
 
