@@ -20,6 +20,8 @@ use crate::sys::process;
 
 /// Much more than the longest command line (2 MiB), which a record may hold.
 const LARGEST: u64 = 64 * 1024 * 1024;
+/// Bytes of a record, in general: then one call gets all of it.
+const MOST_HAVE: usize = 4096;
 
 /// A type that is kept as a record.
 pub trait Record: Serialize + DeserializeOwned {
@@ -137,23 +139,27 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is no regular file"));
     }
     let file = opened?;
+    // Linux: of a regular file only its end makes a read short.
+    let mut bytes = Vec::with_capacity(MOST_HAVE);
+    let read = process::retry(|| rustix::io::read(&file, spare_capacity(&mut bytes)));
+    if matches!(read, Ok(1..)) && bytes.len() < bytes.capacity() {
+        return Ok(bytes);
+    }
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
-    if metadata.len() > LARGEST {
-        let text = format!("it has {} bytes, which no record has", metadata.len());
-        return Err(io::Error::other(text));
-    }
-    // Linux: of a regular file only its end makes a read short.
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-    loop {
-        process::retry(|| rustix::io::read(&file, spare_capacity(&mut bytes)))?;
-        if bytes.len() < bytes.capacity() {
-            return Ok(bytes);
+    read?;
+    while bytes.len() == bytes.capacity() {
+        let length = metadata.len().max(bytes.len() as u64);
+        if length > LARGEST {
+            let text = format!("it has {length} bytes, which no record has");
+            return Err(io::Error::other(text));
         }
         bytes.reserve(bytes.len());
+        process::retry(|| rustix::io::read(&file, spare_capacity(&mut bytes)))?;
     }
+    Ok(bytes)
 }
 
 fn parse<T: Record>(bytes: &[u8]) -> Result<T> {
@@ -167,7 +173,8 @@ fn parse<T: Record>(bytes: &[u8]) -> Result<T> {
             T::VERSION
         );
     }
-    Ok(serde_json::from_slice(bytes)?)
+    // Checked once, and not each string again.
+    Ok(serde_json::from_str(str::from_utf8(bytes)?)?)
 }
 
 /// The version of a record, which [`save`] writes first: the rest need not be read twice.

@@ -9,7 +9,12 @@ const PADDING: usize = 2;
 /// Rows of cells; the first is usually the heading. Cells are escaped for a terminal.
 #[derive(Default)]
 pub struct Table {
-    rows: Vec<Vec<String>>,
+    /// All cells, one after the other: a table may have many.
+    text: String,
+    /// Where in the text each cell ends.
+    cells: Vec<usize>,
+    /// How many cells there are with those of each row.
+    rows: Vec<usize>,
 }
 
 impl Table {
@@ -22,33 +27,30 @@ impl Table {
 
     /// Adds a row; rows may be shorter than others.
     pub fn row<C: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = C>) {
-        let cells = cells.into_iter();
-        self.rows.push(
-            cells
-                .map(|cell| escape::line(cell.as_ref()).into_owned())
-                .collect(),
-        );
+        for cell in cells {
+            self.text.push_str(&escape::line(cell.as_ref()));
+            self.cells.push(self.text.len());
+        }
+        self.rows.push(self.cells.len());
     }
 
     /// The table as text, each row with its newline; nothing for no rows.
     pub fn render(&self) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let mut widths = vec![MIN_WIDTH; columns];
-        for row in &self.rows {
+        let mut widths: Vec<usize> = Vec::new();
+        for row in self.rows() {
+            let last = row.len().saturating_sub(1);
+            widths.resize(widths.len().max(last), MIN_WIDTH);
             // The last cell of a row has nothing behind it and widens no column.
-            for (cell, widest) in row
-                .iter()
-                .zip(&mut widths)
-                .take(row.len().saturating_sub(1))
-            {
+            for (cell, widest) in row.zip(&mut widths).take(last) {
                 *widest = (*widest).max(width(cell) + PADDING);
             }
         }
         let mut text = String::new();
-        for row in &self.rows {
-            for (index, cell) in row.iter().enumerate() {
+        for row in self.rows() {
+            let last = row.len().saturating_sub(1);
+            for (index, cell) in row.enumerate() {
                 text.push_str(cell);
-                if index + 1 < row.len() {
+                if index < last {
                     let spaces = widths[index] - width(cell);
                     text.extend(std::iter::repeat_n(' ', spaces));
                 }
@@ -57,10 +59,23 @@ impl Table {
         }
         text
     }
+
+    fn rows(&self) -> impl Iterator<Item = impl ExactSizeIterator<Item = &str>> {
+        let starts = [0].into_iter().chain(self.rows.iter().copied());
+        starts.zip(&self.rows).map(|(from, to)| {
+            (from..*to).map(|index| {
+                let start = index.checked_sub(1).map_or(0, |before| self.cells[before]);
+                &self.text[start..self.cells[index]]
+            })
+        })
+    }
 }
 
 /// How many columns of a terminal a text takes.
 pub fn width(text: &str) -> usize {
+    if text.is_ascii() {
+        return text.len();
+    }
     text.chars().map(char_width).sum()
 }
 

@@ -7,10 +7,8 @@ use std::cmp::Reverse;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::cli::filter::Filters;
-use crate::cli::format;
+use crate::cli::format::List;
 use crate::cli::output;
 use crate::cli::ps::row::Looks;
 use crate::cli::ps::row::Row;
@@ -172,6 +170,7 @@ fn list(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Strin
     let given = args.format.as_deref();
     let format = given.filter(|format| !["table", ""].contains(format));
     let table = match args {
+        Args { quiet: true, .. } if given.is_none() => "{{.ID}}".to_owned(),
         Args {
             namespace: true, ..
         } => NAMESPACES.to_owned(),
@@ -179,14 +178,13 @@ fn list(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Strin
         _ => DEFAULT.to_owned(),
     };
     let looks = Looks::new(format, &table, args.no_trunc);
-    let ids = args.quiet && given.is_none();
+    let form = List::parse(format, &table, &HEADERS, !args.noheading)?;
     let show = |row: &Row| match format {
-        _ if ids => Value::from(looks.id(row)),
-        Some("json") => looks.json(row),
-        _ => looks.fields(row),
+        Some("json") => form.line(looks.json(row)),
+        _ => form.line(looks.fields(row)),
     };
     let sized = args.size || args.sort == Some(Key::Size) || looks.size;
-    let shown = if sized || args.sort.is_some() {
+    let lines = if sized || args.sort.is_some() {
         let mut rows = wanted(engine, args, filters, |row| row)?;
         if sized {
             measure(engine, &mut rows)?;
@@ -194,15 +192,12 @@ fn list(engine: &Engine, args: &Args, filters: &Filters) -> anyhow::Result<Strin
         if let Some(key) = args.sort {
             sort::sort(&mut rows, key);
         }
-        rows.iter().map(show).collect()
+        rows.iter().map(show).collect::<anyhow::Result<Vec<_>>>()?
     } else {
-        wanted(engine, args, filters, |row| show(&row))?
+        let lines = wanted(engine, args, filters, |row| show(&row))?;
+        lines.into_iter().collect::<anyhow::Result<_>>()?
     };
-    if ids {
-        let lines = shown.iter().filter_map(Value::as_str);
-        return Ok(lines.map(|id| format!("{id}\n")).collect());
-    }
-    format::list(&shown, format, &table, &HEADERS, !args.noheading)
+    form.text(lines)
 }
 
 fn measure(engine: &Engine, rows: &mut [Row]) -> anyhow::Result<()> {

