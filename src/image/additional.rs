@@ -14,6 +14,7 @@ use rustix::fs::FlockOperation;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
+use crate::error;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
@@ -138,7 +139,10 @@ fn unpack(dirs: &Dirs, image: &Image, ids_tag: &str, note: &dyn Fn(&str)) -> Res
     let source = Nowhere {
         blobs: missing.iter().map(blobs).collect(),
     };
-    ingest::layers(dirs, &missing, &source, &Silent)
+    ingest::layers(dirs, &missing, &source, &Silent).map_err(|err| match error::hint(&err) {
+        Some(_) => err,
+        None => err.hint("`rbox pull --policy always` fetches the image into your own store; tell the owner of the additional one"),
+    })
 }
 
 /// The blobs that the manifest of an image names, by the layers that they are of.
@@ -170,11 +174,11 @@ impl ingest::Source for Nowhere {
     }
 
     fn copy(&self, _: usize, _: u64, _: &mut ingest::Sink<'_>) -> Result<()> {
-        Err(fail(
-            Kind::NotFound,
-            "what the additional store has of it is damaged",
-        )
-        .hint("fetch the image into your own store with `rbox pull --policy always`, or tell the owner of the store"))
+        Err(fail(Kind::NotFound, "no additional store has it any more"))
+    }
+
+    fn is_another(&self) -> bool {
+        false
     }
 }
 

@@ -54,6 +54,10 @@ pub trait Source: Sync {
     fn digest(&self, index: usize) -> Option<&Digest>;
     /// Gives the bytes of a layer. Those before `from`, which is 0 for bytes without a digest, are known.
     fn copy(&self, index: usize, from: u64, sink: &mut Sink<'_>) -> Result<()>;
+    /// Whether it gives layers that an additional store cannot give.
+    fn is_another(&self) -> bool {
+        true
+    }
 }
 
 /// Sweeps what killed commands left. What cannot be swept is no obstacle.
@@ -292,18 +296,22 @@ impl Job<'_> {
             return None;
         }
         let (store, _, path) = additional::find(self.dirs, &wanted.diff_id)?;
-        let mut file = blobs::open_file(&path).ok()?;
-        let refers = *self.refers.get_or_init(|| additional::refers(self.dirs));
-        let unpacked = self
-            .start(&wanted.diff_id, refers.then(|| store.layers()).as_deref())
-            .and_then(|mut layer| {
-                self.feed(&mut file, &mut |bytes| layer.write(bytes))?;
-                layer.finish(NewPacked::Elsewhere)
-            });
-        match unpacked {
-            // Damaged.
-            Err(err) if !err.is::<Stopped>() => None,
-            unpacked => Some(unpacked),
+        let unpack = || {
+            let mut file = blobs::open_file(&path)?;
+            let refers = *self.refers.get_or_init(|| additional::refers(self.dirs));
+            let contents = refers.then(|| store.layers());
+            let mut layer = self.start(&wanted.diff_id, contents.as_deref())?;
+            self.feed(&mut file, &mut |bytes| layer.write(bytes))?;
+            layer.finish(NewPacked::Elsewhere)
+        };
+        match unpack() {
+            Err(err) if !err.is::<Stopped>() && self.source.is_another() => None,
+            unpacked => Some(unpacked.with_context(|| {
+                format!(
+                    "cannot take it from additional store \"{}\"",
+                    store.data.display()
+                )
+            })),
         }
     }
 

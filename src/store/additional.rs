@@ -42,6 +42,9 @@ const OPEN: [&str; 8] = [
     "layers",
 ];
 
+/// Directories that a usual store makes later, and for nobody else here either.
+const PRIVATE: [&str; 2] = ["cache", "events"];
+
 /// An additional store that cannot be used, or the file that should name some.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
@@ -72,7 +75,7 @@ pub fn make(path: &Path) -> Result<()> {
     }
     if !is_shared {
         // A directory of somebody else is refused.
-        for dir in std::iter::once("").chain(dirs::DATA_DIRS) {
+        for dir in [""].into_iter().chain(dirs::DATA_DIRS).chain(PRIVATE) {
             dirs::make_private(&path.join(dir), uid).with_context(cannot)?;
         }
     }

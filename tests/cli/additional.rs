@@ -407,7 +407,7 @@ fn nothing_but_images_comes_to_others() {
         .stderr_any()
         .status_any()
         .run();
-    for place in ["containers", "names", "tmp"] {
+    for place in ["cache", "containers", "events", "names", "tmp"] {
         let mode = shared.path.join(place).metadata().unwrap().mode();
         assert_eq!(mode & 0o777, 0o700, "{place}");
     }
@@ -538,8 +538,8 @@ fn a_hostile_owner_keeps_nobody_waiting() {
     fifo(&packed);
     shared
         .by(&rbox, ["run", "--rm", "odd", "true"])
-        .stderr_has("what the additional store has of it is damaged")
-        .stderr_has("Hint: fetch the image into your own store")
+        .stderr_has("cannot take it from additional store \"/tmp/")
+        .stderr_has("it is no regular file\nHint: `rbox pull --policy always`")
         .status(125)
         .run();
     // Other bytes are no better.
@@ -547,7 +547,7 @@ fn a_hostile_owner_keeps_nobody_waiting() {
     std::fs::write(&packed, "zstd").unwrap();
     shared
         .by(&rbox, ["run", "--rm", "odd", "true"])
-        .stderr_has("what the additional store has of it is damaged")
+        .stderr_has("cannot take it from additional store \"/tmp/")
         .status(125)
         .run();
     fifo(&blob);
