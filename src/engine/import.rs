@@ -23,6 +23,7 @@ use crate::image::unpack::stream::Memory;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
 use crate::store::atomic::with_space_hint;
+use crate::store::spool;
 use crate::store::temp;
 
 /// More than this is no root file system.
@@ -106,7 +107,7 @@ fn spool(engine: &Engine, source: &Source) -> Result<File> {
         bail!("it is no tar archive");
     }
     let mut file = temp::nameless_file(&engine.dirs.tmp())?;
-    let copied = io::copy(&mut start.chain(input).take(SIZE_MAX), &mut file);
+    let copied = spool::copy(&mut start.chain(input).take(SIZE_MAX), &mut file);
     copied.map_err(|err| with_space_hint(err.into()))?;
     Ok(file)
 }

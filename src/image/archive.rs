@@ -28,12 +28,12 @@ use crate::image::unpack::stream::Memory;
 use crate::store::archive::read::Reader;
 use crate::store::atomic::with_space_hint;
 use crate::store::dirs::Dirs;
+use crate::store::spool;
 use crate::store::temp;
 use crate::sys::path::open_real;
 
 /// More files than this are no image.
 const FILES_MAX: usize = 100_000;
-const COPY_BUFFER: usize = 256 << 10;
 /// Bytes of all their names, which are held in memory.
 const NAMES_MAX: usize = 16 << 20;
 /// More than this is no image either; decompressed archives are written to disk.
@@ -96,26 +96,6 @@ impl Read for Part {
     }
 }
 
-/// Copies to the end. What is only zeros becomes a hole, so that a small archive cannot fill the disk.
-fn copy(input: &mut impl Read, file: &mut File) -> io::Result<u64> {
-    let mut buffer = vec![0; COPY_BUFFER];
-    let mut copied = 0;
-    loop {
-        let count = match input.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-            Err(err) => return Err(err),
-        };
-        if buffer[..count].iter().any(|byte| *byte != 0) {
-            file.write_all_at(&buffer[..count], copied)?;
-        }
-        copied += count as u64;
-    }
-    file.set_len(copied)?;
-    Ok(copied)
-}
-
 impl Archive {
     pub fn open(dirs: &Dirs, path: &Path) -> Result<Self> {
         // A pipe is waited for, as by `load < PIPE`.
@@ -153,7 +133,7 @@ impl Archive {
             bail!(NOT_TAR);
         }
         let mut spool = temp::nameless_file(&dirs.tmp())?;
-        copy(&mut start.chain(input).take(SIZE_MAX), &mut spool)
+        spool::copy(&mut start.chain(input).take(SIZE_MAX), &mut spool)
             .map_err(|err| with_space_hint(err.into()))
             .context("cannot copy the archive into the store")?;
         Self::index(spool)

@@ -166,7 +166,13 @@ pub fn layer(
     if quick && wrong.is_none() {
         return Ok(State::Whole);
     }
-    let renewed = renew(dirs, diff_id, ids_tag, &sources(dirs, diff_id, images));
+    let renewed = match renew(dirs, diff_id, ids_tag, &sources(dirs, diff_id, images)) {
+        // What its user can mend, such as a full disk, is no damage of the store.
+        Err(err) if error::hint(&err).is_some() => {
+            return Err(err).with_context(|| format!("cannot check layer {}", diff_id.short()));
+        }
+        renewed => renewed,
+    };
     Ok(match (wrong, renewed) {
         (Some(wrong), renewed) => State::Damaged(wrong, renewed.ok().flatten().map(Box::new)),
         (None, Ok(None)) => State::Unknown,

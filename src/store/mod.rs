@@ -19,4 +19,5 @@ pub mod measure;
 pub mod partial;
 pub mod record;
 pub mod remove;
+pub mod spool;
 pub mod temp;

@@ -1,11 +1,14 @@
 //! A disk that is full: a small tmpfs is the store. One error, nothing half-made is left,
 //! and with room again everything works.
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::powercut::Disk;
 use crate::support::Rbox;
 use crate::support::account;
+use crate::support::archive::Tar;
+use crate::support::hostile::Image;
 use crate::support::images;
 use crate::support::registry;
 use crate::support::skip::skip;
@@ -71,6 +74,67 @@ fn load_on_a_full_disk() {
     rbox.args(["run", "--rm", "busybox", "echo", "room"])
         .stdout("room\n")
         .run();
+    drop(disk);
+}
+
+/// A disk that is full is no damage, and what cannot be unpacked anew for it is not removed.
+#[test]
+fn a_check_on_a_full_disk_removes_nothing() {
+    let rbox = Rbox::new();
+    let Some(disk) = SmallDisk::mount(&rbox, "10m") else {
+        return;
+    };
+    rbox.load("busybox");
+    let filler = rbox.dir().join("data/filler");
+    let dd = Command::new("dd")
+        .args(["if=/dev/zero", "bs=4k", "status=none"])
+        .arg(format!("of={}", filler.display()))
+        .output();
+    assert!(!dd.unwrap().status.success());
+    for options in [&["--repair"][..], &["--repair", "--force"], &[]] {
+        rbox.args(["system", "check"])
+            .args(options)
+            .stderr_has("Error: ")
+            .stderr_has("No space left on device")
+            .stderr_has("Hint: make room")
+            .status(125)
+            .run();
+    }
+    std::fs::remove_file(&filler).unwrap();
+    rbox.args(["system", "check"]).run();
+    rbox.args(["run", "--rm", "busybox", "echo", "here"])
+        .stdout("here\n")
+        .run();
+    drop(disk);
+}
+
+/// What is only zeros takes no room on the way, however it is packed.
+#[test]
+fn zeros_need_no_room() {
+    let rbox = Rbox::new();
+    let Some(disk) = SmallDisk::mount(&rbox, "10m") else {
+        return;
+    };
+    let mut tar = Tar::default();
+    let tar = tar.file("zeros", 0o644, &vec![0; 100 << 20]).finish();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&tar).unwrap();
+    let packed = rbox.write("zeros.tar.gz", packed.finish().unwrap());
+    rbox.args(["import", "-q"])
+        .arg(&packed)
+        .arg("zeros")
+        .stdout_any()
+        .run();
+    rbox.args(["rmi", "zeros"]).stdout_any().run();
+    let archive = Image::of(vec![tar]).oci_archive();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&archive).unwrap();
+    let packed = rbox.write("odd.tar.gz", packed.finish().unwrap());
+    rbox.args(["load", "-q", "-i"])
+        .arg(&packed)
+        .stdout_any()
+        .run();
+    rbox.args(["rmi", "odd"]).stdout_any().run();
     drop(disk);
 }
 
