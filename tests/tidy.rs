@@ -211,6 +211,29 @@ fn the_header_of_main_names_each_top_module() {
     assert_none(&problems);
 }
 
+/// It builds all of rbox as a part of each of its targets, which nothing else does.
+#[test]
+fn the_fuzz_crate_has_all_of_rbox() {
+    let read = |path: &str| fs::read_to_string(package().join(path)).unwrap();
+    let dependencies = |path: &str| {
+        let text = read(path);
+        let (_, rest) = text.split_once("\n[dependencies]\n").unwrap();
+        let (own, _) = rest.split_once("\n[").unwrap();
+        let lines = own.lines().filter(|line| line.contains(" = "));
+        let lines = lines.filter(|line| !line.starts_with("libfuzzer-sys"));
+        lines.map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    assert_eq!(dependencies("Cargo.toml"), dependencies("fuzz/Cargo.toml"));
+    let root = read("fuzz/rbox.rs");
+    let missing: Vec<String> = read("src/main.rs")
+        .lines()
+        .filter(|line| line.starts_with("mod ") && *line != "mod fuzz;")
+        .filter(|line| !root.lines().any(|other| other == *line))
+        .map(|line| format!("fuzz/rbox.rs: {line}"))
+        .collect();
+    assert_none(&missing);
+}
+
 #[test]
 fn every_file_says_what_it_is() {
     let mut all = sources("src");

@@ -10,6 +10,7 @@ use anyhow::anyhow;
 use anyhow::bail;
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
@@ -140,7 +141,7 @@ fn check_keys(bytes: &[u8]) -> Result<()> {
         "manifests",
         "fsLayers",
     ];
-    let document: BTreeMap<String, serde::de::IgnoredAny> =
+    let document: BTreeMap<String, &RawValue> =
         serde_json::from_slice(bytes).context("cannot read the manifest")?;
     let is_other = |key: &&String| {
         KNOWN

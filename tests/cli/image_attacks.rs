@@ -152,6 +152,8 @@ fn pull_refused(answers: liar::Answers, word: &str) {
     let image = format!("{}/odd", liar::start(answers));
     let pull = ["pull", "-q", INSECURE, "--retry-delay=10ms", &image];
     refused(&rbox, &pull, word);
+    // What came of other layers waits for the next pull.
+    rbox.args(["image", "prune", "-f"]).run();
 }
 
 /// Everything has the other registered algorithm: manifest, config, layers, and what they unpack to.
@@ -194,6 +196,13 @@ fn images_by_sha512_are_pulled_run_saved_and_loaded() {
     changed[0] ^= 1;
     answers.insert(parts.path(&parts.layers[7].1), ok(OCTETS, &changed));
     pull_refused(answers, "cannot unpack layer ");
+    // Of the config, as long as it was.
+    let mut answers = parts.answers();
+    let config = parts.config();
+    let changed = String::from_utf8(config.clone()).unwrap();
+    let changed = changed.replace("PATH=/bin", "PATH=/nib");
+    answers.insert(parts.path(&config), ok(OCTETS, changed.as_bytes()));
+    pull_refused(answers, "wrong digest: the registry sent another blob");
     // And of the manifest, which is asked for by its digest.
     let mut answers = parts.answers();
     let path = format!("/v2/odd/manifests/{}", sha512(&parts.manifest()));
@@ -475,4 +484,84 @@ fn manifests_that_others_read_differently_are_refused() {
         answers.insert(liar::LATEST.into(), ok(MANIFEST, changed.as_bytes()));
         pull_refused(answers, "cannot read the manifest");
     }
+}
+
+/// CVE-2019-10214: where a registry wants a password sent to.
+#[test]
+fn a_login_sends_the_password_nowhere_unsafe() {
+    let rbox = Rbox::new();
+    let (thief, stolen) = liar::start_seen(liar::Answers::new());
+    let login = |challenge: &str| {
+        let mut answers = liar::Answers::new();
+        let answer = format!(
+            "HTTP/1.1 401 No\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        answers.insert("/v2/".into(), answer.into_bytes());
+        let (host, seen) = liar::start_seen(answers);
+        let file = rbox.work("auth.json").display().to_string();
+        let login = ["login", "-u", "ann", "-p", "secret", "--authfile", &file];
+        let call = rbox.args(login).arg(&host).status(125).stderr_any();
+        let said = call.run().stderr;
+        assert!(
+            said.starts_with("Error: ") && said.lines().count() <= 2,
+            "{said}"
+        );
+        assert!(!said.contains("secret"), "{said}");
+        let seen = seen.lock().unwrap().join("\n").to_lowercase();
+        assert!(!seen.contains("authorization"), "{challenge}: {seen}");
+        assert!(!std::path::Path::new(&file).exists());
+        said
+    };
+    for realm in [
+        "file:///etc/passwd".to_owned(),
+        format!("http://ann@{thief}/t"),
+        format!("//{thief}/t"),
+        format!("http://{thief}/t#"),
+        "ftp://127.0.0.1/t".to_owned(),
+        String::new(),
+    ] {
+        let said = login(&format!("Bearer realm=\"{realm}\""));
+        assert!(
+            said.contains("wants the password sent to"),
+            "{realm}: {said}"
+        );
+    }
+    login("Negotiate");
+    login(&format!("Digest realm=\"http://{thief}/t\""));
+    login("Bearer service=\"x\"");
+    assert_eq!(stolen.lock().unwrap().len(), 0);
+}
+
+/// The next page of a list is one of the same server, or there is none: what is shown to that would be shown there.
+#[test]
+fn a_list_does_not_go_on_elsewhere() {
+    let rbox = Rbox::new();
+    let (elsewhere, seen) = liar::start_seen(liar::Answers::new());
+    let path = "/v2/odd/tags/list?n=1000";
+    let mut answers = liar::Answers::new();
+    let challenge = b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\
+        Content-Length: 0\r\nConnection: close\r\n\r\n";
+    let body = r#"{"name":"odd","tags":["one"]}"#;
+    let page = format!(
+        "HTTP/1.1 200 OK\r\nLink: <http://{elsewhere}{path}>; rel=\"next\"\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    answers.insert("/v2/".into(), ok("application/json", b"{}"));
+    answers.insert(path.into(), challenge.to_vec());
+    answers.insert(format!("{}{path}", liar::KNOWN), page.into_bytes());
+    let (host, asked) = liar::start_seen(answers);
+    let search = ["search", "--list-tags", "--creds=ann:secret", INSECURE];
+    rbox.args(search)
+        .arg(format!("{host}/odd"))
+        .stdout_has("one")
+        .run();
+    assert!(
+        asked
+            .lock()
+            .unwrap()
+            .join("\n")
+            .contains("YW5uOnNlY3JldA==")
+    );
+    assert_eq!(seen.lock().unwrap().join("\n"), "");
 }

@@ -174,6 +174,27 @@ mod tests {
     }
 
     #[test]
+    fn what_began_with_tls_does_not_go_on_without() {
+        let next = |verify: bool, from: &str, to: &str| {
+            let answer = Response::builder().status(307).header("location", to);
+            let answer = answer.body(Body::builder().data("")).unwrap();
+            let http = Http::new("a.org", &Access::default(), verify).unwrap();
+            http.next(&from.parse().unwrap(), &answer).is_ok()
+        };
+        for (verify, from, to, good) in [
+            (true, "https://a.org/", "https://b.org/", true),
+            (true, "https://a.org/", "http://a.org/", false),
+            (true, "https://a.org/", "http://127.0.0.1/", false),
+            (true, "http://127.0.0.1/", "http://127.0.0.1:1/", true),
+            (false, "https://a.org/", "http://a.org/", true),
+            (false, "https://a.org/", "ftp://a.org/", false),
+            (false, "https://a.org/", "file:///etc/passwd", false),
+        ] {
+            assert_eq!(next(verify, from, to), good, "{from} {to}");
+        }
+    }
+
+    #[test]
     fn an_origin_has_a_port() {
         let of = |text: &str| origin(&text.parse().unwrap());
         assert_eq!(of("https://A.org/x"), of("https://a.org:443/y"));
