@@ -14,7 +14,7 @@
 //! | helper (`rbox unpack …`) | one layer or one tree | unpacks and removes files of other ids, confined |
 //!
 //! Namespaces are made and joined by single-threaded processes only. Threads exist while layers are
-//! fetched or many records are read, and have ended before anything forks. The user's `newuidmap` and
+//! fetched or many records are read, and have ended before anything forks that goes on with our code. The user's `newuidmap` and
 //! `newgidmap` are executed, which rbox works without, and the programs that the user names: hooks,
 //! credential helpers, and ssh for `image scp`.
 //!

@@ -186,6 +186,9 @@ impl Status {
     }
 }
 
+/// The least by which two starts differ.
+const TICK: Duration = Duration::from_nanos(1);
+
 impl Container {
     pub fn exit_file(&self) -> PathBuf {
         self.data.join(EXIT)
@@ -289,6 +292,14 @@ impl Container {
         }
         remove_tree(&self.state_file())?;
         Ok(group)
+    }
+
+    /// Now, but after the start of the last run, whatever has become of the clock: by that an end is known to be of
+    /// this run.
+    pub fn next_start(&self) -> Timestamp {
+        let last: Option<Exit> = record::load_if_present(&self.exit_file()).ok().flatten();
+        let after = last.and_then(|exit| exit.started.checked_add(TICK).ok());
+        after.map_or_else(Timestamp::now, |after| after.max(Timestamp::now()))
     }
 
     /// What the container does now. Takes no lock. One whose supervisor was killed is ended.

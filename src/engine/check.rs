@@ -181,6 +181,8 @@ impl Check<'_> {
                 Ok(name) => {
                     if self.broken.contains_key(name.image.hex())
                         || names::leads_to_index(dirs, &name)
+                        // Pulled since images were listed.
+                        || record::path(dirs, &name.image).exists()
                     {
                         continue;
                     }
@@ -254,7 +256,12 @@ impl Check<'_> {
         let what = format!("layer {}", layer.short());
         let mut done = None;
         if let (true, Some(renewed)) = (self.wish.repair, renewed) {
-            if is_running {
+            // Asked again: unpacking takes its time.
+            let runs = |name: &&str| {
+                let found = Container::by_name(&self.engine.dirs, name).ok().flatten();
+                found.is_some_and(|container| container.status_to_show().is_running())
+            };
+            if is_running || containers.iter().any(runs) {
                 let names = containers.join("\", \"");
                 done = None;
                 let why = format!("{why}; it is not repaired while container \"{names}\" runs");
@@ -349,7 +356,9 @@ impl Check<'_> {
         let broken = std::mem::take(&mut self.broken);
         for (hex, why) in &broken {
             let mut why = why.clone();
-            let id = format!("sha256:{hex}");
+            let Some(id) = Digest::of_hex(hex).map(|id| id.to_string()) else {
+                continue;
+            };
             let users = images::users(self.engine).unwrap_or_default();
             let users = users.get(&id).cloned().unwrap_or_default();
             let mut done = None;

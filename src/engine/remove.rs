@@ -1,6 +1,7 @@
 //! `rm`.
 
 use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context;
 
@@ -20,6 +21,7 @@ use crate::store::remove::remove_tree;
 
 /// Between two looks at a container that is neither running nor free.
 const PAUSE: Duration = Duration::from_millis(2);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Removes a container; one that runs only by force. With `volumes`, or where it was made with
 /// `--rm`, its anonymous volumes go too. First its name, then its files: killed in
@@ -31,6 +33,7 @@ pub fn remove(
     volumes: bool,
 ) -> anyhow::Result<()> {
     let cannot = || format!("cannot remove container \"{}\"", container.name);
+    let began = Instant::now();
     let lock = loop {
         if let Some(lock) = container.try_lock().with_context(cannot)? {
             break lock;
@@ -58,6 +61,9 @@ pub fn remove(
         }
         if let Some(lock) = container.try_lock().with_context(cannot)? {
             break lock;
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(fail(Kind::Conflict, "it cannot be stopped")).with_context(cannot);
         }
         // It is being started, or removed by somebody else.
         std::thread::sleep(PAUSE);

@@ -54,12 +54,12 @@ use crate::runtime::Rootfs;
 use crate::runtime::Userns;
 use crate::runtime::interface::Address;
 use crate::runtime::notify::Handler;
-use crate::store::remove::remove_tree;
 use crate::supervisor;
 use crate::supervisor::Order;
 use crate::supervisor::Ran;
 use crate::supervisor::Ready;
 use crate::supervisor::Served;
+use crate::supervisor::end;
 use crate::supervisor::group::Place;
 use crate::supervisor::group::Plan;
 use crate::supervisor::protocol::PACKET;
@@ -119,7 +119,7 @@ pub fn start(
         Ok(prepared) => prepared,
         Err(err) => {
             if container.config.remove {
-                discard(engine, container).ok();
+                end::discard(&engine.dirs, container).ok();
             }
             return Err(err).with_context(cannot);
         }
@@ -147,17 +147,6 @@ pub fn prepare(engine: &Engine, container: &Container) -> anyhow::Result<()> {
     }
     Prepared::new(engine, container, Options::in_background()).with_context(cannot)?;
     Ok(())
-}
-
-/// What `--rm` promises holds too where nothing could be started. What fails here is collected by the
-/// next command that creates a container (`sweep`).
-///
-/// Must: be called with the run lock held.
-fn discard(engine: &Engine, container: &Container) -> anyhow::Result<()> {
-    container.free_name(&engine.dirs)?;
-    container.remove_id_file();
-    remove_tree(&container.run)?;
-    remove_tree(&container.data)
 }
 
 /// All that is decided before the fork.

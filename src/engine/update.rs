@@ -55,7 +55,13 @@ pub fn update(engine: &Engine, container: &mut Container, changes: Changes) -> a
             restart,
         } = changes;
         if health != health::Wish::default() {
-            config.health = health::change(config.health.clone(), health)?;
+            let changed = health::change(config.health.clone(), health)?;
+            if config.remove && config.health.check.is_none() && changed.check.is_some() {
+                // Its layer is mounted so that it cannot be mounted again, and checks may start it again.
+                let text = "--health-cmd: it was made with --rm and without a health check";
+                return Err(fail(Kind::Unsupported, text));
+            }
+            config.health = changed;
         }
         if let Some(restart) = restart {
             if config.remove && restart != config.restart {

@@ -2,6 +2,7 @@
 //! files of layers against the same layer unpacked anew from what is kept of it.
 
 use std::fs::File;
+use std::io;
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
@@ -166,9 +167,10 @@ pub fn layer(
     if quick && wrong.is_none() {
         return Ok(State::Whole);
     }
-    let renewed = match renew(dirs, diff_id, ids_tag, &sources(dirs, diff_id, images)) {
+    let sources = sources(dirs, diff_id, images);
+    let renewed = match renew(dirs, diff_id, ids_tag, &sources) {
         // What its user can mend, such as a full disk, is no damage of the store.
-        Err(err) if error::hint(&err).is_some() => {
+        Err(err) if are_whole(dirs, diff_id, &sources)? => {
             return Err(err).with_context(|| format!("cannot check layer {}", diff_id.short()));
         }
         renewed => renewed,
@@ -193,6 +195,22 @@ pub fn layer(
             None => State::Whole,
         },
     })
+}
+
+fn are_whole(dirs: &Dirs, diff_id: &Digest, sources: &[Bytes]) -> Result<bool> {
+    for (path, packed) in sources {
+        let is_whole = match packed {
+            Some(Packed::Blob(digest)) => is_whole(path, digest)?,
+            Some(Packed::Zstd) => packed::tar(dirs, diff_id)
+                .is_ok_and(|mut tar| io::copy(&mut tar, &mut io::sink()).is_ok()),
+            // Of another store: named by its digest, or what an unpacker of its own has read.
+            None => true,
+        };
+        if !is_whole {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn missing_form(dirs: &Dirs, layer: &layers::Layer) -> Option<String> {
@@ -279,7 +297,7 @@ pub fn blobs(dirs: &Dirs, quick: bool) -> Result<(Vec<Digest>, Vec<Digest>)> {
 /// One that was removed meanwhile is no damage.
 fn is_whole(path: &Path, digest: &Digest) -> Result<bool> {
     let mut file = match File::open(path) {
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(true),
         file => file.with_context(|| format!("cannot open {}", path.display()))?,
     };
     let mut hasher = Hasher::new(digest.algorithm());

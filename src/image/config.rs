@@ -2,6 +2,7 @@
 //! writes `null` for whatever is empty, and kept in [`FromImage`], so that every use shows.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use anyhow::Context;
 use anyhow::Result;
@@ -84,6 +85,16 @@ impl Parsed {
         let (layers, diff_ids) = (manifest.layers.len(), self.diff_ids.len());
         if layers != diff_ids {
             bail!("the manifest has {layers} layers, and the image config {diff_ids}");
+        }
+        // Its one partial blob would be waited for by who unpacks the other.
+        let mut known: HashMap<&Digest, &Digest> = HashMap::new();
+        for (layer, diff_id) in manifest.layers.iter().zip(&self.diff_ids) {
+            if known
+                .insert(&layer.digest, diff_id)
+                .is_some_and(|other| other != diff_id)
+            {
+                bail!("blob {} cannot be two different layers", layer.digest);
+            }
         }
         Ok(())
     }

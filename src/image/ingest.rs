@@ -137,7 +137,9 @@ pub fn layers(
         let mut missing = job.missing(diff_ids);
         missing.retain(|wanted| work.contains(&wanted.index));
         interrupt::watched(&job.stopped, &|| job.clean(), || -> Result<()> {
-            layers::commit(dirs, fetch(&job, missing)?)?;
+            let finished = fetch(&job, missing)?;
+            job.keep()?;
+            layers::commit(dirs, finished)?;
             drop(held);
             Ok(())
         })??;
@@ -456,6 +458,17 @@ impl Job<'_> {
             // What stays is swept by the next command.
             remove_tree(path).ok();
         }
+    }
+
+    /// Layers are whole, and are about to get their names: nobody cleans them away any more.
+    fn keep(&self) -> Result<()> {
+        let mut unfinished = self
+            .unfinished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.check_stopped()?;
+        unfinished.clear();
+        Ok(())
     }
 
     fn check_stopped(&self) -> Result<()> {

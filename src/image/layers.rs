@@ -350,7 +350,14 @@ pub fn replace(dirs: &Dirs, finished: Finished) -> Result<()> {
     };
     atomic::open_dir_to_all(temp.as_fd())?;
     let place = dir(dirs, &layer.diff_id);
-    for kept in [ZSTD, additional::MERGED, shifted::SHIFTED] {
+    // A link: whatever happens until the exchange, one of them has it.
+    match std::fs::hard_link(place.join(ZSTD), temp.path().join(ZSTD)) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            return Err(err).with_context(|| format!("cannot link {ZSTD}"));
+        }
+        _ => {}
+    }
+    for kept in [additional::MERGED, shifted::SHIFTED] {
         match std::fs::rename(place.join(kept), temp.path().join(kept)) {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
                 return Err(err).with_context(|| format!("cannot move {kept}"));
@@ -375,6 +382,7 @@ pub fn commit(dirs: &Dirs, finished: Vec<Finished>) -> Result<()> {
     let device = atomic::sync_file_system(&dirs.layers())?;
     let mut files = Vec::new();
     let mut forms = Vec::new();
+    let mut tars = Vec::new();
     for Finished {
         diff_id,
         files: new,
@@ -387,7 +395,7 @@ pub fn commit(dirs: &Dirs, finished: Vec<Finished>) -> Result<()> {
                 partial.sync_beside(device)?;
                 partial.move_to(&blobs::path(dirs, &digest))?;
             }
-            NewPacked::Zstd(Some(temp)) => place_zstd(&temp, &dir(dirs, &diff_id))?,
+            NewPacked::Zstd(Some(temp)) => tars.push((temp, dir(dirs, &diff_id))),
             NewPacked::Zstd(None) | NewPacked::Old(_) | NewPacked::Elsewhere => {}
         }
         forms.push((diff_id, form));
@@ -400,6 +408,10 @@ pub fn commit(dirs: &Dirs, finished: Vec<Finished>) -> Result<()> {
         place_files(dirs, temp, &layer)?;
     }
     atomic::sync_dir(&dirs.layers())?;
+    // Their layers may have come with them.
+    for (temp, layer) in tars {
+        place_zstd(&temp, &layer)?;
+    }
     for (diff_id, form) in forms {
         if let Some(form) = form {
             note_packed(dirs, &diff_id, form)?;

@@ -307,7 +307,7 @@ pub fn find_unreadable(dirs: &Dirs, text: &str) -> Result<Option<Digest>> {
     let start = text.strip_prefix("sha256:").unwrap_or(text);
     let path = path_by_id(dirs, text, start)?;
     let hex = path.as_deref().and_then(Path::file_stem);
-    Ok(hex.and_then(|hex| format!("sha256:{}", hex.to_str()?).parse().ok()))
+    Ok(hex.and_then(|hex| Digest::of_hex(hex.to_str()?)))
 }
 
 fn path_by_id(dirs: &Dirs, text: &str, start: &str) -> Result<Option<PathBuf>> {

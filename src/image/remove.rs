@@ -241,7 +241,12 @@ pub fn blobs_in_use(
         used.extend([image.id.clone(), image.manifest_digest.clone()]);
         used.extend(manifest.layers.into_iter().map(|layer| layer.digest));
     }
-    for name in names::all(dirs).ok()? {
+    let mut unknown = false;
+    let names = names::all_readable(dirs, |_| unknown = true).ok()?;
+    if unknown {
+        return None;
+    }
+    for name in names {
         // An index need not be here, nor what it refers to. The manifests that are stay with it.
         match document(dirs, &name.manifest_digest) {
             Ok(Document::Index(index)) => {

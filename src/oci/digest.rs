@@ -55,6 +55,13 @@ impl Digest {
         hasher.finish() == *self
     }
 
+    /// Of the hexadecimal digits alone, as names of files have them: their number tells the algorithm.
+    pub fn of_hex(hex: &str) -> Option<Self> {
+        let algorithms = ["sha256", "sha512"].into_iter();
+        let mut digests = algorithms.filter_map(|name| format!("{name}:{hex}").parse().ok());
+        digests.next()
+    }
+
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }

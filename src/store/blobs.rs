@@ -27,10 +27,11 @@ pub fn path(dirs: &Dirs, digest: &Digest) -> PathBuf {
         .join(digest.hex())
 }
 
-/// Keeps bytes whose digest was checked by the caller; nothing is written where they are there.
+/// Keeps bytes whose digest was checked by the caller; nothing is written where they are there. Others that are there
+/// under this digest are damaged.
 pub fn put(dirs: &Dirs, digest: &Digest, bytes: &[u8]) -> Result<()> {
     let path = path(dirs, digest);
-    if path.exists() {
+    if std::fs::read(&path).is_ok_and(|known| known == bytes) {
         return Ok(());
     }
     atomic::write_open(&path, bytes, Durability::Durable)

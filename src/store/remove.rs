@@ -77,12 +77,13 @@ pub fn remove_entry(parent: BorrowedFd<'_>, name: CString) -> Result<(), Errno> 
     if unlink(parent, &name)? {
         return Ok(());
     }
-    let mut stack = vec![open_level(parent, name)?];
+    let mut stack = Vec::new();
+    stack.extend(open_level(parent, name)?);
     while let Some(level) = stack.last_mut() {
         if let Some(name) = level.names.pop() {
             if !unlink(level.dir.as_fd(), &name)? {
                 let below = open_level(level.dir.as_fd(), name)?;
-                stack.push(below);
+                stack.extend(below);
                 if stack.len() > DEPTH_MAX {
                     move_to_top(&mut stack)?;
                 }
@@ -128,7 +129,7 @@ fn is_dir(dir: BorrowedFd<'_>, name: &CString) -> bool {
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
-fn open_level(parent: BorrowedFd<'_>, name: CString) -> Result<Level, Errno> {
+fn open_level(parent: BorrowedFd<'_>, name: CString) -> Result<Option<Level>, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(parent, &name, flags, Mode::empty());
     let dir = match open() {
@@ -137,6 +138,8 @@ fn open_level(parent: BorrowedFd<'_>, name: CString) -> Result<Level, Errno> {
             make_accessible(parent, &name)?;
             open()?
         }
+        // Somebody else removes it too.
+        Err(Errno::NOENT) => return Ok(None),
         other => other?,
     };
     let stat = rustix::fs::fstat(&dir)?;
@@ -144,11 +147,11 @@ fn open_level(parent: BorrowedFd<'_>, name: CString) -> Result<Level, Errno> {
         // Where it is not ours to change, removal of what is in it tells.
         rustix::fs::fchmod(&dir, Mode::RWXU).ok();
     }
-    Ok(Level {
+    Ok(Some(Level {
         names: names(&dir)?,
         dir,
         name,
-    })
+    }))
 }
 
 /// Gives our own directory the owner's permissions, not through a symlink.

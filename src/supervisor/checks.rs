@@ -135,10 +135,7 @@ impl Supervisor<'_> {
             Some(_) => None,
         };
         if let Some(why) = refused {
-            let err = fail(Kind::WrongStatus, why);
-            self.clients[client].tell(&Reply::Failed(Told::of(&err)));
-            self.clients[client].flush();
-            return;
+            return self.refuse_check(client, why);
         }
         if let Some(checks) = &self.checks {
             self.clients[client].hears = Hears::Check(checks.number + 1);
@@ -146,6 +143,12 @@ impl Supervisor<'_> {
                 self.begin_check();
             }
         }
+    }
+
+    fn refuse_check(&mut self, client: usize, why: &str) {
+        let err = fail(Kind::WrongStatus, why);
+        self.clients[client].tell(&Reply::Failed(Told::of(&err)));
+        self.clients[client].flush();
     }
 
     fn is_asked(&self) -> bool {
@@ -364,6 +367,13 @@ impl Supervisor<'_> {
         checks.machine.changed(wanted);
         if wanted.check.is_none() {
             self.end_checks();
+            // Who waits for one waits in vain.
+            for client in 0..self.clients.len() {
+                if matches!(self.clients[client].hears, Hears::Check(_)) {
+                    self.clients[client].hears = Hears::Nothing;
+                    self.refuse_check(client, "it has no health check");
+                }
+            }
             std::fs::remove_file(self.container.health_file()).ok();
             return;
         }

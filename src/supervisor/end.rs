@@ -174,20 +174,32 @@ pub fn record_end(
     for path in [&files.init, &files.supervisor].into_iter().flatten() {
         std::fs::remove_file(path).ok();
     }
-    if container.config.remove {
-        container.free_name(dirs)?;
-        events::add(dirs, container, "remove");
-        container.remove_id_file();
-        if !has_run {
-            remove::remove_tree(&container.run)?;
-            remove::remove_tree(&container.data)?;
-            for left in retire_volumes(dirs, &container.config)? {
-                remove::remove_tree(&left)?;
-            }
-        }
-        return Ok(());
+    if !container.config.remove {
+        return container.save_exit(exit);
     }
-    container.save_exit(exit)
+    if !has_run {
+        return discard(dirs, container);
+    }
+    container.free_name(dirs)?;
+    events::add(dirs, container, "remove");
+    container.remove_id_file();
+    Ok(())
+}
+
+/// What `--rm` promises holds too where nothing could be started. What fails here is collected by the
+/// next command that creates a container (`engine::sweep`).
+///
+/// Must: be called with the run lock held.
+pub fn discard(dirs: &Dirs, container: &Container) -> anyhow::Result<()> {
+    container.free_name(dirs)?;
+    events::add(dirs, container, "remove");
+    container.remove_id_file();
+    remove::remove_tree(&container.run)?;
+    remove::remove_tree(&container.data)?;
+    for left in retire_volumes(dirs, &container.config)? {
+        remove::remove_tree(&left)?;
+    }
+    Ok(())
 }
 
 /// Deletes the files of a container whose name is free already. What fails here is collected by

@@ -232,7 +232,7 @@ impl Supervisor<'_> {
     /// Makes the container and serves it to its end; `starter` waits for the first run to begin.
     fn run_once(&mut self, ready: Ready<'_>, starter: Option<Client>) -> anyhow::Result<Ran> {
         let hooked = ready.bundle.hooked();
-        let started = Timestamp::now();
+        let started = self.container.next_start();
         let made = self.make(started, &ready.bundle, ready.served);
         if let Err(err) = made {
             self.clients.splice(0..0, starter);

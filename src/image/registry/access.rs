@@ -27,6 +27,18 @@ pub struct Access {
     pub patience: Duration,
 }
 
+impl Access {
+    /// For a registry that the user has not named: what was given for the one that he has is not for it.
+    pub fn of_others(&self) -> Self {
+        Self {
+            tls_verify: None,
+            cert_dir: None,
+            creds: None,
+            ..self.clone()
+        }
+    }
+}
+
 impl Default for Access {
     fn default() -> Self {
         Self {

@@ -151,7 +151,8 @@ impl Listing<'_> {
         let Document::Manifest(manifest) = manifest::parse(&bytes, Some(&entry.media_type))? else {
             bail!("{} is an index", entry.digest);
         };
-        let client = Client::connect(&from, &self.options.access).with_context(cannot)?;
+        let client =
+            Client::connect(&from, &self.options.access.of_others()).with_context(cannot)?;
         let config = blob::small(&client, &manifest.config, CONFIG_MAX).with_context(cannot)?;
         let mut layers = Vec::new();
         for descriptor in manifest.layers {

@@ -166,7 +166,7 @@ impl Pushing<'_> {
         let Document::Manifest(manifest) = manifest::parse(&bytes, Some(&entry.media_type))? else {
             bail!("it is an index");
         };
-        let client = Client::connect(&from, &self.session.options.access)?;
+        let client = Client::connect(&from, &self.session.options.access.of_others())?;
         for layer in &manifest.layers {
             self.copy_blob(&client, &from, layer, self.session.progress)?;
         }
