@@ -8,6 +8,7 @@ use crate::engine::variants;
 use crate::error;
 use crate::error::Kind;
 use crate::image;
+use crate::image::lists;
 use crate::image::names;
 use crate::oci::platform::Platform;
 
@@ -57,14 +58,9 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
         all_names: args.force || args.all,
         with_parents: !args.no_prune,
     };
-    let mut errors = Vec::new();
-    let mut wanted = Vec::new();
-    for name in chosen(engine, &args)? {
-        match is_wanted(engine, &name, &args) {
-            Ok(true) => wanted.push(name),
-            Ok(false) => {}
-            Err(err) => errors.push(err),
-        }
+    let mut wanted = chosen(engine, &args)?;
+    if args.force || args.ignore {
+        wanted.retain(|name| is_there(engine, name));
     }
     let outcome = if args.platform.is_empty() {
         images::remove(engine, &wanted, removal)
@@ -77,7 +73,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     for id in &outcome.deleted {
         output::print_line(&format!("Deleted: {}", id.hex()))?;
     }
-    errors.extend(outcome.errors);
+    let errors = outcome.errors;
     errors.iter().for_each(output::print_error);
     Ok(status(&errors))
 }
@@ -98,15 +94,13 @@ fn chosen(engine: &Engine, args: &Args) -> anyhow::Result<Vec<String>> {
     Ok(all.collect())
 }
 
-/// What does not exist is passed over where that was asked for.
-fn is_wanted(engine: &Engine, name: &str, args: &Args) -> anyhow::Result<bool> {
-    match image::find(&engine.dirs, name) {
-        Err(err) if error::kind(&err) == Some(Kind::NotFound) && (args.force || args.ignore) => {
-            Ok(false)
-        }
-        // What is wrong with it is for the removal.
-        _ => Ok(true),
+/// What is wrong with it is for the removal.
+fn is_there(engine: &Engine, name: &str) -> bool {
+    if lists::name_of(&engine.dirs, name).is_ok_and(|list| list.is_some()) {
+        return true;
     }
+    let found = image::find(&engine.dirs, name);
+    !found.is_err_and(|err| error::kind(&err) == Some(Kind::NotFound))
 }
 
 fn status(errors: &[anyhow::Error]) -> u8 {

@@ -11,6 +11,7 @@ use crate::error::WithHint;
 use crate::error::fail;
 use crate::image;
 use crate::image::Image;
+use crate::image::lists;
 use crate::image::names;
 use crate::image::names::Name;
 use crate::image::variant;
@@ -20,7 +21,11 @@ use crate::store::lock::Lock;
 /// Removes the images for these platforms. A name goes with the last image that it stands for.
 pub fn remove(engine: &Engine, given: &[String], platforms: &[Platform], how: Removal) -> Outcome {
     images::remove_each(engine, given, |text, outcome| {
-        let all = variant::all(&engine.dirs, text)?;
+        let own = engine.dirs.alone();
+        if lists::name_of(&own, text)?.is_none() {
+            names::find_own(&engine.dirs, text)?;
+        }
+        let all = variant::all(&own, text)?;
         let is_meant = |image: &Image| {
             platforms
                 .iter()
@@ -31,7 +36,7 @@ pub fn remove(engine: &Engine, given: &[String], platforms: &[Platform], how: Re
             let wanted: Vec<String> = platforms.iter().map(ToString::to_string).collect();
             return Err(variant::missing(text, &all, &wanted.join(", ")));
         }
-        let name = names::by_name(&engine.dirs, text)?;
+        let name = names::by_name(&own, text)?;
         let Some(name) = name.filter(|name| !others.is_empty() || name.is_list()) else {
             return images::remove_one(engine, text, how, outcome);
         };
@@ -59,7 +64,7 @@ fn one(
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     names::find_own(&engine.dirs, &image.id.to_string())?;
-    let mut more = names::of(&engine.dirs, &image.id)?;
+    let mut more = names::of(&engine.dirs.alone(), &image.id)?;
     more.retain(|other| *other != name.reference);
     if let Some(other) = more.first() {
         let text = format!("it has the name \"{other}\" too");

@@ -52,6 +52,10 @@ pub trait Source: Sync {
     fn size(&self, index: usize) -> Option<u64>;
     /// The digest of those bytes, where one is promised: they are compared with it.
     fn digest(&self, index: usize) -> Option<&Digest>;
+    /// Whether they come from far, and are worth to be kept where an interrupted command cannot use them as they are.
+    fn is_far(&self) -> bool {
+        false
+    }
     /// Gives the bytes of a layer. Those before `from`, which is 0 for bytes without a digest, are known.
     fn copy(&self, index: usize, from: u64, sink: &mut Sink<'_>) -> Result<()>;
     /// Whether it gives layers that an additional store cannot give.
@@ -386,6 +390,12 @@ impl Job<'_> {
             Some(self.start(&wanted.diff_id, None).map_err(ours)?)
         };
         let mut keeper = self.keeper(wanted, layer.as_ref()).map_err(ours)?;
+        if wanted.blob.is_none()
+            && self.source.is_far()
+            && self.source.digest(wanted.index) == Some(&wanted.diff_id)
+        {
+            keeper = keeper.resumable(&wanted.diff_id).map_err(ours)?;
+        }
         let mut local = false;
         let mut resumed = 0;
         let copied = self.copy(wanted, &mut keeper, &mut layer, &mut resumed, &mut local);
@@ -427,9 +437,12 @@ impl Job<'_> {
             Ok(())
         };
         *local = true;
-        *resumed = keeper.resume(self.source.size(wanted.index), &mut unpack)?;
+        let there = keeper.resume(self.source.size(wanted.index), &mut unpack);
+        // Also where that is what is wrong.
+        *resumed = there.as_ref().map_or(1, |length| *length);
+        let from = there?;
         *local = false;
-        self.source.copy(wanted.index, *resumed, &mut |bytes| {
+        self.source.copy(wanted.index, from, &mut |bytes| {
             *local = true;
             keeper.write(bytes)?;
             unpack(bytes)?;

@@ -36,6 +36,8 @@ pub struct Keeper<'a> {
     place: PathBuf,
     own: Option<TempDir>,
     algorithm: Algorithm,
+    /// A tar as it comes, which its zstd cannot be gone on with.
+    beside: Option<Partial>,
 }
 
 enum Form {
@@ -67,6 +69,7 @@ impl<'a> Keeper<'a> {
             place: PathBuf::new(),
             own: None,
             algorithm: digest.algorithm(),
+            beside: None,
         })
     }
 
@@ -84,7 +87,14 @@ impl<'a> Keeper<'a> {
             place,
             own,
             algorithm: diff_id.algorithm(),
+            beside: None,
         })
+    }
+
+    /// A tar with this digest can be gone on with too: until it is whole it is kept as it comes, besides.
+    pub fn resumable(mut self, digest: &Digest) -> Result<Self> {
+        self.beside = Some(Partial::open(self.dirs, digest)?);
+        Ok(self)
     }
 
     /// What an interrupted command left, for the unpacker; returns how much that is. More than `size` is of no
@@ -94,15 +104,23 @@ impl<'a> Keeper<'a> {
         size: Option<u64>,
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<u64> {
+        if let Some(mut beside) = self.beside.take() {
+            shorten(&mut beside, size)?;
+            let replayed = beside.replay(&mut |bytes| {
+                self.feed(bytes)?;
+                sink(bytes)
+            });
+            let length = beside.length();
+            self.beside = Some(beside);
+            return replayed.map(|()| length);
+        }
         let Form::Blob {
             partial, hasher, ..
         } = &mut self.form
         else {
             return Ok(0);
         };
-        if size.is_none_or(|size| partial.length() > size) {
-            partial.clear()?;
-        }
+        shorten(partial, size)?;
         partial.replay(&mut |bytes| {
             hasher.update(bytes);
             sink(bytes)
@@ -111,6 +129,13 @@ impl<'a> Keeper<'a> {
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Some(beside) = &mut self.beside {
+            beside.append(bytes)?;
+        }
+        self.feed(bytes)
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.form {
             Form::Blob {
                 partial, hasher, ..
@@ -160,7 +185,7 @@ impl<'a> Keeper<'a> {
                 promised: None,
             }
         };
-        self.write(head)
+        self.feed(head)
     }
 
     /// What was written is wrong: nobody is to go on with it.
@@ -168,10 +193,16 @@ impl<'a> Keeper<'a> {
         if let Form::Blob { partial, .. } = &mut self.form {
             partial.give_up();
         }
+        if let Some(beside) = &mut self.beside {
+            beside.give_up();
+        }
     }
 
     /// All has come: compared with what was promised. `diff_id` is given where nobody else looks at the tar.
     pub fn finish(mut self, diff_id: Option<&Digest>) -> Result<NewPacked> {
+        if let Some(beside) = &mut self.beside {
+            beside.give_up();
+        }
         if let Form::Unknown(head) = &mut self.form {
             let head = std::mem::take(head);
             self.decide(&head)?;
@@ -210,6 +241,14 @@ impl<'a> Keeper<'a> {
             }
         }
     }
+}
+
+/// More bytes than the whole has are of no use.
+fn shorten(partial: &mut Partial, size: Option<u64>) -> Result<()> {
+    if size.is_none_or(|size| partial.length() > size) {
+        partial.clear()?;
+    }
+    Ok(())
 }
 
 fn write_all(out: &mut impl Write, bytes: &[u8]) -> Result<()> {

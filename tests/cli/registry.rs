@@ -158,6 +158,8 @@ fn pull_refused(what: &str, answers: liar::Answers, word: &str) {
     assert!(stderr.contains(word), "{what}: {word:?} in {stderr}");
     assert!(!stderr.contains('\u{1b}'), "{what}: {stderr:?}");
     rbox.args(["images", "-q"]).run();
+    // The beginning of a layer may be there.
+    rbox.args(["image", "prune", "-f"]).run();
 }
 
 #[test]

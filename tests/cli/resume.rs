@@ -26,9 +26,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let layout = images::layout("busybox");
+        Self::of(Rbox::new(), images::layout("busybox"))
+    }
+
+    fn of(rbox: Rbox, layout: PathBuf) -> Self {
         Self {
-            rbox: Rbox::new(),
+            rbox,
             layer: cutter::layers(&layout).remove(0),
             cutter: Cutter::start(layout),
         }
@@ -111,6 +114,45 @@ fn a_pull_goes_on_where_it_was_killed() {
     world.cutter.no_limit();
     world.pull_whole();
     assert_eq!(world.asked(), [SOME]);
+}
+
+/// Its bytes are not kept as they come once it is whole.
+#[test]
+fn a_layer_without_compression_is_gone_on_with_too() {
+    let rbox = Rbox::with_busybox();
+    let layout = rbox.work("plain");
+    let place = format!("oci:{}:latest", layout.display());
+    rbox.args(["push", "-q", "--compression-format=none", "busybox", &place])
+        .run();
+    rbox.args(["rmi", "-f", "busybox"]).stdout_any().run();
+    let world = World::of(rbox, layout);
+    let pull_whole = || {
+        let pull = ["pull", "-q", "--tls-verify=false", &world.image()];
+        world.rbox.args(pull).stdout("[ID]\n").run();
+        assert!(!world.partial().exists());
+        world
+            .rbox
+            .args(["run", "--rm", "--pull=never", &world.image(), "echo", "hi"])
+            .stdout("hi\n")
+            .run();
+    };
+    world.cutter.limit(SOME, Then::Silence);
+    let pull = world.pull();
+    world.wait_for_partial(SOME);
+    pull.signal(Signal::KILL);
+    pull.wait();
+    world.cutter.no_limit();
+    pull_whole();
+    assert_eq!(world.asked(), [0, SOME]);
+    // What an attacker, or a bad disk, has made of the beginning is seen at the end.
+    world
+        .rbox
+        .args(["rmi", "-f", &world.image()])
+        .stdout_any()
+        .run();
+    std::fs::write(world.partial(), vec![b'x'; SOME]).unwrap();
+    world.rbox.own(&world.partial());
+    pull_whole();
 }
 
 #[test]

@@ -12,13 +12,14 @@ use crate::image::manifest::Descriptor;
 use crate::image::manifest::Document;
 use crate::image::manifest::Found;
 use crate::image::manifest::MANIFEST_MAX;
+use crate::image::manifest::Manifest;
 use crate::image::record::Image;
 use crate::oci::digest::Digest;
 
 pub fn load(load: &Load<'_>) -> Result<Image> {
     let found = match top(load)? {
-        Top::Image(found) => found,
-        Top::Index(index) => {
+        (Document::Manifest(manifest), bytes) => only(manifest, bytes),
+        (Document::Index(index), _) => {
             let platform = load.wanted_platform();
             manifest::resolve(&index, &platform, &|one| read_listed(load, one))?
         }
@@ -30,27 +31,23 @@ pub fn load(load: &Load<'_>) -> Result<Image> {
 /// The manifests of all images, for whatever platform.
 pub fn every(load: &Load<'_>) -> Result<Vec<Found>> {
     match top(load)? {
-        Top::Image(found) => Ok(vec![found]),
-        Top::Index(index) => manifest::all(&index, &|one| read_listed(load, one)),
+        (Document::Manifest(manifest), bytes) => Ok(vec![only(manifest, bytes)]),
+        (Document::Index(index), _) => manifest::all(&index, &|one| read_listed(load, one)),
     }
 }
 
 /// What `manifest.json` is.
-enum Top {
-    Image(Found),
-    Index(Vec<Descriptor>),
+fn top(load: &Load<'_>) -> Result<(Document, Vec<u8>)> {
+    let bytes = load.archive.small("manifest.json", MANIFEST_MAX)?;
+    Ok((manifest::parse(&bytes, None)?, bytes))
 }
 
-fn top(load: &Load<'_>) -> Result<Top> {
-    let bytes = load.archive.small("manifest.json", MANIFEST_MAX)?;
-    Ok(match manifest::parse(&bytes, None)? {
-        Document::Manifest(manifest) => Top::Image(Found {
-            manifest,
-            digest: Digest::sha256_of(&bytes),
-            bytes,
-        }),
-        Document::Index(index) => Top::Index(index),
-    })
+fn only(manifest: Manifest, bytes: Vec<u8>) -> Found {
+    Found {
+        manifest,
+        digest: Digest::sha256_of(&bytes),
+        bytes,
+    }
 }
 
 /// The manifests of an index are beside it, too.

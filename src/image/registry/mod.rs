@@ -222,6 +222,10 @@ impl Source for Layers<'_> {
         Some(&self.layers[index].digest)
     }
 
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn copy(&self, index: usize, from: u64, sink: &mut Sink<'_>) -> Result<()> {
         blob::copy(self.client, &self.layers[index], from, sink)
     }

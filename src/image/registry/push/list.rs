@@ -113,9 +113,9 @@ pub fn assembled(
         }
     }
     index.manifests.extend(more);
-    index.media_type = OCI_INDEX.to_owned();
+    OCI_INDEX.clone_into(&mut index.media_type);
     if wish.kind == Some(Kind::Docker) {
-        index.media_type = DOCKER_INDEX.to_owned();
+        DOCKER_INDEX.clone_into(&mut index.media_type);
         // Docker's lists have no annotations.
         index.annotations = BTreeMap::new();
         index.subject = None;
