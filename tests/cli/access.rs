@@ -738,7 +738,7 @@ fn a_password_does_not_follow_a_redirection() {
             call.stderr_has("points to 127.0.0.1").status(125).run();
         }
         assert!(asked.lock().unwrap().join("\n").contains(BASIC));
-        asked_without_password(&seen, "GET ");
+        asked_without_password(seen, "GET ");
     }
 }
 
