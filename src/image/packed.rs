@@ -68,8 +68,9 @@ impl Read for Verified {
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&buffer[..count]);
         }
-        if count == 0
-            && !buffer.is_empty()
+        // Who knows how many bytes there are does not read on to their end.
+        let is_end = self.done == self.size || count == 0 && !buffer.is_empty();
+        if is_end
             && let Some(hasher) = self.hasher.take()
             && (self.done != self.size || hasher.finish() != self.digest)
         {

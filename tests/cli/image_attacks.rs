@@ -471,6 +471,14 @@ fn documents_that_are_bombs_are_refused() {
 /// Readers that take a document for different things are kept from doing so.
 #[test]
 fn manifests_that_others_read_differently_are_refused() {
+    let mut twice = Image::busybox();
+    let one =
+        json!({"mediaType": LAYER, "digest": hostile::digest(&busybox()), "size": busybox().len()});
+    twice.manifest = json!({"layers": [one, one]});
+    pull_refused(
+        liar::truth(&twice),
+        "the manifest has 2 layers, and the image config 1",
+    );
     let parts = Parts::of(LAYER, busybox(), busybox());
     let manifest = String::from_utf8(parts.manifest()).unwrap();
     let evil = "\"layers\":[],";
@@ -564,4 +572,28 @@ fn a_list_does_not_go_on_elsewhere() {
             .contains("YW5uOnNlY3JldA==")
     );
     assert_eq!(seen.lock().unwrap().join("\n"), "");
+}
+
+/// What has changed on disk goes to nobody under its old digest.
+#[test]
+fn a_damaged_layer_is_not_pushed() {
+    let rbox = Rbox::new();
+    let blob = gzip(&busybox());
+    let parts = Parts::of(&format!("{LAYER}+gzip"), blob.clone(), busybox());
+    let image = format!("{}/odd", liar::start(parts.answers()));
+    rbox.args(["pull", "-q", INSECURE, &image])
+        .stdout("[ID]\n")
+        .run();
+    let path = rbox.data().join("blobs/sha256").join(hostile::hex(&blob));
+    let mut changed = blob;
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    std::fs::write(&path, changed).unwrap();
+    let to = odd::start(Ways::default());
+    rbox.args(["push", "-q", INSECURE, "--retry-delay=10ms", &image])
+        .arg(format!("{}/odd:1", to.host))
+        .stderr_has("have changed on disk")
+        .status(125)
+        .run();
+    assert_eq!(to.kept("/v2/odd/manifests/1"), None);
 }
