@@ -213,6 +213,30 @@ fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::manifest;
+    use crate::image::manifest::Document;
+
+    #[test]
+    fn one_blob_is_one_layer() {
+        let [a, b] = ["a", "b"].map(|digit| format!("sha256:{}", digit.repeat(64)));
+        let layer = format!(
+            r#"{{"mediaType":"{}","digest":"{a}","size":1}}"#,
+            manifest::OCI_LAYER
+        );
+        let text = format!(r#"{{"schemaVersion":2,"config":{layer},"layers":[{layer},{layer}]}}"#);
+        let Document::Manifest(manifest) =
+            manifest::parse(text.as_bytes(), Some(manifest::OCI_MANIFEST)).unwrap()
+        else {
+            panic!("it is a manifest");
+        };
+        let check = |second: &str| {
+            let text = format!(r#"{{"rootfs":{{"diff_ids":["{b}","{second}"]}}}}"#);
+            parse(text.as_bytes()).unwrap().check_layers(&manifest)
+        };
+        check(&b).unwrap();
+        let err = check(&a).unwrap_err().to_string();
+        assert_eq!(err, format!("blob {a} cannot be two different layers"));
+    }
 
     #[test]
     fn docker_nulls_and_odd_values_are_read() {

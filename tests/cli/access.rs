@@ -766,6 +766,34 @@ fn a_password_is_not_for_mirrors() {
     asked_without_password(&seen, "GET /v2/busybox/manifests/latest");
 }
 
+#[test]
+fn a_password_is_not_for_the_sources_of_a_list() {
+    let rbox = Rbox::new();
+    let image = Image::busybox();
+    let challenge = b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\
+        Content-Length: 0\r\nConnection: close\r\n\r\n";
+    let mut answers = liar::truth(&image);
+    answers.insert(liar::blob(&image.layers[0]), challenge.to_vec());
+    let (source, seen) = liar::start_seen(answers);
+    rbox.args(["manifest", "create", "list"])
+        .stdout("[ID]\n")
+        .run();
+    rbox.args(["manifest", "add", "--tls-verify=false", "list"])
+        .arg(format!("docker://{source}/odd"))
+        .stdout("[ID]\n")
+        .run();
+    let data = rbox.work("target");
+    std::fs::create_dir(&data).unwrap();
+    let target = registry::start(&data, false, "").host;
+    rbox.args(["manifest", "push", "-q", "--tls-verify=false", "list"])
+        .args(["--creds", &format!("{USER}:{PASSWORD}")])
+        .arg(format!("docker://{target}/new"))
+        .stderr_has(format!("registry {source} refuses access").as_str())
+        .status(125)
+        .run();
+    asked_without_password(&seen, "/blobs/sha256:");
+}
+
 /// The realm of a registry that is reached by http may be http; a password goes there once, and to
 /// nobody to whom that server points.
 #[test]

@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use crate::support::Rbox;
 use crate::support::processes;
 
@@ -147,6 +149,23 @@ fn configuration() {
 }
 
 /// A container that runs goes on, is stopped and removed without its record.
+/// What is loaded again is right again.
+#[test]
+fn documents_of_an_image_are_written_anew() {
+    let rbox = Rbox::with_busybox();
+    let blobs = std::fs::read_dir(rbox.data().join("blobs/sha256")).unwrap();
+    for blob in blobs {
+        std::fs::write(blob.unwrap().path(), "damaged").unwrap();
+    }
+    let saved = rbox.work("saved.tar").display().to_string();
+    rbox.args(["save", "-q", "-o", &saved, "busybox"])
+        .stderr_any()
+        .status(125)
+        .run();
+    rbox.load("busybox");
+    rbox.args(["save", "-q", "-o", &saved, "busybox"]).run();
+}
+
 #[test]
 fn configuration_of_one_that_runs() {
     let rbox = Rbox::with_busybox();
@@ -156,6 +175,31 @@ fn configuration_of_one_that_runs() {
         rbox.args(["rm", "-f", "bad"]).stdout("bad\n").run();
         rbox.assert_no_leaks();
     }
+}
+
+/// The clock was ahead when it ran, and was put right.
+#[test]
+fn a_last_run_in_the_future() {
+    let rbox = Rbox::with_busybox();
+    let id = create(&rbox, "c");
+    rbox.args(["start", "c"]).stdout("c\n").run();
+    rbox.args(["stop", "-t", "0", "c"]).stdout("c\n").run();
+    let file = container_record(&rbox, &id, "exit.json");
+    let mut exit: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    for field in ["started", "finished"] {
+        exit[field] = "2099-01-01T00:00:00Z".into();
+    }
+    std::fs::write(&file, exit.to_string()).unwrap();
+    rbox.args(["start", "c"]).stdout("c\n").run();
+    rbox.args(["ps", "--format", "{{.State}}"])
+        .stdout("running\n")
+        .run();
+    rbox.args(["exec", "c", "true"]).run();
+    rbox.args(["stop", "-t", "0", "c"]).stdout("c\n").run();
+    rbox.args(["ps", "-a", "--format", "{{.State}}"])
+        .stdout("exited\n")
+        .run();
+    rbox.remove(&["c"]);
 }
 
 #[test]

@@ -49,3 +49,21 @@ fn variables_and_ulimits_hold_from_the_next_start_on() {
     }
     rbox.args(["rm", "box"]).stdout("box\n").run();
 }
+
+/// What a container with --rm stands on is not mounted twice, and the failure would count as that of the store.
+#[test]
+fn a_container_that_goes_gets_no_health_check() {
+    let rbox = Rbox::with_busybox();
+    rbox.args([
+        "run", "-d", "--rm", "--name", "c", "busybox", "sleep", "1000",
+    ])
+    .stdout("[ID]\n")
+    .run();
+    rbox.args(["update", "--health-cmd", "false", "c"])
+        .stderr(
+            "Error: cannot update container \"c\": --health-cmd: it was made with --rm and without a health check\n",
+        )
+        .status(125)
+        .run();
+    rbox.remove(&["c"]);
+}

@@ -28,11 +28,9 @@ pub struct Access {
 }
 
 impl Access {
-    /// For a registry that the user has not named: what was given for the one that he has is not for it.
+    /// For a registry that the user has not named: a password that was given is for the one that he has.
     pub fn of_others(&self) -> Self {
         Self {
-            tls_verify: None,
-            cert_dir: None,
             creds: None,
             ..self.clone()
         }

@@ -132,11 +132,7 @@ fn find(reference: &Reference, access: &Access, platform: &Platform) -> Result<(
     let registries = Registries::load(access.registries_conf.as_deref())?;
     let mut failed: Vec<String> = Vec::new();
     let mut last = None;
-    // A password that was given is for the registry that was named, and for none of its mirrors.
-    let for_mirrors = Access {
-        creds: None,
-        ..access.clone()
-    };
+    let for_mirrors = access.of_others();
     let sources = registries.sources(&reference.to_string())?;
     for (index, source) in sources.iter().enumerate() {
         if let Some(err) = last.take() {
