@@ -38,10 +38,10 @@ pub fn save<T: Record>(path: &Path, value: &T, durability: Durability) -> Result
     write::<T>(path, value, durability)
 }
 
-/// Like [`save`], without what says nothing and is so by default: of the many things that may be asked for a
-/// container few are, and a list of a thousand containers reads a thousand records.
+/// Like [`save`], without what is as it is by default: of the many things that may be asked for a container few
+/// are, and a list of a thousand containers reads a thousand records.
 ///
-/// Must: all structs in `T` take what is missing for their default.
+/// Must: all structs in `T` take what is missing for their default, and that never changes.
 pub fn save_lean<T: Record + Default>(
     path: &Path,
     value: &T,
@@ -81,23 +81,11 @@ fn prune(value: &mut Value, default: &Value) {
     if fields.len() == 1 {
         return;
     }
-    fields.retain(|name, value| match defaults.get(name) {
-        Some(default) => *value != *default || !says_nothing(value),
-        None => true,
-    });
+    fields.retain(|name, value| defaults.get(name) != Some(value));
     for (name, value) in fields.iter_mut() {
         if let Some(default) = defaults.get(name) {
             prune(value, default);
         }
-    }
-}
-
-fn says_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
     }
 }
 

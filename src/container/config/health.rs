@@ -161,6 +161,7 @@ impl OnFailure {
 
 /// What is kept of the checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Log {
     pub destination: Destination,
     /// The last ones; 0 is as many as there is room for.
