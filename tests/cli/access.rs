@@ -792,6 +792,8 @@ fn a_password_is_not_for_the_sources_of_a_list() {
         .status(125)
         .run();
     asked_without_password(&seen, "/blobs/sha256:");
+    rbox.args(["manifest", "rm", "list"]).stdout_any().run();
+    rbox.args(["image", "prune", "-f"]).stdout_any().run();
 }
 
 /// The realm of a registry that is reached by http may be http; a password goes there once, and to

@@ -41,6 +41,7 @@ pub struct Config {
     /// The name that it was created with, which may be another's by now: where its own is looked for first.
     #[serde(default)]
     pub name: String,
+    #[serde(default)]
     pub created: Timestamp,
     /// The image as its reference, and the digest of its configuration.
     #[serde(default)]
@@ -150,7 +151,6 @@ mod tests {
         };
         let plain = Config {
             id: "x".into(),
-            created: Timestamp::MAX,
             ..Config::default()
         };
         assert_eq!(through_the_file(&plain), value_of(&plain));
