@@ -13,6 +13,8 @@ use crate::image::manifest::Document;
 use crate::image::registry::auth::Challenge;
 use crate::image::registry::authfile::AuthFile;
 use crate::image::unpack::extract;
+use crate::network::dns;
+use crate::network::dns::Query;
 use crate::oci::digest::Digest;
 use crate::oci::platform::Platform;
 use crate::oci::reference::Reference;
@@ -20,6 +22,7 @@ use crate::oci::runtime;
 use crate::store::temp;
 use crate::store::temp::TempDir;
 
+mod container;
 #[cfg(test)]
 mod loops;
 
@@ -157,6 +160,35 @@ pub fn config(bytes: &[u8]) {
     for mistake in said.into_iter().flatten() {
         complaint(&mistake.to_string());
     }
+}
+
+/// A question of a container's for names, and what a resolver says to one.
+pub fn dns(bytes: &[u8]) {
+    match Query::parse(bytes) {
+        Ok(query) => {
+            let limit = query.limit();
+            let data = vec![dns::Data::Ip([192, 0, 2, 1].into()); 50];
+            let answer = query.answer(dns::Code::NoError, &data, limit);
+            assert!(answer.len() <= limit.max(bytes.len() + 11));
+            assert!(query.reply(query.id, &answer).is_some());
+            assert!(query.truncated(&answer).len() <= bytes.len() + 11);
+            assert!(query.name.bytes().all(|byte| byte.is_ascii_graphic()));
+            dns::reverse(&query.name);
+        }
+        Err(Some(said)) => assert!(said.len() <= bytes.len() + 11 && said[..2] == bytes[..2]),
+        Err(None) => {}
+    }
+    // The question is another one, so that it must not be taken for an answer.
+    if let Ok(other) = Query::parse(b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01")
+        && other.reply(0, bytes).is_some()
+    {
+        assert!(bytes[2] & 0x80 != 0);
+    }
+}
+
+/// Frames of a container, and what comes to a published port of it.
+pub fn network(bytes: &[u8]) {
+    container::play(bytes);
 }
 
 fn complaint_of(text: String) {

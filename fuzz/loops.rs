@@ -322,3 +322,51 @@ fn fuzz_config() {
     let seed: &[u8] = br#"{"ociVersion":"1.2.0","process":{"args":["sh"],"cwd":"/","user":{"uid":0,"gid":0},"env":["A=b"],"rlimits":[{"type":"RLIMIT_NOFILE","hard":1,"soft":1}],"capabilities":{"bounding":["CAP_CHOWN"]}},"root":{"path":"rootfs"},"mounts":[{"destination":"/proc","type":"proc","source":"proc","options":["ro"]}],"linux":{"namespaces":[{"type":"pid"}],"resources":{"memory":{"limit":1}},"seccomp":{"defaultAction":"SCMP_ACT_ALLOW"}}}"#;
     run("config", super::config, &[seed], &JSON);
 }
+
+#[test]
+fn fuzz_dns() {
+    let seeds: [&[u8]; 3] = [
+        b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x03web\x03dns\x06podman\0\0\x01\0\x01\0\0\x29\x10\0\0\0\x80\0\0\0",
+        b"\0\0\x81\x80\0\x01\0\x01\0\0\0\0\x01a\0\0\x01\0\x01\xc0\x0c\0\x01\0\x01\0\0\0\x05\0\x04\xc0\0\x02\x01",
+        b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x012\x010\x0289\x0210\x07in-addr\x04arpa\0\0\x0c\0\x01",
+    ];
+    let words = [
+        "\0",
+        "\x01",
+        "\x3f",
+        "\x04arpa",
+        "\x03ip6",
+        "\0\x29",
+        "\0\0\x29\x10",
+        "\x01a",
+        ".",
+        "\\",
+    ];
+    run("dns", super::dns, &seeds, &words);
+}
+
+#[test]
+fn fuzz_network() {
+    let seeds = super::container::seeds();
+    let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
+    let words = [
+        "\0",
+        "\x01",
+        "\x02",
+        "\x04",
+        "\x05",
+        "\x06",
+        "\x07",
+        "\x10",
+        "\x11",
+        "E",
+        "`",
+        "\x2c",
+        "\x3c",
+        "\x08\0",
+        "\u{80}",
+        "dns",
+        "\x06podman",
+    ];
+    run("network", super::network, &seeds, &words);
+}

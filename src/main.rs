@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | command (`rbox run …`) | one command | parses, reads and writes records, starts a supervisor, stays with its streams |
 //! | supervisor (`rbox: NAME`) | as long as its container | makes the container; streams, log, control socket, exit; a fork of the command |
+//! | network process (`rbox-net: NAME`) | a run of its container | carries frames of the container to sockets of the host, and back; a confined fork of the supervisor |
 //! | init, joiner | milliseconds | a fork of the supervisor (`run`) or the command (`exec`) that becomes the container's process |
 //! | init of `rbox oci create` | until `start` | a fork of the command, and from then on of whoever reaps; waits at its gate (runtime/gate.rs) |
 //! | trampoline (`rbox-exec`) | microseconds | executes the container's command, from a read-only clone of this binary |
@@ -44,6 +45,7 @@
 //!   containers/ names/                  see container/mod.rs
 //!   images/ blobs/ layers/ tmp/         see image/mod.rs
 //!   volumes/                            see volume/mod.rs; made with the first volume
+//!   networks/                           see network/record.rs; made with the first network
 //!   events/                             see store/journal.rs; made with the first event
 //!   cache/seccomp/                      see engine/seccomp.rs; made with the first profile
 //!   cache/packed/                       see image/registry/push/layer.rs; made with the first push that compresses
@@ -51,6 +53,7 @@
 //!   lock                                shared: references are being made; exclusive: collection
 //! RUN = $XDG_RUNTIME_DIR/rbox  (root: /run/rbox)
 //!   containers/<id>/                    gone after a reboot, which is the truth
+//!   networks/                           who is on which: network/members.rs, network/hub.rs
 //!   oci/<id>/                           of `rbox oci`, unless it is told another place; see bundle/mod.rs
 //! ```
 //!
@@ -62,8 +65,11 @@
 //!
 //! * Even for root a container has a user namespace of its own, with the ids as they are: its root has
 //!   no capability over the host, unless `--userns=host` asks for that.
-//! * There is no user namespace between the host's and a container's: each map leads straight to ids of
-//!   the host, and layers are copied for maps other than the usual one (`image::shifted`).
+//! * There is no map between a container's ids and those of the host: layers are copied for maps other than the
+//!   usual one (`image::shifted`). Only on networks with names a user namespace is between, in which each id is what it
+//!   is on the host (`network::hub`).
+//! * No process serves a network: bridges are the kernel's, the way to the world is each container's own, and who is
+//!   where is in files (`network`).
 //! * The supervisor and init are forks, not new programs: no start-up of a program (0.7 ms each), and
 //!   their memory belongs to the host's user namespace, out of reach for a container.
 //! * Position-dependent static code: nothing is relocated at start, and supervisors share all of it.

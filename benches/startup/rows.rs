@@ -168,13 +168,25 @@ fn starts(place: &Place, rounds: usize) -> Result<()> {
             place.podman("run --rm --network none busybox true"),
         )
         .every(3),
+        Row::new(
+            "rbox run --rm, the default network",
+            place.rbox("store", "run --rm busybox true"),
+        ),
+        // Nobody else is on it: what joins its containers is made and goes with each.
+        Row::new(
+            "rbox run --rm --network lan",
+            place.rbox("store", "run --rm --network lan busybox true"),
+        ),
     ];
+    once(&place.rbox("store", "network create lan"))?;
     let times = table("start of a container", &rows, rounds)?;
     let (floor, run, detached) = (times[0], times[1], times[2]);
     ratio("run/floor", run, floor, "target <= 1.6");
     ratio("run -d/floor", detached, floor, "target <= 1.6");
     ratio("podman/run", times[6], run, "target >= 12");
     ratio("crun/run", times[4], run, "no target");
+    ratio("default network/floor", times[7], floor, "target <= 2");
+    ratio("network with a name/floor", times[8], floor, "target <= 3");
     Ok(())
 }
 

@@ -360,6 +360,7 @@ impl Making<'_> {
             filters: &prepared.filters,
             joins: &prepared.joins,
             interface: None,
+            wire: None,
             shm: None,
             init: false,
             set_home: true,

@@ -45,7 +45,11 @@ impl Group {
     /// Lets the processes go on.
     pub fn thaw(&self) -> Result<()> {
         let context = || format!("cannot thaw control group {:?}", self.path());
-        self.write("cgroup.freeze", "0").with_context(context)?;
+        match self.write("cgroup.freeze", "0") {
+            // They have ended, and it with them.
+            Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+            written => written.with_context(context)?,
+        }
         if self
             .wait_for("frozen 0", FREEZE_LIMIT)
             .with_context(context)?

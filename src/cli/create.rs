@@ -45,6 +45,7 @@ pub fn create(engine: &Engine, flags: ContainerFlags) -> anyhow::Result<Containe
     let has_image = !flags.is_of_directory();
     let replaced = flags.replaced().map(str::to_owned);
     let request = flags.into_request()?;
+    engine::create::check(engine, &request)?;
     if !has_image {
         replace(engine, replaced)?;
         return engine::create::create(engine, None, request);

@@ -17,14 +17,14 @@ use crate::text::duration;
 use crate::text::template::Template;
 use crate::text::time;
 
-/// Show what happens to containers, images and volumes
+/// Show what happens to containers, images, volumes and networks
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   rbox events                                     what happens from now on
   rbox events --since 1h --stream=false           what happened in the last hour
   rbox events --filter container=web --filter event=died --format '{{.Name}} {{.ContainerExitCode}}'")]
 pub struct Args {
-    /// Only those that fit: container=, event=, image=, label=, type=, volume=; keys must all fit, and of
+    /// Only those that fit: container=, event=, image=, label=, network=, type=, volume=; keys must all fit, and of
     /// several values of a key one
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
@@ -147,10 +147,21 @@ fn people(event: &Event, whole: bool) -> String {
             details.extend(event.exit_code.map(|code| format!("exitCode={code}")));
         }
         "image" => line.extend([" ", &event.name]),
+        // As Podman: of who comes and goes the id is the container's.
+        "network" => {
+            let driver = event.attributes.get("driver");
+            if driver.is_none() {
+                details.push(format!("container={}", short.unwrap_or(&event.id)));
+            }
+            details.push(format!("name={}", event.name));
+            details.extend(driver.map(|driver| format!("type={driver}")));
+        }
         _ => {}
     }
-    let more = event.attributes.iter();
-    details.extend(more.map(|(key, value)| format!("{key}={value}")));
+    if event.kind != "network" {
+        let more = event.attributes.iter();
+        details.extend(more.map(|(key, value)| format!("{key}={value}")));
+    }
     if !details.is_empty() {
         line.extend([" (", &details.join(", "), ")"]);
     }
@@ -180,6 +191,9 @@ fn fields(event: &Event) -> Value {
         "Actor": { "ID": event.id, "Attributes": actor },
         "scope": "local",
     });
+    if event.kind == "network" {
+        value["Network"] = json!(event.name);
+    }
     if let Some(code) = event.exit_code {
         value["ContainerExitCode"] = json!(code);
     }
@@ -211,7 +225,7 @@ fn dockers(event: &Event) -> &str {
             }
         }
         ("container", "died") => "die",
-        ("container" | "volume", "remove") => "destroy",
+        ("container" | "network" | "volume", "remove") => "destroy",
         ("container", "exec") => "exec_start",
         ("container", "exec_died") => "exec_die",
         ("image", "remove") => "delete",
@@ -226,7 +240,7 @@ struct Filters(BTreeMap<String, Vec<String>>);
 
 impl Filters {
     fn parse(words: &[String]) -> anyhow::Result<Filters> {
-        const KEYS: &str = "container, event, image, label, status, type, volume";
+        const KEYS: &str = "container, event, image, label, network, status, type, volume";
         let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for word in words {
             let (key, value) = word
@@ -257,7 +271,7 @@ fn fits(event: &Event, key: &str, value: &str) -> bool {
         event.kind == kind && (event.name == value || begins)
     };
     match key {
-        "container" | "volume" => named(key),
+        "container" | "network" | "volume" => named(key),
         "event" => event.action == value || dockers(event) == value,
         "image" => named(key) || event.kind == "container" && is_image(&event.image, value),
         "label" => match value.split_once('=') {

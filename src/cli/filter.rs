@@ -112,6 +112,18 @@ pub fn all_fit<F>(by_key: &BTreeMap<String, Vec<F>>, fits: impl Fn(&F) -> bool) 
     })
 }
 
+pub fn boolean(word: &str, value: &str) -> anyhow::Result<bool> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(expected(word, "true or false")),
+    }
+}
+
+pub fn pattern(word: &str, value: &str) -> anyhow::Result<Regex> {
+    Regex::new(value).map_err(|_| expected(word, "a regular expression"))
+}
+
 /// A time, or how long ago.
 pub fn moment(word: &str, value: &str) -> anyhow::Result<Timestamp> {
     let moment = time::parse_since(value, Timestamp::now(), &time::local_zone());
@@ -138,7 +150,7 @@ fn fits(filter: &Filter, container: &Container, status: &Status) -> bool {
         Filter::Label(label) => has(&config.labels, label),
         Filter::NotLabel(label) => !has(&config.labels, label),
         Filter::Name(pattern) => pattern.is_match(&container.name),
-        Filter::Network(name) => config.process.network.name() == *name,
+        Filter::Network(name) => config.process.network_names().contains(name),
         Filter::Publish(wanted) => port::published(status).iter().any(|one| {
             let mut wanted = wanted.iter();
             wanted.any(|wanted| wanted.port == one.host_port && wanted.protocol == one.protocol)
@@ -182,7 +194,7 @@ pub fn has(pairs: &BTreeMap<String, String>, wanted: &str) -> bool {
 
 fn one(engine: &Engine, word: &str, key: &str, value: &str) -> anyhow::Result<Filter> {
     let expected = |what: &str| expected(word, what);
-    let pattern = || Regex::new(value).map_err(|_| expected("a regular expression"));
+    let pattern = || pattern(word, value);
     let created = || Container::find(&engine.dirs, value).map(|found| found.config.created);
     Ok(match key {
         "ancestor" => Filter::Ancestor(

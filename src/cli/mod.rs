@@ -11,6 +11,7 @@ pub mod container;
 mod cp;
 mod create;
 mod diff;
+mod dns;
 pub mod docs;
 mod doctor;
 mod events;
@@ -36,6 +37,7 @@ mod login;
 mod logs;
 mod manifest;
 mod mount;
+mod network;
 pub mod oci;
 pub mod output;
 mod pause;
@@ -119,6 +121,7 @@ enum Verb {
     Cp(cp::Args),
     Create(create::Args),
     Diff(diff::Args),
+    Dns(dns::Args),
     Doctor(doctor::Doctor),
     Events(events::Args),
     Exec(exec::Args),
@@ -144,6 +147,7 @@ enum Verb {
     Logs(logs::Args),
     Manifest(manifest::Args),
     Mount(mount::Mount),
+    Network(network::Args),
     Oci(oci::Args),
     Pause(pause::Pause),
     Port(port::Args),
@@ -211,6 +215,7 @@ pub fn main(args: Vec<OsString>) -> anyhow::Result<u8> {
             let wish = cli.stores.wish(&verb)?;
             let mut engine = Engine::open(&wish)?;
             engine.note = output::print_note;
+            engine.warn = output::print_warning_and_hint;
             dispatch(&engine, verb)
         }
     }
@@ -236,6 +241,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Cp(args) => cp::run(engine, &args),
         Verb::Create(args) => create::run(engine, args),
         Verb::Diff(args) => diff::run(engine, &args),
+        Verb::Dns(args) => dns::run(engine, &args),
         Verb::Doctor(_)
         | Verb::GenerateDocs(_)
         | Verb::Hello(_)
@@ -262,6 +268,7 @@ fn dispatch(engine: &Engine, verb: Verb) -> anyhow::Result<u8> {
         Verb::Logs(args) => logs::run(engine, args),
         Verb::Manifest(args) => manifest::run(engine, args),
         Verb::Mount(args) => mount::mount(engine, &args),
+        Verb::Network(args) => network::run(engine, args),
         Verb::Pause(args) => pause::pause(engine, &args),
         Verb::Port(args) => port::run(engine, &args),
         Verb::Prune(args) => prune::run(engine, &args),

@@ -9,6 +9,7 @@ use std::io::IsTerminal;
 use std::io::Write;
 
 use crate::error;
+use crate::error::Kind;
 use crate::text::escape;
 
 /// Writes to stdout. A reader that has gone away ends the program quietly.
@@ -127,6 +128,11 @@ pub fn print_warning(text: &str) {
     eprintln!("Warning: {text}");
 }
 
+pub fn print_warning_and_hint(text: &str, hint: &str) {
+    print_warning(text);
+    print_hint(hint);
+}
+
 /// Of each record that cannot be read, in one line; and once what to do.
 pub fn print_damaged(damaged: &[anyhow::Error]) {
     for err in damaged {
@@ -171,4 +177,32 @@ pub fn each_of<T>(
         Some(err) => Err(err),
         None => Ok(0),
     }
+}
+
+/// Removes volumes or networks, and reports each failure. The exit status is podman's: 1 for what does not exist,
+/// which `force` passes over, 2 for what is in use, 125 for all else and for a mixture.
+pub fn each_removed(
+    names: &[String],
+    force: bool,
+    remove: impl Fn(&str) -> anyhow::Result<()>,
+) -> u8 {
+    let mut status = 0;
+    for name in names {
+        let Err(err) = remove(name) else {
+            continue;
+        };
+        let this = match error::kind(&err) {
+            Some(Kind::NotFound) if force => continue,
+            Some(Kind::NotFound) => 1,
+            Some(Kind::Conflict) => 2,
+            _ => 125,
+        };
+        print_error(&err);
+        status = if status == 0 || status == this {
+            this
+        } else {
+            125
+        };
+    }
+    status
 }

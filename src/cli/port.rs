@@ -9,10 +9,12 @@ use serde_json::json;
 use crate::cli::choose;
 use crate::cli::output;
 use crate::container::record::Container;
+use crate::container::status::State;
 use crate::container::status::Status;
 use crate::engine::Engine;
 use crate::error::Kind;
 use crate::error::fail;
+use crate::store::record;
 use crate::text::publish;
 use crate::text::publish::Protocol;
 use crate::text::publish::Publish;
@@ -74,7 +76,11 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
         let text = format!("container \"{name}\" does not run: nothing is published");
         return Err(fail(Kind::WrongStatus, text));
     }
-    let published = published(&status);
+    let published = if status.is_restarting() {
+        in_rest(&container)
+    } else {
+        published(&status)
+    };
     let Some((port, protocol)) = port else {
         for one in &published {
             output::print_line(&line(one))?;
@@ -93,6 +99,15 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
         output::print_line(&host(one))?;
     }
     Ok(0)
+}
+
+/// Of a container that rests before it is started again.
+fn in_rest(container: &Container) -> Vec<Publish> {
+    let state = record::load::<State>(&container.state_file());
+    let network = state.ok().and_then(|state| state.network);
+    let mut published = network.map_or_else(Vec::new, |network| network.published);
+    published.sort_by_key(order);
+    published
 }
 
 /// In the order of the container's ports.
@@ -139,12 +154,7 @@ pub fn bindings(published: &[Publish]) -> Value {
     let mut ports: Map<String, Value> = Map::new();
     for one in published {
         let ip = one.host_ip.map(|ip| ip.to_string()).unwrap_or_default();
-        // None is chosen yet.
-        let port = match one.host_port {
-            0 => String::new(),
-            port => port.to_string(),
-        };
-        let binding = json!({ "HostIp": ip, "HostPort": port });
+        let binding = json!({ "HostIp": ip, "HostPort": one.host_ports() });
         let key = format!("{}/{}", one.port, one.protocol);
         match ports.get_mut(&key) {
             Some(Value::Array(list)) => list.push(binding),

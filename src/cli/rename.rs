@@ -3,6 +3,7 @@
 use crate::container::events;
 use crate::container::record::Container;
 use crate::engine::Engine;
+use crate::engine::interfaces::live;
 use crate::store::lock::Lock;
 use crate::volume;
 
@@ -28,6 +29,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
     let _volumes = volume::lock_for_use(&engine.dirs)?;
     container.rename(&engine.dirs, &args.name)?;
     let before = std::mem::replace(&mut container.name, args.name.clone());
+    live::renamed(engine, &container)?;
     events::add_with(&engine.dirs, &container, "rename", &[("oldName", before)]);
     Ok(0)
 }

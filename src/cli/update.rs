@@ -3,6 +3,7 @@
 use crate::cli::choose;
 use crate::cli::choose::Wanted;
 use crate::cli::flags::ChangedVariables;
+use crate::cli::flags::EgressFlags;
 use crate::cli::flags::HealthFlags;
 use crate::cli::flags::LimitFlags;
 use crate::cli::flags::UlimitFlags;
@@ -23,7 +24,9 @@ use crate::error::fail;
 Examples:
   rbox update --memory 1g --cpus 2 web
   rbox update --pids-limit -1 --latest
-  rbox update --restart on-failure:3 web"
+  rbox update --restart on-failure:3 web
+  rbox update --net-rate 10mbit --network-policy deny:private web
+  rbox update --net-rate unlimited --network-policy '' web"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -31,6 +34,9 @@ pub struct Args {
 
     #[command(flatten)]
     health: HealthFlags,
+
+    #[command(flatten)]
+    egress: EgressFlags,
 
     #[command(flatten)]
     ulimits: UlimitFlags,
@@ -52,7 +58,10 @@ pub struct Args {
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    let (rules, rates) = args.egress.into_changes();
     let changes = Changes {
+        rules,
+        rates,
         limits: args.limits.into_limits()?,
         health: args.health.into_wish()?,
         environment: args.environment.into_changes()?,

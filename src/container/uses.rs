@@ -1,4 +1,4 @@
-//! What containers use of volumes: told by their records, and by nothing else.
+//! What containers use of volumes and networks: told by their records, and by nothing else.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -19,6 +19,22 @@ pub fn volumes(dirs: &Dirs) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>
                 let users = used.entry(name.clone()).or_default();
                 users.insert(container.name.clone());
             }
+        }
+    }
+    match damaged {
+        Some(err) => Err(err),
+        None => Ok(used),
+    }
+}
+
+/// Networks that containers are to be on at their start, and the names of these containers; for the rest as above.
+pub fn networks(dirs: &Dirs) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut damaged = None;
+    let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for container in Container::list(dirs, |one| damaged = Some(one.err))? {
+        for attachment in &container.config.process.networks {
+            let users = used.entry(attachment.network.clone()).or_default();
+            users.insert(container.name.clone());
         }
     }
     match damaged {

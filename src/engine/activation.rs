@@ -1,6 +1,8 @@
 //! What a service manager gives to the process that starts a container, which the container or its
 //! supervisor is to have: the socket of sd_notify(3), and those of sd_listen_fds(3).
 
+use std::ops::Range;
+
 use anyhow::Context;
 use rustix::net::SocketAddrUnix;
 
@@ -85,6 +87,25 @@ impl Activation {
         Activation {
             sockets: 0,
             names: None,
+            ..self.clone()
+        }
+    }
+
+    /// The numbers of the sockets.
+    pub fn numbers(&self) -> Range<i32> {
+        3..i32::try_from(self.sockets).unwrap_or(0).saturating_add(3)
+    }
+
+    /// The same for a container that gets only these of the sockets, by their numbers.
+    pub fn with_sockets(&self, kept: &[i32]) -> Activation {
+        let names = self.names.as_ref().map(|names| {
+            let names = self.numbers().zip(names.split(':'));
+            let names = names.filter(|(number, _)| kept.contains(number));
+            names.map(|(_, name)| name).collect::<Vec<_>>().join(":")
+        });
+        Activation {
+            sockets: u32::try_from(kept.len()).unwrap_or(0),
+            names: names.filter(|_| !kept.is_empty()),
             ..self.clone()
         }
     }

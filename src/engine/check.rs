@@ -25,6 +25,7 @@ use crate::image::layers;
 use crate::image::layers::Finished;
 use crate::image::names;
 use crate::image::record;
+use crate::network;
 use crate::oci::digest::Digest;
 use crate::store::blobs;
 use crate::store::lock::Lock;
@@ -129,6 +130,9 @@ impl Check<'_> {
         self.names(&images)?;
         let used = self.layers(&images, &containers)?;
         let blobs = self.blobs(&images)?;
+        for err in network_errors(self.engine)? {
+            self.found("network".into(), error::message(&err), None);
+        }
         for err in volume_errors(self.engine)? {
             self.found("volume".into(), error::message(&err), None);
         }
@@ -403,5 +407,11 @@ fn removed(outcome: &images::Outcome, users: &[String]) -> String {
 fn volume_errors(engine: &Engine) -> Result<Vec<anyhow::Error>> {
     let mut errors = Vec::new();
     volume::list(&engine.dirs, |err| errors.push(err))?;
+    Ok(errors)
+}
+
+fn network_errors(engine: &Engine) -> Result<Vec<anyhow::Error>> {
+    let mut errors = Vec::new();
+    network::record::all(&engine.dirs, |err| errors.push(err))?;
     Ok(errors)
 }

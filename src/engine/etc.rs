@@ -2,6 +2,7 @@
 //! directory, and bound over those of the image.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
@@ -20,6 +21,7 @@ use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::error::Kind;
 use crate::error::fail;
+use crate::network::names;
 use crate::sys::path;
 use crate::text::hosts;
 
@@ -32,13 +34,21 @@ const ZONES: &str = "/usr/share/zoneinfo";
 /// A hosts file of an image larger than this is not read to its end.
 const LIMIT: u64 = 1024 * 1024;
 
+/// What the container has of its networks.
+pub struct Connected {
+    /// Of the stack in user mode.
+    pub addresses: Option<Addresses>,
+    /// All of the container's.
+    pub own: Vec<IpAddr>,
+    /// Resolvers that know names of other containers, where there are any.
+    pub resolvers: Option<Vec<IpAddr>>,
+}
+
 /// Writes the files of one start: where they are, and where the container sees them.
-///
-/// `addresses` are those of a network in user mode.
 pub fn write(
     engine: &Engine,
     container: &Container,
-    addresses: Option<&Addresses>,
+    connected: &Connected,
 ) -> anyhow::Result<Vec<(PathBuf, &'static str)>> {
     let etc = &container.config.process.etc;
     let hostname = &container.config.process.hostname;
@@ -56,14 +66,14 @@ pub fn write(
             files.push((
                 "hosts",
                 "/etc/hosts",
-                hosts_file(engine, container, addresses)?.into(),
+                hosts_file(engine, container, connected)?.into(),
             ));
         }
         if !etc.resolver.untouched {
             files.push((
                 "resolv.conf",
                 "/etc/resolv.conf",
-                resolv_conf(container, addresses).into(),
+                resolv_conf(container, connected).into(),
             ));
         }
     }
@@ -85,18 +95,48 @@ pub fn write(
     Ok(shared)
 }
 
+/// What of the files depends on the networks: name and text.
+pub fn of_networks(
+    engine: &Engine,
+    container: &Container,
+    connected: &Connected,
+) -> anyhow::Result<[(&'static str, String); 2]> {
+    Ok([
+        ("hosts", hosts_file(engine, container, connected)?),
+        ("resolv.conf", resolv_conf(container, connected)),
+    ])
+}
+
+/// Writes what is another now, while the container runs; a file that somebody has changed stays as it is.
+pub fn renew(
+    container: &Container,
+    before: &[(&'static str, String); 2],
+    after: &[(&'static str, String); 2],
+) -> anyhow::Result<()> {
+    for ((name, old), (_, new)) in before.iter().zip(after) {
+        let path = container.run.join(name);
+        if old != new && std::fs::read_to_string(&path).is_ok_and(|text| text == *old) {
+            // In place: the container sees this very file.
+            std::fs::write(&path, new)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// What the user added comes first, so that it wins.
 fn hosts_file(
     engine: &Engine,
     container: &Container,
-    addresses: Option<&Addresses>,
+    connected: &Connected,
 ) -> anyhow::Result<String> {
+    let addresses = connected.addresses.as_ref();
     let process = &container.config.process;
     let mut text = String::new();
     for host in &process.etc.added_hosts {
         // With the host's network its loopback is ours.
-        let gateway = addresses.map_or(Ipv4Addr::LOCALHOST, |addresses| addresses.gateway4);
-        let address = host.address.unwrap_or(gateway.into());
+        let gateway = addresses.map_or(Ipv4Addr::LOCALHOST.into(), Addresses::gateway);
+        let address = host.address.unwrap_or(gateway);
         writeln!(text, "{address}\t{}", host.names.join(" "))?;
     }
     let read = |path: &Path| {
@@ -118,13 +158,12 @@ fn hosts_file(
         text.push('\n');
     }
     if process.network != Network::Host && !process.hostname.is_empty() {
-        let own = addresses.map_or(Ipv4Addr::new(127, 0, 1, 1), |addresses| {
-            addresses.container4
-        });
-        writeln!(text, "{own}\t{} {}", process.hostname, container.name)?;
+        for own in &connected.own {
+            writeln!(text, "{own}\t{} {}", process.hostname, container.name)?;
+        }
     }
     if let (Some(addresses), false) = (addresses, process.etc.hosts_base == HostsBase::None) {
-        let gateway = addresses.gateway4;
+        let gateway = addresses.gateway();
         writeln!(
             text,
             "{gateway}\thost.containers.internal host.docker.internal"
@@ -155,16 +194,17 @@ fn of_image(engine: &Engine, container: &Container, name: &str) -> anyhow::Resul
 }
 
 /// Line by line what the user says, and else what the host has, if that is any use to the container.
-fn resolv_conf(container: &Container, addresses: Option<&Addresses>) -> String {
+fn resolv_conf(container: &Container, connected: &Connected) -> String {
+    let addresses = connected.addresses.as_ref();
     let process = &container.config.process;
     let resolver = &process.etc.resolver;
-    let host = match process.network {
-        Network::Host | Network::Private { .. } => {
-            std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
-        }
-        _ => String::new(),
+    let is_bridged = process.network == Network::Bridge;
+    let host = if process.network == Network::Host || is_bridged || addresses.is_some() {
+        std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+    } else {
+        String::new()
     };
-    let unchanged = addresses.is_none();
+    let unchanged = addresses.is_none() && !is_bridged;
     if unchanged
         && (&resolver.servers, &resolver.search, &resolver.options) == (&None, &None, &None)
     {
@@ -176,14 +216,28 @@ fn resolv_conf(container: &Container, addresses: Option<&Addresses>) -> String {
             words.into_iter().map(str::to_owned).collect()
         })
     };
-    let servers = resolver
-        .servers
-        .as_ref()
+    let named = connected.resolvers.as_ref();
+    // Where names are answered the stack asks the others, for what it does not know itself.
+    let servers = named
+        .or(resolver.servers.as_ref())
         .map(|servers| servers.iter().map(ToString::to_string).collect())
         // The host's own are asked in the container's name, as they are at the moment.
-        .or_else(|| addresses.map(|addresses| vec![addresses.resolver4.to_string()]));
+        .or_else(|| addresses.map(|addresses| vec![addresses.resolver().to_string()]))
+        // Nothing of rbox's is on its way: it asks them itself, those that others than the host reach.
+        .or_else(|| {
+            let servers = hosts::resolver(&host, "nameserver").into_iter();
+            let is_near = |server: &str| {
+                let ip = server.parse::<IpAddr>();
+                ip.is_ok_and(|ip| ip.is_loopback())
+            };
+            let far = servers.filter(|server| !is_near(server));
+            is_bridged.then(|| far.map(str::to_owned).collect())
+        });
     let mut lines = Vec::new();
-    let search = choose(resolver.search.clone(), "search");
+    let mut search = choose(resolver.search.clone(), "search");
+    if named.is_some() && resolver.search.is_none() {
+        search.insert(0, names::DOMAIN.to_owned());
+    }
     if !search.is_empty() {
         lines.push(format!("search {}\n", search.join(" ")));
     }

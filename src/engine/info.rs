@@ -26,6 +26,7 @@ use crate::sys::idmap::Writer;
 #[serde(rename_all = "camelCase")]
 pub struct Info {
     pub host: Host,
+    pub plugins: Plugins,
     /// What registries.conf says: `search`, and an object for each prefix.
     pub registries: BTreeMap<String, Value>,
     pub store: Store,
@@ -54,6 +55,14 @@ pub struct Host {
     pub security: Security,
     pub swap_free: u64,
     pub swap_total: u64,
+}
+
+/// Drivers that can be asked for.
+#[derive(Debug, Serialize)]
+pub struct Plugins {
+    pub log: [&'static str; 5],
+    pub network: [&'static str; 1],
+    pub volume: [&'static str; 1],
 }
 
 #[derive(Debug, Serialize)]
@@ -124,6 +133,11 @@ pub struct Version {
 pub fn gather(dirs: &Dirs) -> Result<Info> {
     Ok(Info {
         host: host(&Ids::detect()?.maps),
+        plugins: Plugins {
+            log: ["k8s-file", "json-file", "journald", "none", "passthrough"],
+            network: ["bridge"],
+            volume: ["local"],
+        },
         registries: registries(&Registries::load(None)?),
         store: store(dirs),
         version: version(),

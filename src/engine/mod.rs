@@ -17,6 +17,7 @@ pub mod connect;
 pub mod copy;
 pub mod create;
 pub mod devices;
+pub mod dns;
 pub mod doctor;
 mod etc;
 pub mod exec;
@@ -28,8 +29,11 @@ pub mod image_mounts;
 pub mod images;
 pub mod import;
 pub mod info;
+pub mod interfaces;
+mod listening;
 pub mod mounted;
 mod namespaces;
+pub mod networks;
 pub mod pause;
 pub mod places;
 pub mod processes;
@@ -63,6 +67,8 @@ pub struct Engine {
     pub dirs: Dirs,
     /// Hears, in one line, of work that a person may have to wait for.
     pub note: fn(&str),
+    /// Hears of what is done without, and what would help.
+    pub warn: fn(&str, &str),
     ids: OnceCell<Ids>,
 }
 
@@ -71,6 +77,7 @@ impl Engine {
         Ok(Engine {
             dirs: Dirs::open(wish)?,
             note: |_| {},
+            warn: |_, _| {},
             ids: OnceCell::new(),
         })
     }

@@ -41,7 +41,7 @@ pub struct Shared {
 pub fn open(engine: &Engine, config: &Config) -> anyhow::Result<Shared> {
     let namespaces = &config.process.namespaces;
     let network = match &config.process.network {
-        Network::None | Network::Private { .. } => Namespace::Private,
+        Network::None | Network::Private { .. } | Network::Bridge => Namespace::Private,
         Network::Host => Namespace::Host,
         Network::Container(id) => Namespace::Container(id.clone()),
         Network::Path(path) => Namespace::Path(path.clone()),
@@ -76,7 +76,7 @@ impl Shared {
         let same = match &chosen {
             Userns::New => config.identity.userns == config::identity::Userns::Default,
             Userns::Join(own) => namespace::same(own.as_fd(), owner.as_fd())?,
-            Userns::Host => false,
+            Userns::Within(_) | Userns::Host => false,
         };
         if same {
             return Ok(Userns::Join(owner));

@@ -1,7 +1,9 @@
 //! `start`: the record of a container becomes a bundle, and a supervisor runs it.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -14,8 +16,10 @@ use crate::cgroup;
 use crate::config::addresses::Addresses;
 use crate::config::hooks;
 use crate::container::config::Config;
+use crate::container::config::Process;
 use crate::container::config::Restart;
 use crate::container::config::namespaces::Namespace;
+use crate::container::config::process::Family;
 use crate::container::config::process::Network;
 use crate::container::mounts::Source;
 use crate::container::record;
@@ -35,6 +39,8 @@ use crate::engine::exec;
 use crate::engine::groups;
 use crate::engine::ids;
 use crate::engine::images;
+use crate::engine::interfaces::Interfaces;
+use crate::engine::listening;
 use crate::engine::mounted;
 use crate::engine::namespaces;
 use crate::engine::namespaces::Shared;
@@ -43,7 +49,9 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::image;
-use crate::network;
+use crate::network::place::Way;
+use crate::network::stack;
+use crate::network::stack::Given;
 use crate::runtime::Accounts;
 use crate::runtime::Bundle;
 use crate::runtime::Filter;
@@ -52,6 +60,7 @@ use crate::runtime::Overlay;
 use crate::runtime::Preserved;
 use crate::runtime::Rootfs;
 use crate::runtime::Userns;
+use crate::runtime::Wire;
 use crate::runtime::interface::Address;
 use crate::runtime::notify::Handler;
 use crate::supervisor;
@@ -70,7 +79,15 @@ use crate::sys::idmap::IdMaps;
 use crate::sys::process;
 use crate::sys::process::Side;
 use crate::sys::socket;
+use crate::sys::tap;
 use crate::volume;
+
+/// Below so many bytes a second a full frame takes longer than a tenth of that; and how large frames are then.
+const SLOW: u64 = 640 * 1024;
+const SMALL: u16 = 1500;
+
+/// What the name of a container without addresses leads to, as Debian has it.
+const LOCAL: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 
 /// How a container is started.
 #[derive(Clone, Copy, Debug)]
@@ -115,20 +132,33 @@ pub fn start(
     if let Some(group) = container.clear_state().with_context(cannot)? {
         groups::clear(&group);
     }
-    let mut prepared = match Prepared::new(engine, container, options) {
-        Ok(prepared) => prepared,
-        Err(err) => {
-            if container.config.remove {
-                end::discard(&engine.dirs, container).ok();
-            }
-            return Err(err).with_context(cannot);
+    let publish = &container.config.process.publish;
+    let give_up = |err: anyhow::Error| {
+        if container.config.remove {
+            end::discard(&engine.dirs, container).ok();
         }
+        err.context(cannot())
     };
+    let taken = listening::take(publish, options.preserved, options.activation);
+    let mut taken = taken.map_err(give_up)?;
+    let given = taken.as_mut().map(|taken| std::mem::take(&mut taken.given));
+    let options = match &taken {
+        Some(taken) => Options {
+            preserved: &taken.preserved,
+            activation: &taken.activation,
+            ..options
+        },
+        None => options,
+    };
+    let mut prepared = Prepared::new(engine, container, options).map_err(give_up)?;
+    prepared.given = given.unwrap_or_default();
     container.mark_started().with_context(cannot)?;
     let (ours, theirs) = socket::pair()?;
     fork_supervisor(engine, container, &mut prepared, lock, theirs, options)?;
     let connection = Connection { socket: ours };
-    wait_started(&connection).with_context(cannot)?;
+    wait_started(&connection)
+        .map_err(|err| listening::name_holder(engine, container, err))
+        .with_context(cannot)?;
     prepared.mark_used(engine);
     Ok(options.foreground.then_some(connection))
 }
@@ -163,10 +193,13 @@ struct Prepared {
     shared: Shared,
     addresses: Option<Addresses>,
     interface: Option<Interface>,
+    interfaces: Option<Interfaces>,
     group: Plan,
     sdnotify: Option<sdnotify::Order>,
     /// While they are open, additional stores keep the contents that the container reads.
     held: Vec<OwnedFd>,
+    /// Sockets of published ports that listen already.
+    given: Vec<Given>,
 }
 
 impl Prepared {
@@ -178,13 +211,32 @@ impl Prepared {
         let config = &container.config;
         let ids = ids::of(&config.identity)?;
         let mut shared = namespaces::open(engine, config)?;
-        let userns = shared.userns(config, ids::userns(&engine.dirs, config)?)?;
+        let mut userns = shared.userns(config, ids::userns(&engine.dirs, config)?)?;
         ids::check_joined(&userns, &ids)?;
-        let addresses = match config.process.network {
-            Network::Private { .. } => Some(Addresses::choose()),
+        let interfaces = match config.process.network {
+            Network::Bridge => Some(Interfaces::lease(engine, container)?),
             _ => None,
         };
-        let files = etc::write(engine, container, addresses.as_ref())?;
+        if let Some(outer) = interfaces.as_ref().and_then(Interfaces::user) {
+            userns = within(&userns, outer)?;
+        }
+        let addresses = match &interfaces {
+            Some(interfaces) => Some(interfaces.way().addresses),
+            None => addresses(engine, container),
+        };
+        let connected = match (&interfaces, &addresses) {
+            (Some(interfaces), _) => interfaces.connected(container),
+            (None, addresses) => etc::Connected {
+                addresses: *addresses,
+                own: vec![
+                    addresses
+                        .as_ref()
+                        .map_or(LOCAL.into(), |own| own.of_family(own.gateway()).0),
+                ],
+                resolvers: None,
+            },
+        };
+        let files = etc::write(engine, container, &connected)?;
         let mut places = places::find(engine, container, &ids)?;
         let edits = cdi::find(&config.files)?;
         if let Some(edits) = &edits {
@@ -241,17 +293,25 @@ impl Prepared {
             handler: calls::handler(&container.config, &ids),
             ids,
             shared,
-            interface: addresses.as_ref().map(interface),
+            interface: match interfaces {
+                Some(_) => None,
+                None => addresses
+                    .as_ref()
+                    .map(|own| interface(own, &config.process)),
+            },
+            interfaces,
             addresses,
             group,
             sdnotify,
             held: hold_contents(engine, container)?,
+            given: vec![],
         })
     }
 
     /// For who makes it.
     fn ready<'a>(&'a mut self, container: &'a Container, preserved: &'a [Preserved]) -> Ready<'a> {
         let config = &container.config;
+        let hub = self.interfaces.iter().flat_map(Interfaces::fds);
         Ready {
             bundle: Bundle {
                 spec: &self.spec,
@@ -264,6 +324,7 @@ impl Prepared {
                 filters: &self.filters,
                 joins: &self.shared.joins,
                 interface: self.interface.as_ref(),
+                wire: self.interfaces.as_ref().map(|wire| wire as &dyn Wire),
                 shm: self.shared.shm.as_ref().map(AsFd::as_fd),
                 init: config.process.init,
                 set_home: !config.process.unset_env.contains("HOME"),
@@ -278,12 +339,26 @@ impl Prepared {
                 directory: &container.data,
             },
             served: Served {
-                addresses: self.addresses,
+                way: self.way(),
                 handler: self.handler.take(),
                 group: &self.group,
                 sdnotify: self.sdnotify.take(),
-                held: &self.held,
+                held: self.held.iter().map(AsFd::as_fd).chain(hub).collect(),
+                given: std::mem::take(&mut self.given),
             },
+        }
+    }
+
+    /// To the world.
+    fn way(&self) -> Option<Way> {
+        match &self.interfaces {
+            Some(interfaces) => Some(interfaces.way()),
+            None => Some(Way {
+                addresses: self.addresses?,
+                mac: stack::CONTAINER_MAC,
+                mtu: self.interface.as_ref().map_or(stack::MTU, |own| own.mtu),
+                is_internal: false,
+            }),
         }
     }
 
@@ -294,8 +369,38 @@ impl Prepared {
     }
 }
 
+/// The user namespace of a container on networks.
+fn within(chosen: &Userns, outer: BorrowedFd<'_>) -> anyhow::Result<Userns> {
+    if let Userns::New = chosen {
+        return Ok(Userns::Within(outer.try_clone_to_owned()?));
+    }
+    let text = "a container on networks has a user namespace of its own, and joins no other";
+    Err(fail(Kind::Unsupported, text)
+        .hint("leave out `--userns` and what it shares with others, or use `--network private`"))
+}
+
+/// Those of a network in user mode, where the container has one.
+fn addresses(engine: &Engine, container: &Container) -> Option<Addresses> {
+    let Network::Private { optional, only, .. } = container.config.process.network else {
+        return None;
+    };
+    if optional && let Err(err) = tap::check_device() {
+        let name = &container.name;
+        let text = format!("container \"{name}\" has no network but loopback: {err}");
+        (engine.warn)(
+            &text,
+            "`rbox doctor` says what is missing; with `--network none` nothing is",
+        );
+        return None;
+    }
+    let mut addresses = Addresses::choose();
+    addresses.has4 = only != Some(Family::V6);
+    addresses.has6 = only != Some(Family::V4);
+    Some(addresses)
+}
+
 /// The container's end of a network in user mode.
-fn interface(addresses: &Addresses) -> Interface {
+fn interface(addresses: &Addresses, process: &Process) -> Interface {
     let v4 = Address {
         ip: addresses.container4.into(),
         prefix: Addresses::PREFIX4,
@@ -306,11 +411,19 @@ fn interface(addresses: &Addresses) -> Interface {
         prefix: Addresses::PREFIX6,
         gateway: addresses.gateway6.into(),
     };
+    let asked = match process.network {
+        Network::Private { mtu, .. } => mtu,
+        _ => None,
+    };
+    let is_slow = process.rates.least().is_some_and(|bytes| bytes < SLOW);
+    let usual = if is_slow { SMALL } else { stack::MTU };
+    let mut all = vec![v4, v6];
+    all.retain(|one| addresses.has_family(one.ip));
     Interface {
-        mac: network::CONTAINER_MAC,
-        mtu: network::MTU,
-        addresses: vec![v4, v6],
-        gateway_mac: network::GATEWAY_MAC,
+        mac: stack::CONTAINER_MAC,
+        mtu: asked.unwrap_or(usual),
+        addresses: all,
+        gateway_mac: stack::GATEWAY_MAC,
     }
 }
 

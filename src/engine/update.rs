@@ -25,9 +25,12 @@ use crate::engine::create::process;
 use crate::engine::create::process::Environment;
 use crate::engine::create::resources;
 use crate::engine::groups;
+use crate::engine::interfaces;
 use crate::error::Kind;
 use crate::error::fail;
 use crate::supervisor::protocol::Request;
+use crate::text::egress::Rule;
+use crate::text::rate::Rates;
 
 /// What is to be another than it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +42,9 @@ pub struct Changes {
     pub ulimits: Option<Vec<Ulimit>>,
     pub health: health::Wish,
     pub restart: Option<Restart>,
+    /// What it may reach, from now on; and how fast.
+    pub rules: Option<Vec<Rule>>,
+    pub rates: Option<Rates>,
 }
 
 /// Makes the changes. Those that the kernel refuses leave all as it was.
@@ -53,6 +59,8 @@ pub fn update(engine: &Engine, container: &mut Container, changes: Changes) -> a
             ulimits,
             health,
             restart,
+            rules,
+            rates,
         } = changes;
         if health != health::Wish::default() {
             let changed = health::change(config.health.clone(), health)?;
@@ -71,6 +79,10 @@ pub fn update(engine: &Engine, container: &mut Container, changes: Changes) -> a
             }
             config.restart = restart;
         }
+        set_egress(rules, rates, &mut config.process)?;
+        let process = &config.process;
+        let is_limited = !process.egress.is_empty() || process.rates != Rates::default();
+        interfaces::check_direct(&engine.dirs, &process.networks, false, is_limited)?;
         set_variables(&environment, &mut config.process);
         if let Some(ulimits) = ulimits {
             set_ulimits(ulimits, &mut config.process.limits)?;
@@ -100,6 +112,26 @@ fn set_variables(changes: &Environment, process: &mut Process) {
     if let Unset::Names(names) = &mut process.unset_env {
         names.extend(changes.unset.iter().cloned());
     }
+}
+
+fn set_egress(
+    rules: Option<Vec<Rule>>,
+    rates: Option<Rates>,
+    process: &mut Process,
+) -> anyhow::Result<()> {
+    let (rules, rates) = (rules.as_deref(), rates);
+    process::check_egress(
+        rules.unwrap_or_default(),
+        rates.unwrap_or_default(),
+        &process.network,
+    )?;
+    if let Some(rules) = rules {
+        process.egress = rules.to_vec();
+    }
+    if let Some(rates) = rates {
+        process.rates = rates;
+    }
+    Ok(())
 }
 
 /// Those of other names stay.

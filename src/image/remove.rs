@@ -1,5 +1,6 @@
 //! Removing images: names, records, and then the layers and blobs that nothing refers to.
 
+use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::path::Path;
 use std::path::PathBuf;
@@ -177,15 +178,19 @@ fn collect_all(dirs: &Dirs, in_use: &InUse<'_>, age_min: Duration) -> Result<()>
         return Ok(());
     }
     layers.extend(images.iter().flat_map(|image| image.layers.iter().cloned()));
-    remove_layers(dirs, &layers)?;
-    let Some(blobs) = blobs_in_use(dirs, &images, &layers) else {
-        return Ok(());
-    };
-    remove_blobs(dirs, &blobs)
+    // These first: on a full disk they make the room for the rest.
+    delete(&retire_layers(dirs, &layers)?)?;
+    match blobs_in_use(dirs, &images, &layers) {
+        Some(blobs) => delete(&retire_blobs(dirs, &blobs)?),
+        None => Ok(()),
+    }
 }
 
-fn remove_layers(dirs: &Dirs, used: &HashSet<Digest>) -> Result<()> {
+/// Takes the layers that nobody uses out of their places, by one rename each: half a layer must never be there.
+/// Returns where they are.
+fn retire_layers(dirs: &Dirs, used: &HashSet<Digest>) -> Result<Vec<PathBuf>> {
     let keep: HashSet<&str> = used.iter().map(Digest::hex).collect();
+    let mut retired = Vec::new();
     for entry in std::fs::read_dir(dirs.layers())? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -193,10 +198,10 @@ fn remove_layers(dirs: &Dirs, used: &HashSet<Digest>) -> Result<()> {
             || keep.contains(&*name)
             || dirs.shared && is_held(&entry.path());
         if !stays {
-            remove_layer(dirs, &entry.path())?;
+            retired.push(retire(&entry.path())?);
         }
     }
-    Ok(())
+    Ok(retired)
 }
 
 /// Whether containers of other users read the contents of a layer (`additional::hold`).
@@ -207,8 +212,9 @@ fn is_held(layer: &Path) -> bool {
     locked == Err(Errno::WOULDBLOCK)
 }
 
-fn remove_blobs(dirs: &Dirs, used: &HashSet<Digest>) -> Result<()> {
+fn retire_blobs(dirs: &Dirs, used: &HashSet<Digest>) -> Result<Vec<PathBuf>> {
     let keep: HashSet<&str> = used.iter().map(Digest::hex).collect();
+    let mut retired = Vec::new();
     for dir in blob_dirs(dirs) {
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
@@ -216,9 +222,29 @@ fn remove_blobs(dirs: &Dirs, used: &HashSet<Digest>) -> Result<()> {
             let name = name.to_string_lossy();
             let unfinished = name.starts_with(atomic::TEMP_PREFIX) || partial::is_partial(&name);
             if !unfinished && !keep.contains(&*name) {
-                std::fs::remove_file(entry.path())?;
+                retired.push(retire(&entry.path())?);
             }
         }
+    }
+    Ok(retired)
+}
+
+fn retire(path: &Path) -> Result<PathBuf> {
+    let temp = path.with_file_name(atomic::temp_name());
+    std::fs::rename(path, &temp).with_context(|| format!("cannot remove {}", path.display()))?;
+    Ok(temp)
+}
+
+/// Once their places are durably empty, and not before: where a power cut brings back a name, it must bring back the
+/// bytes. Linux: ext4_free_blocks (fs/ext4/mballoc.c): with `data=writeback` the blocks of a removed file are for
+/// others at once.
+fn delete(retired: &[PathBuf]) -> Result<()> {
+    let parents: BTreeSet<&Path> = retired.iter().filter_map(|path| path.parent()).collect();
+    for parent in parents {
+        atomic::sync_dir(parent)?;
+    }
+    for path in retired {
+        remove_tree(path)?;
     }
     Ok(())
 }
@@ -274,11 +300,4 @@ pub fn blobs_in_use(
 
 fn document(dirs: &Dirs, digest: &Digest) -> Result<Document> {
     manifest::parse(&blobs::get(dirs, digest)?, None)
-}
-
-/// Out of its place by one rename first: half a layer must never be there.
-fn remove_layer(dirs: &Dirs, path: &Path) -> Result<()> {
-    let temp = dirs.layers().join(atomic::temp_name());
-    std::fs::rename(path, &temp).with_context(|| format!("cannot remove {}", path.display()))?;
-    remove_tree(&temp)
 }

@@ -175,14 +175,15 @@ fn needs_procfs(spec: &Spec) -> bool {
     sysctl::any(spec) || spec.process().as_ref().is_some_and(lsm::is_labelled)
 }
 
-/// The hooks that come when all is made and the root file system is not entered yet.
+/// The hooks that come when all is made and the root file system is not entered yet. Who connects the network is waited
+/// for too.
 fn run_hooks(bundle: &Bundle<'_>, socket: &OwnedFd) -> anyhow::Result<()> {
     let hooked = bundle.hooked();
-    if hooked.any(&[Stage::Prestart, Stage::CreateRuntime]) {
+    if bundle.wire.is_some() || hooked.any(&[Stage::Prestart, Stage::CreateRuntime]) {
         report::send_created(socket.as_fd())?;
         let mut byte = [0];
         let packet = socket::receive(socket.as_fd(), &mut byte)?;
-        anyhow::ensure!(packet.length == 1, "a hook failed");
+        anyhow::ensure!(packet.length == 1, "a hook or the network failed");
     }
     hooked.run(Stage::CreateContainer, Some(rustix::process::getpid()))
 }

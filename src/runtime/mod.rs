@@ -120,6 +120,8 @@ pub struct Bundle<'a> {
     pub joins: &'a Joins,
     /// The interface of its network namespace beside loopback, whose other end the caller gets.
     pub interface: Option<&'a Interface>,
+    /// Who connects its network namespace, in place of an interface that its init makes.
+    pub wire: Option<&'a dyn Wire>,
     /// A mount for /dev/shm, attached nowhere.
     pub shm: Option<BorrowedFd<'a>>,
     /// Pid 1 is an init of ours, and the process of the specification its child.
@@ -143,6 +145,12 @@ pub struct Bundle<'a> {
     /// What hooks are told of the container: its id, and a directory.
     pub id: &'a str,
     pub directory: &'a Path,
+}
+
+/// Connects a container's network namespace from outside.
+pub trait Wire {
+    /// Returns the other end of its way to the world.
+    fn connect(&self, namespace: BorrowedFd<'_>) -> anyhow::Result<OwnedFd>;
 }
 
 /// How a process comes into its control group.
@@ -169,6 +177,8 @@ impl Placement<'_> {
 pub enum Userns {
     /// A new one.
     New,
+    /// A new one inside another, in which ids are those of the host.
+    Within(OwnedFd),
     /// None of its own: for root alone, whose capabilities in the container are real ones.
     Host,
     /// One that exists.
@@ -180,7 +190,7 @@ impl Bundle<'_> {
     pub fn given(&self) -> Vec<BorrowedFd<'_>> {
         let preserved = self.preserved.iter().map(|kept| kept.fd.as_fd());
         let user = match self.userns {
-            Userns::Join(user) => Some(user.as_fd()),
+            Userns::Join(user) | Userns::Within(user) => Some(user.as_fd()),
             Userns::New | Userns::Host => None,
         };
         let joined = self.joins.fds().chain(user);
@@ -189,7 +199,7 @@ impl Bundle<'_> {
 
     /// Whether init is made by a process that has joined namespaces.
     fn joins_first(&self) -> bool {
-        !self.joins.is_empty() || matches!(self.userns, Userns::Join(_))
+        !self.joins.is_empty() || matches!(self.userns, Userns::Join(_) | Userns::Within(_))
     }
 
     /// Whether the kernel ends all processes of the container with its first.

@@ -37,6 +37,8 @@ use crate::runtime::resctrl;
 use crate::runtime::schedule;
 use crate::runtime::sysctl;
 use crate::runtime::timens;
+use crate::sys::idmap::IdMaps;
+use crate::sys::idmap::Writer;
 use crate::sys::limits;
 use crate::sys::notify::Listener;
 use crate::sys::process;
@@ -159,7 +161,9 @@ pub fn create(
             return watch(bundle, init, ours, answers);
         }
         Userns::New => process::clone_into(flags | libc::CLONE_NEWUSER, group_of(bundle)),
-        Userns::Join(_) | Userns::Host => process::clone_into(flags, group_of(bundle)),
+        Userns::Join(_) | Userns::Within(_) | Userns::Host => {
+            process::clone_into(flags, group_of(bundle))
+        }
     };
     match made {
         Ok(Side::Child) => {
@@ -248,18 +252,32 @@ fn join_and_clone(bundle: &Bundle<'_>, flags: i32, socket: &OwnedFd) -> anyhow::
     }
     let (user, flags) = match bundle.userns {
         Userns::Join(user) => (Some(user), flags),
-        Userns::New => (None, flags | libc::CLONE_NEWUSER),
+        Userns::New | Userns::Within(_) => (None, flags | libc::CLONE_NEWUSER),
         Userns::Host => (None, flags),
     };
     let time = user.and_then(|_| timens::prepare(bundle.spec).transpose());
     let time = time.transpose()?;
-    // Must: before any namespace is joined, see runtime/mod.rs.
-    process::set_dumpable(false)?;
-    bundle.joins.enter(user, bundle.ids)?;
+    if let Userns::Within(outer) = bundle.userns {
+        // Nobody lives in it. And what is not dumpable is root's: its maps could not be written from there.
+        process::setns(outer.as_fd(), libc::CLONE_NEWUSER)
+            .context("cannot join the user namespace of the networks")?;
+    } else {
+        // Must: before any namespace is joined, see runtime/mod.rs.
+        process::set_dumpable(false)?;
+        bundle.joins.enter(user, bundle.ids)?;
+    }
     time.map_or(Ok(()), timens::Prepared::unshare)?;
     match process::clone(flags | libc::CLONE_PARENT).map_err(explain_clone)? {
         Side::Parent(init) => {
             let pid = init.pid.as_raw_pid();
+            if let Userns::Within(_) = bundle.userns {
+                // Linux: only from the parent namespace, where we have all capabilities (user_namespaces(7)).
+                let maps = IdMaps {
+                    writer: Writer::Privileged,
+                    ..bundle.ids.clone()
+                };
+                maps.write(pid.cast_unsigned()).context("cannot map ids")?;
+            }
             report::send_descriptor(socket.as_fd(), init.pidfd.as_fd(), pid)?;
             process::exit_now(0)
         }
@@ -353,18 +371,28 @@ fn map_and_wait(
         place(init.pid)?;
     }
     endow(bundle, init)?;
-    if matches!(bundle.userns, Userns::New) {
-        let made = open_userns(init)?;
-        bundle
-            .ids
-            .write(init.pid.as_raw_pid().cast_unsigned())
-            .context("cannot map ids")?;
+    if let Userns::New | Userns::Within(_) = bundle.userns {
+        let made = open_namespace(init, "user")?;
+        if let Userns::New = bundle.userns {
+            bundle
+                .ids
+                .write(init.pid.as_raw_pid().cast_unsigned())
+                .context("cannot map ids")?;
+        }
         let root = bundle.ids.root();
         let ours = bundle.root_is_caller && (root.uid, root.gid) == (0, 0);
         userns = ours.then_some(made);
     }
+    let wired = bundle
+        .wire
+        .map(|wire| anyhow::Ok((wire, open_namespace(init, "net")?)));
+    let wired = wired.transpose()?;
     socket::send(socket.as_fd(), b"m", None).ok();
     let mut arrived = Arrived::default();
+    if let Some((wire, namespace)) = wired {
+        // Init makes its mounts meanwhile, and waits for us before anything is executed.
+        arrived.tap = Some(wire.connect(namespace.as_fd())?);
+    }
     let mut ready = false;
     loop {
         if let Some(handler) = answers.as_deref_mut() {
@@ -405,8 +433,8 @@ fn map_and_wait(
     }
 }
 
-fn open_userns(init: &Child) -> anyhow::Result<OwnedFd> {
-    let path = format!("/proc/{}/ns/user", init.pid.as_raw_pid());
+fn open_namespace(init: &Child, name: &str) -> anyhow::Result<OwnedFd> {
+    let path = format!("/proc/{}/ns/{name}", init.pid.as_raw_pid());
     rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("cannot open {path}"))
 }

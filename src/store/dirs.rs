@@ -222,6 +222,11 @@ impl Dirs {
         self.data.join("volumes")
     }
 
+    /// Made with the first network that a user defines.
+    pub fn networks(&self) -> PathBuf {
+        self.data.join("networks")
+    }
+
     /// Files that live as long as one command.
     pub fn tmp(&self) -> PathBuf {
         self.data.join("tmp")
@@ -268,6 +273,11 @@ impl Dirs {
 
     pub fn run_containers(&self) -> PathBuf {
         self.run.join("containers")
+    }
+
+    /// Who is on which network; made with the first.
+    pub fn run_networks(&self) -> PathBuf {
+        self.run.join("networks")
     }
 }
 

@@ -35,7 +35,7 @@ const FULL: u64 = 4 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub time: Timestamp,
-    /// `container`, `image`, `volume`.
+    /// `container`, `image`, `network`, `volume`.
     pub kind: String,
     /// As Podman calls it.
     pub action: String,

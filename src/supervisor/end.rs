@@ -14,12 +14,15 @@ use rustix::event::PollFlags;
 use rustix::event::Timespec;
 
 use crate::container::config::Config;
+use crate::container::config::process::Network;
 use crate::container::events;
 use crate::container::record::Container;
 use crate::container::status::Exit as Ended;
 use crate::container::status::Limited;
 use crate::container::status::RunLock;
 use crate::container::uses;
+use crate::network::hub::Keeper;
+use crate::network::members;
 use crate::store::dirs::Dirs;
 use crate::store::journal;
 use crate::store::remove;
@@ -49,9 +52,12 @@ impl Supervisor<'_> {
         let started = run.as_ref().map_or_else(Timestamp::now, |run| run.started);
         let mut record = record_of(started, exit, None);
         record.restarts = self.restarts.count;
-        if let Some(run) = run {
+        if let Some(mut run) = run {
+            if let Some(relay) = &mut run.relay {
+                relay.end();
+            }
             self.kept.left = Left {
-                network: run.network,
+                relay: run.relay,
                 group: run.group,
                 userns: run.running.userns,
             };
@@ -59,6 +65,7 @@ impl Supervisor<'_> {
         if let Some(group) = &self.kept.left.group {
             record.limited = group.counts();
         }
+        leave_networks(self.dirs, &self.container);
         journal::add(self.dirs, &events::died(&self.container, &record));
         record
     }
@@ -71,14 +78,16 @@ impl Supervisor<'_> {
             .as_ref()
             .map_or(0, |notifier| notifier.status(exit.status, asked));
         let Left {
-            mut network,
+            mut relay,
             mut group,
             userns,
         } = self.kept.left;
         // Who hears of the end may want the ports.
         self.kept.listeners = None;
-        if let Some(network) = &mut network {
-            network.stop_listening();
+        if let Some(relay) = &mut relay
+            && !self.container.config.process.publish.is_empty()
+        {
+            relay.wait_for_ports();
         }
         self.log.close();
         exit.stopped = self.next == Next::Stopped;
@@ -99,8 +108,8 @@ impl Supervisor<'_> {
         };
         drop(self.listener);
         tell_all(self.clients, exit)?;
-        if let Some(network) = network {
-            network.drain(LAST_WORDS)?;
+        if let Some(relay) = relay {
+            relay.drain();
         }
         if let Some(group) = group {
             group.remove();
@@ -163,6 +172,14 @@ pub fn write_pid(path: &Path, pid: i32) -> anyhow::Result<()> {
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Its places are free, and what its supervisor has open is nobody's concern any more.
+fn leave_networks(dirs: &Dirs, container: &Container) {
+    if container.config.process.network == Network::Bridge {
+        members::remove_all(dirs, &container.config.id);
+        Keeper::remove(dirs, &container.config.id);
+    }
+}
+
 /// The moment from which on the container counts as ended, or with `--rm` as gone.
 pub fn record_end(
     dirs: &Dirs,
@@ -170,10 +187,14 @@ pub fn record_end(
     exit: &Ended,
     has_run: bool,
 ) -> anyhow::Result<()> {
-    let files = &container.config.process.files;
-    for path in [&files.init, &files.supervisor].into_iter().flatten() {
+    let process = &container.config.process;
+    for path in [&process.files.init, &process.files.supervisor]
+        .into_iter()
+        .flatten()
+    {
         std::fs::remove_file(path).ok();
     }
+    leave_networks(dirs, container);
     if !container.config.remove {
         return container.save_exit(exit);
     }

@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
-use crate::config::addresses::Addresses;
 use crate::container::config;
 use crate::container::config::Restart;
 use crate::container::log;
@@ -21,8 +20,9 @@ use crate::container::status::NetworkState;
 use crate::container::status::RunLock;
 use crate::container::status::State;
 use crate::error::Kind;
-use crate::network;
-use crate::network::Network;
+use crate::network::place;
+use crate::network::place::Way;
+use crate::network::stack::Listeners;
 use crate::runtime;
 use crate::runtime::Bundle;
 use crate::runtime::Placement;
@@ -40,9 +40,11 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::checker::Execute;
 use crate::supervisor::checks::Checks;
 use crate::supervisor::client::Client;
+use crate::supervisor::door::Door;
 use crate::supervisor::end::write_pid;
 use crate::supervisor::group::Maker;
 use crate::supervisor::protocol;
+use crate::supervisor::relay::Relay;
 use crate::supervisor::remains::Remains;
 use crate::supervisor::restart::Kept;
 use crate::supervisor::restart::Left;
@@ -70,7 +72,8 @@ pub fn detached<'a>(
     let passed = passed_streams(container)?;
     let mut kept = first.bundle.given();
     kept.extend([lock.as_fd(), starter.socket.as_fd()]);
-    kept.extend(first.served.held.iter().map(AsFd::as_fd));
+    kept.extend(&first.served.held);
+    kept.extend(first.served.given.iter().map(|one| one.socket.as_fd()));
     if let Some(passed) = &passed {
         kept.extend([
             passed.stdin.as_fd(),
@@ -96,6 +99,7 @@ pub fn detached<'a>(
         container: container.clone(),
         signals,
         clients: vec![],
+        rests: None,
         passed,
         run: None,
         execute,
@@ -131,9 +135,10 @@ impl Supervisor<'_> {
         let (soft, hard) = self.kept.descriptors;
         limits::set(DESCRIPTORS, soft, hard)?;
         // Before anything runs: a port may be taken.
-        let addresses = served.addresses;
-        let network = addresses.map(|addresses| self.listen(addresses));
-        let network = network.transpose()?;
+        if served.way.is_some() && self.kept.listeners.is_none() {
+            let publish = &self.container.config.process.publish;
+            self.kept.listeners = Some(Listeners::new(publish, served.given)?);
+        }
         let group = Maker::new(served.group, self.kept.group.as_deref())?;
         let passed = self.passed.as_ref().map(copy_of).transpose()?;
         let made = create_in(
@@ -144,13 +149,7 @@ impl Supervisor<'_> {
             &mut handler,
             passed,
         );
-        let (streams, mut running) = match made {
-            Ok(made) => made,
-            Err(err) => {
-                self.kept.listeners = network.map(|mut network| network.take_listeners());
-                return Err(err);
-            }
-        };
+        let (streams, mut running) = made?;
         if self.restarts.count == 0 {
             // The container has its own; ours would keep pipes and namespaces of others open. Those of a later
             // run are closed with what was prepared for it, but for the caller's, which every run gets.
@@ -174,39 +173,50 @@ impl Supervisor<'_> {
             streams,
             handler,
             calls,
-            network,
+            relay: None,
             group,
         };
         let run = self.run.insert(run);
-        let begun = begin(run, &self.container, addresses, self.restarts.count);
+        let begun = begin(
+            run,
+            &self.container,
+            served.way.zip(self.kept.listeners.as_ref()),
+            self.restarts.count,
+        );
         self.checks = Checks::of(&self.container);
         if begun.is_err()
-            && let Some(mut run) = self.run.take()
+            && let Some(run) = self.run.take()
         {
             run.running.kill();
-            self.kept.listeners = run.network.as_mut().map(Network::take_listeners);
             if let Some(group) = run.group {
                 group.remove();
             }
         }
         begun
     }
+}
 
-    /// The network of the container, whose published ports are listened on from now.
-    fn listen(&mut self, addresses: Addresses) -> anyhow::Result<Network> {
-        let process = &self.container.config.process;
-        let host_loopback = matches!(
-            process.network,
-            config::process::Network::Private {
-                host_loopback: true
-            }
-        );
-        let settings = network::Settings {
-            addresses,
-            host_loopback,
-            publish: &process.publish,
+impl Supervisor<'_> {
+    /// It may be on other networks than before.
+    pub fn change_way(&mut self) {
+        let config = &self.container.config;
+        if config.process.network != config::process::Network::Bridge {
+            return;
+        }
+        let way = place::way(&place::of_container(self.dirs, &config.id));
+        let Some(relay) = self.run.as_mut().and_then(|run| run.relay.as_mut()) else {
+            return;
         };
-        Network::new(&settings, self.kept.listeners.take())
+        if std::mem::replace(&mut relay.way, way) == way {
+            return;
+        }
+        let path = self.container.state_file();
+        if let Ok(mut state) = record::load::<State>(&path) {
+            if let Some(network) = &mut state.network {
+                network.addresses = way.addresses;
+            }
+            record::save(&path, &state, Durability::Volatile).ok();
+        }
     }
 }
 
@@ -214,28 +224,24 @@ impl Supervisor<'_> {
 fn begin(
     run: &mut Run,
     container: &Container,
-    addresses: Option<Addresses>,
+    network: Option<(Way, &Listeners)>,
     restarts: u32,
 ) -> anyhow::Result<()> {
     let running = &mut run.running;
-    if let Some(network) = &mut run.network {
-        network.attach(running.tap.take().context("its interface did not arrive")?)?;
-        // A connection takes a descriptor; what the container itself may open was settled before.
-        let most = limits::hard(DESCRIPTORS)?;
-        limits::set(DESCRIPTORS, most, most)?;
+    if let Some((way, _)) = network {
+        let tap = running.tap.take().context("its interface did not arrive")?;
+        let door = Door::new(running.init.pidfd.try_clone()?);
+        run.relay = Some(Relay::new(tap, door, way));
     }
     run.remains = running.mounts.take().map(Remains::of).transpose()?;
     let pid = running.init.pid.as_raw_pid();
-    let network = run.network.as_ref();
     let state = State {
         pid,
         start_ticks: process::start_ticks(running.init.pid).unwrap_or(0),
-        network: addresses
-            .zip(network)
-            .map(|(addresses, network)| NetworkState {
-                addresses,
-                published: network.published(),
-            }),
+        network: network.map(|(way, listeners)| NetworkState {
+            addresses: way.addresses,
+            published: listeners.published(),
+        }),
         cgroup: run.group.as_ref().map(|group| group.path().to_owned()),
         restarts,
         ..State::of(run.started)

@@ -21,25 +21,28 @@
 mod checker;
 mod checks;
 pub mod client;
+mod confine;
 mod descendants;
+mod door;
 pub mod emulation;
 pub mod end;
 pub mod group;
 mod make;
 mod poll;
 pub mod protocol;
+mod relay;
 mod remains;
 mod restart;
 pub mod sdnotify;
 mod serve;
 mod streams;
 
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::config::addresses::Addresses;
 use crate::config::hooks::Stage;
 use crate::container::events;
 use crate::container::log;
@@ -48,7 +51,8 @@ use crate::container::record::Container;
 use crate::container::status;
 use crate::container::status::RunLock;
 use crate::error::Told;
-use crate::network::Network;
+use crate::network::place::Way;
+use crate::network::stack::Given;
 use crate::runtime::Bundle;
 use crate::runtime::Hooked;
 use crate::runtime::Running;
@@ -65,6 +69,7 @@ use crate::supervisor::end::record_of;
 use crate::supervisor::group::Plan;
 use crate::supervisor::group::Watched;
 use crate::supervisor::protocol::Reply;
+use crate::supervisor::relay::Relay;
 use crate::supervisor::remains::Remains;
 use crate::supervisor::restart::Kept;
 use crate::supervisor::restart::Next;
@@ -98,14 +103,16 @@ pub struct Ready<'a> {
 
 /// What a container gets from its supervisor while it runs.
 pub struct Served<'a> {
-    /// Of a network in user mode.
-    pub addresses: Option<Addresses>,
+    /// To the world, by the stack in user mode.
+    pub way: Option<Way>,
     /// Answers the calls that the filters leave to us.
     pub handler: Option<Box<dyn Handler>>,
     pub group: &'a Plan,
     pub sdnotify: Option<sdnotify::Order>,
-    /// Kept open while the container runs: locks on contents that it reads.
-    pub held: &'a [OwnedFd],
+    /// Kept open while the container runs: locks on contents that it reads, and the hub of its networks.
+    pub held: Vec<BorrowedFd<'a>>,
+    /// Sockets of published ports that listen already.
+    pub given: Vec<Given>,
 }
 
 /// Prepares another run of the container, as its record is now, for who makes it.
@@ -197,6 +204,8 @@ struct Supervisor<'a> {
     listener: OwnedFd,
     signals: OwnedFd,
     clients: Vec<Client>,
+    /// For want of descriptors no clients are taken until then.
+    rests: Option<Instant>,
     /// With the driver passthrough: what every run gets as its own.
     passed: Option<Stdio>,
     /// While the container runs.
@@ -224,7 +233,7 @@ struct Run {
     handler: Option<Box<dyn Handler>>,
     /// Of init's filter, and of those of commands that joined.
     calls: Vec<OwnedFd>,
-    network: Option<Network>,
+    relay: Option<Relay>,
     group: Option<Watched>,
 }
 

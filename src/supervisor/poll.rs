@@ -11,7 +11,6 @@ use rustix::event::Timespec;
 
 use crate::container::events;
 use crate::container::log::Stream;
-use crate::network::Network;
 use crate::supervisor::Run;
 use crate::supervisor::Supervisor;
 use crate::supervisor::checks::Checks;
@@ -19,6 +18,8 @@ use crate::supervisor::client::Client;
 use crate::supervisor::group::Watched;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
+use crate::supervisor::relay::Job;
+use crate::supervisor::relay::Relay;
 use crate::supervisor::restart::Next;
 use crate::supervisor::sdnotify::Notifier;
 use crate::supervisor::streams::Output;
@@ -59,6 +60,7 @@ impl Supervisor<'_> {
         loop {
             let deadline = self.keep_deadline();
             self.keep_checks();
+            self.keep_network();
             if self.turn(&mut buffer, deadline)? {
                 // Must: before the children that are left are killed and reaped, of which its process is one.
                 self.end_checks();
@@ -68,7 +70,7 @@ impl Supervisor<'_> {
                     if let Some(group) = &run.group {
                         group.end();
                     }
-                    remains.end();
+                    remains.end(run.relay.as_ref().and_then(Relay::pid));
                 }
                 self.drain(&mut buffer);
                 self.pass_last_notices();
@@ -103,11 +105,7 @@ impl Supervisor<'_> {
                     }
                 }
                 Source::Client(index) => self.serve(index, events, buffer),
-                Source::Network => {
-                    if let Some(network) = self.network_mut() {
-                        network.serve();
-                    }
-                }
+                Source::Network => self.hear_network(),
                 Source::Memory => self.tell_kills(),
                 Source::Notify => {
                     self.pass_notice();
@@ -129,11 +127,29 @@ impl Supervisor<'_> {
         Ok(false)
     }
 
-    /// That of the run, or what is left of the last one's.
-    fn network_mut(&mut self) -> Option<&mut Network> {
-        match &mut self.run {
-            Some(run) => run.network.as_mut(),
-            None => self.kept.left.network.as_mut(),
+    /// Starts the network's process, and another where it has died.
+    fn keep_network(&mut self) {
+        let relay = self.run.as_mut().and_then(|run| run.relay.as_mut());
+        let (Some(relay), Some(listeners)) = (relay, &self.kept.listeners) else {
+            return;
+        };
+        let job = Job {
+            dirs: self.dirs,
+            container: &self.container,
+            listeners,
+        };
+        if let Err(err) = relay.mend(job) {
+            self.log_error(&err);
+        }
+    }
+
+    fn hear_network(&mut self) {
+        if let Some(relay) = self.run.as_mut().and_then(|run| run.relay.as_mut()) {
+            if let Err(err) = relay.hear() {
+                self.log_error(&err);
+            }
+        } else if let Some(relay) = &mut self.kept.left.relay {
+            relay.reap();
         }
     }
 
@@ -171,11 +187,13 @@ impl Supervisor<'_> {
 
     /// Waits for something to do.
     fn wait(&self, until: Option<Instant>) -> anyhow::Result<Vec<(Source, PollFlags)>> {
-        let mut sources = vec![Source::Signals, Source::Listener];
-        let mut fds = vec![
-            PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::new(&self.listener, PollFlags::IN),
-        ];
+        let mut sources = vec![Source::Signals];
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let rests = self.rests.filter(|ends| *ends > Instant::now());
+        if rests.is_none() {
+            sources.push(Source::Listener);
+            fds.push(PollFd::new(&self.listener, PollFlags::IN));
+        }
         if let Some(run) = &self.run {
             run.add_sources(
                 &mut sources,
@@ -201,32 +219,24 @@ impl Supervisor<'_> {
             sources.push(Source::Notify);
             fds.push(PollFd::from_borrowed_fd(inside, PollFlags::IN));
         }
-        let network = match &self.run {
-            Some(run) => run.network.as_ref(),
-            None => self.kept.left.network.as_ref(),
+        let relay = match &self.run {
+            Some(run) => run.relay.as_ref(),
+            None => self.kept.left.relay.as_ref(),
         };
-        let busy = network.is_some_and(Network::has_more);
-        if let Some(network) = network {
+        if let Some(socket) = relay.and_then(Relay::socket) {
             sources.push(Source::Network);
-            fds.push(PollFd::new(network, PollFlags::IN));
+            fds.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
         }
-        let left = if busy {
-            Some(Duration::ZERO)
-        } else {
-            let patience = self.clients.iter().filter_map(Client::patience_ends);
-            let check = self.checks.as_deref().and_then(Checks::moment);
-            let next = patience.chain(until).chain(check).min();
-            next.map(|at| at.saturating_duration_since(Instant::now()))
-        };
+        let patience = self.clients.iter().filter_map(Client::patience_ends);
+        let check = self.checks.as_deref().and_then(Checks::moment);
+        let network = relay.and_then(Relay::moment);
+        let moments = patience.chain(until).chain(check).chain(rests);
+        let next = moments.chain(network).min();
+        let left = next.map(|at| at.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         process::retry(|| rustix::event::poll(&mut fds, left.as_ref())).context("poll")?;
         let ready = sources.into_iter().zip(fds.iter().map(PollFd::revents));
-        let is_ready = |source: &Source, events: &PollFlags| {
-            !events.is_empty() || (busy && matches!(source, Source::Network))
-        };
-        Ok(ready
-            .filter(|(source, events)| is_ready(source, events))
-            .collect())
+        Ok(ready.filter(|(_, events)| !events.is_empty()).collect())
     }
 
     fn forward_signal(&mut self) {

@@ -39,11 +39,11 @@ impl Remains {
         })
     }
 
-    /// Kills and reaps all of them.
-    pub fn end(&self) {
+    /// Kills and reaps all of them, but for a child that is none of the container's.
+    pub fn end(&self, spared: Option<Pid>) {
         let deadline = Instant::now() + LIMIT;
         loop {
-            let killed = self.kill_all();
+            let killed = self.kill_all(spared);
             while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
             if killed == 0 || Instant::now() >= deadline {
                 return;
@@ -53,14 +53,14 @@ impl Remains {
     }
 
     /// How many were found alive.
-    fn kill_all(&self) -> usize {
+    fn kill_all(&self, spared: Option<Pid>) -> usize {
         let Ok(list) = fs::read_dir("/proc") else {
             return 0;
         };
         let ours = rustix::process::getpid();
         list.flatten()
             .filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
-            .filter(|pid| *pid != ours && self.kill(*pid, ours).is_some())
+            .filter(|pid| *pid != ours && Some(*pid) != spared && self.kill(*pid, ours).is_some())
             .count()
     }
 

@@ -14,8 +14,7 @@ use crate::container::config::Restart;
 use crate::container::events;
 use crate::container::status;
 use crate::container::status::State;
-use crate::network::Listeners;
-use crate::network::Network;
+use crate::network::stack::Listeners;
 use crate::store::atomic::Durability;
 use crate::supervisor::Again;
 use crate::supervisor::Ran;
@@ -27,6 +26,7 @@ use crate::supervisor::failed_exit;
 use crate::supervisor::group::Watched;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
+use crate::supervisor::relay::Relay;
 use crate::sys::process::Exit;
 
 /// The first rest, and the longest.
@@ -108,7 +108,7 @@ pub struct Kept {
     pub descriptors: (u64, u64),
     /// The group of the run before.
     pub group: Option<PathBuf>,
-    /// The published ports, while there is no network that serves them.
+    /// The published ports of a container whose network is in user mode.
     pub listeners: Option<Listeners>,
     pub left: Left,
 }
@@ -117,7 +117,7 @@ pub struct Kept {
 #[derive(Default)]
 pub struct Left {
     /// For its connections' last words.
-    pub network: Option<Network>,
+    pub relay: Option<Relay>,
     pub group: Option<Watched>,
     pub userns: Option<OwnedFd>,
 }
@@ -133,9 +133,6 @@ impl Supervisor<'_> {
         if let Some(group) = self.kept.left.group.take() {
             group.remove();
         }
-        if let Some(network) = &mut self.kept.left.network {
-            self.kept.listeners = Some(network.take_listeners());
-        }
         self.save_rest(exit)?;
         self.tell_exit(Exit {
             status: exit.status,
@@ -145,8 +142,8 @@ impl Supervisor<'_> {
         let mut buffer = vec![0; PACKET];
         loop {
             let now = Instant::now();
-            let speaks = |network: &Network| !network.is_drained() && now < patience;
-            let speaks = self.kept.left.network.as_ref().is_some_and(speaks);
+            let speaks = |relay: &Relay| !relay.is_drained() && now < patience;
+            let speaks = self.kept.left.relay.as_ref().is_some_and(speaks);
             if self.next.is_end() {
                 return Ok(false);
             }
@@ -160,12 +157,16 @@ impl Supervisor<'_> {
 
     /// In the runtime directory alone: after a power cut no rest is taken.
     fn save_rest(&self, exit: &status::Exit) -> anyhow::Result<()> {
+        let path = self.container.state_file();
+        let before = crate::store::record::load::<State>(&path);
         let state = State {
+            // Its ports are listened on.
+            network: before.ok().and_then(|before| before.network),
             rest: Some(exit.clone()),
             restarts: self.restarts.count,
             ..State::of(exit.started)
         };
-        crate::store::record::save(&self.container.state_file(), &state, Durability::Volatile)
+        crate::store::record::save(&path, &state, Durability::Volatile)
     }
 
     /// Clients hear of each end; what comes after it is not theirs.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use rustix::event::PollFlags;
+use rustix::io::Errno;
 
 use crate::container::events;
 use crate::runtime::notify;
@@ -19,14 +20,21 @@ use crate::sys::signal;
 use crate::sys::socket;
 use crate::sys::terminal;
 
+/// How long clients wait when there are no descriptors for them.
+const REST: Duration = Duration::from_millis(100);
+
 impl Supervisor<'_> {
     pub fn accept(&mut self) {
         let flags = rustix::net::SocketFlags::CLOEXEC;
-        if let Ok(connection) = rustix::net::accept_with(&self.listener, flags)
-            && socket::peer_is_us(&connection)
-        {
-            self.clients
-                .push(Client::new(connection, Hears::Nothing, false));
+        match rustix::net::accept_with(&self.listener, flags) {
+            Ok(connection) if socket::peer_is_us(&connection) => {
+                let client = Client::new(connection, Hears::Nothing, false);
+                self.clients.push(client);
+            }
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                self.rests = Some(Instant::now() + REST);
+            }
+            Ok(_) | Err(_) => {}
         }
     }
 
@@ -103,6 +111,10 @@ impl Supervisor<'_> {
             Some(Request::Updated) => {
                 self.look_again();
                 self.change_checks();
+                self.change_way();
+                if let Some(relay) = self.run.as_ref().and_then(|run| run.relay.as_ref()) {
+                    relay.update();
+                }
             }
             Some(Request::Check) => self.ask_for_check(index),
             Some(Request::OutputClosed(_)) | None => {}

@@ -36,6 +36,24 @@ fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: i32) -> Re
     })
 }
 
+/// Lets a socket have addresses that are not this host's, and what it sends be routed as its mark says (ip(7), `IP_TRANSPARENT`;
+/// socket(7), `SO_MARK`).
+///
+/// Linux: needs `CAP_NET_ADMIN` over its network namespace, which is not asked for when it is bound.
+pub fn stand_in(socket: BorrowedFd<'_>, is_v4: bool, mark: u32) -> Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed())?;
+    if is_v4 {
+        set_option(socket, libc::IPPROTO_IP, libc::IP_TRANSPARENT, 1)
+    } else {
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT, 1)
+    }
+}
+
+/// Who does not answer is asked once more, and then it is ETIMEDOUT: after three seconds (tcp(7), `TCP_SYNCNT`).
+pub fn give_up_soon(socket: BorrowedFd<'_>) -> Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_SYNCNT, 1)
+}
+
 /// Where the next `MSG_PEEK` begins: that many bytes after what was taken last; taking moves it along.
 ///
 /// Linux: for TCP since 6.9.
@@ -43,9 +61,10 @@ pub fn set_peek_offset(socket: BorrowedFd<'_>, offset: i32) -> Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_PEEK_OFF, offset)
 }
 
-/// Takes data of a TCP socket without copying them; returns how many bytes that were (tcp(7), `MSG_TRUNC`).
+/// Takes data of a TCP socket without copying them; returns how many bytes that were (tcp(7), `MSG_TRUNC`). Of other
+/// sockets some are copied, and forgotten.
 pub fn discard(socket: BorrowedFd<'_>, length: usize) -> rustix::io::Result<usize> {
-    // SAFETY: with MSG_TRUNC a TCP socket writes nothing to the buffer, which may be null.
+    // SAFETY: with MSG_TRUNC a TCP socket writes nothing to the buffer, and no socket can write to a null one.
     let taken = unsafe {
         libc::recv(
             socket.as_raw_fd(),
@@ -54,7 +73,15 @@ pub fn discard(socket: BorrowedFd<'_>, length: usize) -> rustix::io::Result<usiz
             libc::MSG_TRUNC | libc::MSG_DONTWAIT,
         )
     };
-    usize::try_from(taken).map_err(|_| last_errno())
+    match usize::try_from(taken).map_err(|_| last_errno()) {
+        Err(Errno::FAULT) => {
+            let mut forgotten = [0; 4096];
+            let some = length.min(forgotten.len());
+            let flags = rustix::net::RecvFlags::DONTWAIT;
+            rustix::net::recv(socket, &mut forgotten[..some], flags).map(|(taken, _)| taken)
+        }
+        taken => taken,
+    }
 }
 
 /// Lets `receive_datagram` know the local address of each datagram.

@@ -7,12 +7,15 @@ pub mod seccomp;
 use std::fmt;
 use std::io;
 
+pub mod assembler;
 pub mod bpf;
+pub mod calls;
 pub mod datagram;
 pub mod fd;
 pub mod idmap;
 pub mod inet;
 pub mod limits;
+pub mod link;
 pub mod lock;
 pub mod loopback;
 pub mod mount;

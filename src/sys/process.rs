@@ -189,6 +189,20 @@ pub fn start_ticks(pid: Pid) -> Option<u64> {
     fields.split(' ').nth(19)?.parse().ok()
 }
 
+/// Whether the process that was started at this time runs: one that has ended, and was not waited for, does not.
+pub fn runs(pid: i32, ticks: u64) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let mut fields = stat
+        .rsplit_once(") ")
+        .map_or("", |(_, rest)| rest)
+        .split(' ');
+    let has_ended = fields.next().is_none_or(|state| matches!(state, "Z" | "X"));
+    let started = fields.nth(18).and_then(|field| field.parse().ok());
+    !has_ended && started == Some(ticks)
+}
+
 /// When a thread was started, and where the arguments of its program begin (field 48): each execution of a program
 /// has another place for them, unless it turns that off (personality(2)). 0 for those that we may not look at.
 pub fn start_and_arguments(tid: Pid) -> Option<(u64, u64)> {

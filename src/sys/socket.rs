@@ -171,14 +171,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet> {
         result => result,
     }
     .call(|| format!("recvmsg({})", socket.as_raw_fd()))?;
-    let fd = control
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        })
-        .flatten()
-        .next();
+    let fd = descriptors(&mut control).next();
     if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(SyscallError {
             call: format!(
@@ -193,6 +186,44 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet> {
         length: received.bytes,
         fd,
     })
+}
+
+/// How many descriptors one packet may carry here. Linux takes 253 (`SCM_MAX_FD`).
+pub const MOST_DESCRIPTORS: usize = 250;
+
+/// Sends one packet, with at most `MOST_DESCRIPTORS` beside it.
+pub fn send_all(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    let (bytes, flags) = ([IoSlice::new(bytes)], SendFlags::NOSIGNAL);
+    retry(|| rustix::net::sendmsg(socket, &bytes, &mut control, flags))
+        .call(|| format!("sendmsg({})", socket.as_raw_fd()))?;
+    Ok(())
+}
+
+/// Receives such a packet: how many bytes of the buffer are filled (0 is the end of the stream), and its descriptors.
+pub fn receive_all(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = retry(|| {
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, flags)
+    })
+    .call(|| format!("recvmsg({})", socket.as_raw_fd()))?;
+    Ok((received.bytes, descriptors(&mut control).collect()))
+}
+
+fn descriptors(control: &mut RecvAncillaryBuffer<'_>) -> impl Iterator<Item = OwnedFd> {
+    control
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
 }
 
 /// Whether the process at the other end has our own uid.

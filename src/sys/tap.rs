@@ -17,14 +17,22 @@ use crate::sys::process::check;
 
 const DEVICE: &str = "/dev/net/tun";
 
+/// Whether this process may have the device at all: it is missing on small hosts, and in containers.
+pub fn check_device() -> Result<()> {
+    device().map(drop)
+}
+
+fn device() -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::fs::open(DEVICE, flags, Mode::empty()).call(|| format!("open({DEVICE:?})"))
+}
+
 /// Makes the interface `name` in the network namespace of this process. Each frame has a `virtio_net_hdr` before
-/// it, and checksums of TCP and UDP are left to whoever needs them.
+/// it, checksums of TCP and UDP are left to whoever needs them, and segments of TCP may be larger than the MTU.
 ///
 /// Linux: needs `CAP_NET_ADMIN` in the user namespace of the network namespace.
 pub fn open(name: &str) -> Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let tap =
-        rustix::fs::open(DEVICE, flags, Mode::empty()).call(|| format!("open({DEVICE:?})"))?;
+    let tap = device()?;
     // SAFETY: ifreq is a plain struct of integers and arrays, for which all zeroes is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let room = request.ifr_name.len() - 1;
@@ -36,8 +44,9 @@ pub fn open(name: &str) -> Result<OwnedFd> {
     // SAFETY: TUNSETIFF reads and writes one ifreq, which is live.
     let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
     check(result.into(), || format!("ioctl(TUNSETIFF, {name:?})"))?;
+    let offload = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
     // SAFETY: the argument of TUNSETOFFLOAD is the flags themselves.
-    let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETOFFLOAD, libc::TUN_F_CSUM) };
-    check(result.into(), || "ioctl(TUNSETOFFLOAD, TUN_F_CSUM)".into())?;
+    let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETOFFLOAD, offload) };
+    check(result.into(), || "ioctl(TUNSETOFFLOAD, TUN_F_CSUM…)".into())?;
     Ok(tap)
 }

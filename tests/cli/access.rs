@@ -574,9 +574,11 @@ fn policies_platforms_and_all_tags() {
             .run();
     }
     rbox.args(["pull", "-q", "--arch=s390x", &image])
-        .stdout(PULLED)
-        .stderr_any()
-        .status_any()
+        .stderr(format!(
+            "Error: cannot pull \"{image}:latest\": it is for linux/amd64, and not for linux/s390x\n\
+             Hint: leave out `--platform`, `--os`, `--arch` and `--variant` to have it as it is\n"
+        ))
+        .status(125)
         .run();
     rbox.args(["pull", "--platform=linux/amd64", "--os=linux", &image])
         .stderr("Error: --platform cannot be combined with --os, --arch or --variant\n")

@@ -291,14 +291,8 @@ fn supervisor_killed() {
     assert_eq!(state(&rbox, "c"), "exited");
     rbox.args(["start", "c"]).stdout("c\n").run();
     assert_eq!(state(&rbox, "c"), "running");
-    // Only the supervisor this time: the one whose environment is ours.
-    let own: Vec<_> = processes::of(rbox.dir())
-        .into_iter()
-        .filter(|process| {
-            let environ = std::fs::read(format!("/proc/{}/environ", process.pid));
-            environ.is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("XDG_DATA_HOME"))
-        })
-        .collect();
+    // Only the supervisor this time.
+    let own = processes::called(rbox.dir(), "rbox: ");
     assert_eq!(own.len(), 1, "{}", processes::describe(&own));
     let pid = rustix::process::Pid::from_raw(own[0].pid).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();

@@ -115,7 +115,7 @@ fn unknown_objects() {
     // As Docker and Podman: what was found comes out as JSON all the same.
     rbox.args(["inspect", "nosuch"])
         .stdout("[]\n")
-        .stderr_has("Error: no container or image named \"nosuch\"\n")
+        .stderr_has("Error: no container, image or network named \"nosuch\"\n")
         .status(125)
         .run();
     for verb in ["start", "stop", "kill", "rm", "logs", "wait"] {
@@ -232,13 +232,29 @@ fn networking_that_is_not_there_is_refused() {
     let rbox = Rbox::with_busybox();
     refused(
         &rbox,
-        &["run", "--rm", "-p", "8080:80", "busybox"],
+        &[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "-p",
+            "8080:80",
+            "busybox",
+        ],
         125,
         &["\"8080:80/tcp\"", "`--network private`"],
     );
     refused(
         &rbox,
-        &["run", "--rm", "--publish", "80", "busybox"],
+        &[
+            "run",
+            "--rm",
+            "--network",
+            "host",
+            "--publish",
+            "80",
+            "busybox",
+        ],
         125,
         &["publish"],
     );
@@ -250,9 +266,12 @@ fn networking_that_is_not_there_is_refused() {
     );
     refused(
         &rbox,
-        &["run", "--rm", "--network", "bridge", "busybox"],
+        &["run", "--rm", "--network", "bridge:ip=10.1.0.5", "busybox"],
         125,
-        &["\"bridge\""],
+        &[
+            "address 10.1.0.5 is outside of network \"bridge\"",
+            "10.88.0.0/16",
+        ],
     );
 }
 

@@ -107,7 +107,7 @@ fn clients_of_docker_and_podman_find_their_fields() {
     ])
     .run();
     rbox.args(["events", "--filter", "colour=red"])
-        .stderr("Error: --filter=\"colour=red\": expected KEY=VALUE with one of container, event, image, label, status, type, volume\n")
+        .stderr("Error: --filter=\"colour=red\": expected KEY=VALUE with one of container, event, image, label, network, status, type, volume\n")
         .status(125)
         .run();
     rbox.args(["events", "--since", "soon"])

@@ -30,22 +30,26 @@ fn images_are_whole_or_not_there() {
         skip("only root can read files of sub-ids, to hash them");
         return;
     }
+    random::repeatable(kill_and_look);
+}
+
+fn kill_and_look(random: &mut Random) {
     let count = random::count("RBOX_TEST_IMAGE_KILLS", 40);
-    let mut random = Random::new("image_kills");
     let right = reference();
     let rbox = Rbox::new();
     rbox.allow_orphans();
     let mut done = 0;
     while done < count {
         for _ in 0..EPOCH.min(count - done) {
-            let words = command(&mut random);
+            let words = command(random);
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let call = rbox.args(&words).stdout_any().stderr_any().status_any();
             let running = call.spawn();
-            std::thread::sleep(random.time(LONGEST));
+            let moment = random.time(LONGEST);
+            std::thread::sleep(moment);
             running.signal(Signal::KILL);
             running.wait();
-            random::tell(&format!("killed {words:?}"));
+            random.tell(format!("{} for {moment:?}", words.join(" ")));
             assert_right(&rbox, &right);
             done += 1;
             // It sweeps: most commands meet what the killed one has left.

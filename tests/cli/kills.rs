@@ -31,7 +31,9 @@ const EPOCH: u32 = 10;
 
 #[test]
 fn any_process_at_any_moment() {
-    World::new(Rbox::with_busybox()).run("RBOX_TEST_KILLS", 100);
+    random::repeatable(|random| {
+        World::new(Rbox::with_busybox(), random).run("RBOX_TEST_KILLS", 100);
+    });
 }
 
 /// Who may make control groups.
@@ -39,21 +41,19 @@ fn any_process_at_any_moment() {
 fn any_process_at_any_moment_as_root() {
     if let Some(rbox) = Rbox::as_root() {
         rbox.load("busybox");
-        World::new(rbox).run("RBOX_TEST_ROOT_KILLS", 40);
+        random::repeatable(|random| World::new(rbox, random).run("RBOX_TEST_ROOT_KILLS", 40));
     }
 }
 
-struct World {
+struct World<'a> {
     rbox: Rbox,
-    random: Random,
+    random: &'a mut Random,
     /// Names of containers that must be there.
     made: BTreeSet<String>,
     /// Those that had an `--rm`, and may go by themselves.
     passing: BTreeSet<String>,
     /// All ids that were ever seen.
     ids: BTreeSet<String>,
-    /// What was done, for whoever has to find out.
-    told: Vec<String>,
     killed: BTreeMap<String, u32>,
 }
 
@@ -65,17 +65,16 @@ struct Command {
     passing: bool,
 }
 
-impl World {
-    fn new(rbox: Rbox) -> World {
+impl World<'_> {
+    fn new(rbox: Rbox, random: &mut Random) -> World<'_> {
         rbox.allow_orphans();
         rbox.write("file", "content");
         World {
             rbox,
-            random: Random::new("kills"),
+            random,
             made: BTreeSet::new(),
             passing: BTreeSet::new(),
             ids: BTreeSet::new(),
-            told: vec![],
             killed: BTreeMap::new(),
         }
     }
@@ -140,7 +139,7 @@ impl World {
                 *self.killed.entry(name).or_default() += 1;
             }
         }
-        self.told.push(told);
+        self.random.tell(told);
         running.wait();
         self.note_ids();
         self.settle(&command);
@@ -313,7 +312,7 @@ impl World {
                 self.fail(&format!("container {name} came from nowhere: {shown:?}"));
             }
         }
-        self.told.push(format!("    {shown:?}"));
+        self.random.tell(format!("    {shown:?}"));
         self.made = shown.keys().cloned().collect();
         if command.passing {
             self.passing.extend(command.open.iter().cloned());
@@ -439,7 +438,7 @@ impl World {
 
     /// Every container starts, serves, stops and goes; then nothing is left.
     fn look_at_everything(&mut self) {
-        self.told.push("everything".into());
+        self.random.tell("everything");
         for (name, state) in self.shown() {
             if state == "paused" {
                 self.rbox.args(["unpause", &name]).stdout_any().run();
@@ -498,9 +497,7 @@ impl World {
     }
 
     fn fail(&self, what: &str) -> ! {
-        let from = self.told.len().saturating_sub(40);
-        let told = self.told[from..].join("\n  ");
-        panic!("{what}\nafter:\n  {told}\n{}", self.rbox.diagnostics());
+        panic!("{what}\n{}", self.rbox.diagnostics());
     }
 }
 

@@ -428,6 +428,8 @@ fn stats_tell_what_is_used() {
         "-d",
         "--name",
         "busy",
+        "--network",
+        "none",
         "busybox",
         "sh",
         "-c",

@@ -9,23 +9,24 @@ use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::net::UdpSocket;
-use std::process::Command;
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::time::Instant;
 
 use serde_json::json;
 
 use crate::support::Rbox;
-use crate::support::account;
 use crate::support::call::Call;
 use crate::support::hostile;
-use crate::support::skip::skip;
+use crate::support::processes;
+use crate::support::random;
+use crate::support::remote::Remote;
 
 const GATEWAY: &str = "10.0.2.2";
 
 /// The address with which this machine is reached by others; a network in user mode reaches it too.
-fn host() -> IpAddr {
+pub fn host() -> IpAddr {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     // Nothing is sent.
     let routed = socket
@@ -56,7 +57,7 @@ fn serve(
     (port, thread)
 }
 
-fn sh<'a>(rbox: &'a Rbox, network: &str, script: &str) -> Call<'a> {
+pub fn sh<'a>(rbox: &'a Rbox, network: &str, script: &str) -> Call<'a> {
     rbox.args([
         "run",
         "--rm",
@@ -70,7 +71,7 @@ fn sh<'a>(rbox: &'a Rbox, network: &str, script: &str) -> Call<'a> {
 }
 
 /// The port of the host for a port of the container.
-fn published(rbox: &Rbox, name: &str, port: &str) -> u16 {
+pub fn published(rbox: &Rbox, name: &str, port: &str) -> u16 {
     let out = rbox.args(["port", name, port]).stdout_any().run().stdout;
     out.lines()
         .next()
@@ -82,7 +83,16 @@ fn published(rbox: &Rbox, name: &str, port: &str) -> u16 {
         .unwrap()
 }
 
-fn try_connect(address: (IpAddr, u16)) -> std::io::Result<TcpStream> {
+/// The process that has the network of the only container.
+pub fn worker(rbox: &Rbox) -> i32 {
+    retry(|| {
+        let found = processes::called(rbox.dir(), "rbox-net: ");
+        assert!(found.len() < 2, "{}", processes::describe(&found));
+        found.first().map(|process| process.pid)
+    })
+}
+
+pub fn try_connect(address: (IpAddr, u16)) -> std::io::Result<TcpStream> {
     TcpStream::connect_timeout(&address.into(), Duration::from_secs(20))
 }
 
@@ -421,7 +431,7 @@ fn a_published_port_carries_much_in_both_directions_at_once() {
 }
 
 /// Whom a client of this machine finds itself to be, at a published port.
-fn told(address: (IpAddr, u16)) -> (String, SocketAddr) {
+pub fn told(address: (IpAddr, u16)) -> (String, SocketAddr) {
     let mut stream = connect(address);
     stream.shutdown(Shutdown::Write).unwrap();
     let mut heard = String::new();
@@ -474,7 +484,7 @@ fn local_clients_are_never_seen_as_loopback() {
     rbox.remove(&["c"]);
 }
 
-fn retry<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+pub fn retry<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     for _ in 0..500 {
         if let Some(value) = attempt() {
             return value;
@@ -482,70 +492,6 @@ fn retry<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
         thread::sleep(Duration::from_millis(20));
     }
     panic!("waited ten seconds");
-}
-
-/// A host of its own beside this one: a network namespace, joined by a pair of interfaces.
-struct Remote {
-    name: String,
-}
-
-impl Remote {
-    const OURS: &'static str = "192.0.2.129";
-    const THEIRS: &'static str = "192.0.2.130";
-    const OURS6: &'static str = "2001:db8:77::1";
-    const THEIRS6: &'static str = "2001:db8:77::2";
-
-    fn new() -> Option<Remote> {
-        if !account::is_root() {
-            skip("only root can make another host");
-            return None;
-        }
-        let name = format!("rbt{}", std::process::id());
-        let peer = format!("{name}p");
-        let remote = Remote { name: name.clone() };
-        for command in [
-            format!("netns add {name}"),
-            format!("link add {name} type veth peer name {peer} netns {name}"),
-            format!("addr add {}/30 dev {name}", Remote::OURS),
-            format!("addr add {}/64 dev {name} nodad", Remote::OURS6),
-            format!("link set {name} up"),
-            format!("-n {name} addr add {}/30 dev {peer}", Remote::THEIRS),
-            format!("-n {name} addr add {}/64 dev {peer} nodad", Remote::THEIRS6),
-            format!("-n {name} link set {peer} up"),
-        ] {
-            let done = Command::new("ip")
-                .args(command.split(' '))
-                .output()
-                .unwrap();
-            assert!(
-                done.status.success(),
-                "ip {command}: {}",
-                String::from_utf8_lossy(&done.stderr)
-            );
-        }
-        Some(remote)
-    }
-
-    fn run(&self, script: &str) -> String {
-        let done = Command::new("ip")
-            .args(["netns", "exec", &self.name, "sh", "-c", script])
-            .output()
-            .unwrap();
-        String::from_utf8(done.stdout).unwrap()
-    }
-}
-
-impl Drop for Remote {
-    fn drop(&mut self) {
-        Command::new("ip")
-            .args(["netns", "delete", &self.name])
-            .output()
-            .ok();
-        Command::new("ip")
-            .args(["link", "delete", &self.name])
-            .output()
-            .ok();
-    }
 }
 
 #[test]
@@ -557,21 +503,22 @@ fn the_container_sees_the_real_address_of_a_remote_client() {
     tell_peers(&rbox, &["-p", "80", "-p", "9/udp"]);
     let port = published(&rbox, "c", "80");
     for (ours, theirs) in [
-        (Remote::OURS, Remote::THEIRS),
-        (Remote::OURS6, "[2001:db8:77::2]"),
+        (&remote.ours, remote.theirs.clone()),
+        (&remote.ours6, format!("[{}]", remote.theirs6)),
     ] {
         let heard = remote.run(&format!("busybox nc {ours} {port} </dev/null"));
         assert!(heard.starts_with(&format!("{theirs}:")), "{heard}");
     }
     let port = published(&rbox, "c", "9/udp");
     for (ours, theirs) in [
-        (Remote::OURS, Remote::THEIRS),
-        (Remote::OURS6, "[2001:db8:77::2]"),
+        (&remote.ours, remote.theirs.clone()),
+        (&remote.ours6, format!("[{}]", remote.theirs6)),
     ] {
+        let length = theirs.len();
         let script =
-            format!("exec 3<>/dev/udp/{ours}/{port}; echo x >&3; timeout 5 head -c 11 <&3");
+            format!("exec 3<>/dev/udp/{ours}/{port}; echo x >&3; timeout 5 head -c {length} <&3");
         let heard = remote.run(&format!("bash -c '{script}'"));
-        assert_eq!(heard, theirs[..11]);
+        assert_eq!(heard, theirs);
     }
     rbox.remove(&["c"]);
 }
@@ -597,7 +544,7 @@ fn nothing_listens_on_more_than_was_asked() {
     .stdout("[ID]\n")
     .run();
     let port = published(&rbox, "c", "80");
-    let script = format!("busybox nc {} {port} </dev/null 2>&1", Remote::OURS);
+    let script = format!("busybox nc {} {port} </dev/null 2>&1", remote.ours);
     assert!(remote.run(&script).contains("Connection refused"));
     assert!(try_connect((host(), port)).is_err());
     assert!(try_connect((Ipv6Addr::LOCALHOST.into(), port)).is_err());
@@ -672,66 +619,56 @@ fn a_datagram_to_a_closed_port_is_answered() {
     }
 }
 
+/// What is private memory of a process, in KiB.
+pub fn private_memory(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+    line.unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// `RBOX_TEST_CONNECTIONS` says how many (4000).
 #[test]
 fn many_short_connections_leave_nothing_behind() {
-    const COUNT: usize = 2000;
-    let rbox = Rbox::with_busybox();
-    rbox.args([
-        "run",
-        "-d",
-        "--name",
-        "c",
-        "--network",
-        "private",
-        "-p",
-        "127.0.0.1::80",
-        "busybox",
-    ])
-    .args([
-        "sh",
-        "-c",
-        "echo hello >/tmp/index.html; exec httpd -f -p 80 -h /tmp",
-    ])
-    .stdout("[ID]\n")
-    .run();
+    let each = random::count("RBOX_TEST_CONNECTIONS", 4000) / 4;
+    let rbox = Rbox::with_testinit();
+    tell_peers(&rbox, &["-p", "80"]);
     let port = published(&rbox, "c", "80");
-    let ask = || {
-        let mut stream = try_connect((Ipv4Addr::LOCALHOST.into(), port)).ok()?;
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
-        let mut heard = String::new();
-        stream.read_to_string(&mut heard).ok()?;
-        heard.ends_with("\r\n\r\nhello\n").then_some(())
+    // To an address of its own each, so that there are enough ports to come from.
+    let ask = move |at: u32, number: u32| {
+        let target = Ipv4Addr::new(
+            127,
+            0,
+            at.to_le_bytes()[0],
+            (number >> 12).to_le_bytes()[0] + 1,
+        );
+        let (heard, _) = told((target.into(), port));
+        assert!(heard.starts_with(GATEWAY), "connection {number}: {heard}");
     };
-    retry(ask);
-    let state: serde_json::Value = {
-        let id = rbox
-            .args(["ps", "-q", "--no-trunc"])
-            .stdout_any()
-            .run()
-            .stdout;
-        let file = rbox
-            .dir()
-            .join("run/rbox/containers")
-            .join(id.trim())
-            .join("state.json");
-        serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
-    };
+    let worker = worker(&rbox);
     let descriptors = || {
-        std::fs::read_dir(format!("/proc/{}/fd", state["supervisor"]))
-            .unwrap()
-            .count()
+        let listing = std::fs::read_dir(format!("/proc/{worker}/fd"));
+        listing.unwrap().count()
     };
-    let before = retry(|| {
-        thread::sleep(Duration::from_millis(100));
-        Some(descriptors())
-    });
-    for at in 0..COUNT {
-        assert_eq!(ask(), Some(()), "connection {at}");
-    }
+    let begin = |count: u32| {
+        let threads: Vec<_> = (0..4)
+            .map(|at| thread::spawn(move || (0..count).for_each(|number| ask(at, number))))
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    };
+    let before = descriptors();
+    begin(100);
+    let memory = private_memory(worker);
+    begin(each);
     retry(|| (descriptors() <= before).then_some(()));
+    let after = private_memory(worker);
+    assert!(after < memory + 256, "from {memory} to {after} KiB");
     rbox.remove(&["c"]);
 }
 
@@ -749,24 +686,31 @@ fn a_client_may_use_its_port_again_at_once() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let own = free.local_addr().unwrap();
     drop(free);
-    let ask = || -> Option<String> {
+    let ask = || -> Result<String, std::io::Error> {
+        use rustix::io::Errno;
         use rustix::net::AddressFamily;
         use rustix::net::SocketType;
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
         rustix::net::bind(&socket, &own).unwrap();
-        rustix::net::connect(&socket, &target).ok()?;
+        let ends = Instant::now() + Duration::from_secs(5);
+        // Linux: the client's own end of the connection before may wait for its last acknowledgement.
+        while let Err(errno) = rustix::net::connect(&socket, &target) {
+            if errno != Errno::ADDRNOTAVAIL || Instant::now() > ends {
+                return Err(errno.into());
+            }
+        }
         let mut stream = TcpStream::from(socket);
         stream
             .set_read_timeout(Some(Duration::from_secs(5)))
             .unwrap();
         let mut heard = String::new();
-        stream.read_to_string(&mut heard).ok()?;
-        Some(heard)
+        stream.read_to_string(&mut heard)?;
+        Ok(heard)
     };
-    retry(|| ask().filter(|heard| heard == "hello\n"));
+    retry(|| ask().ok().filter(|heard| heard == "hello\n"));
     for at in 0..20 {
-        assert_eq!(ask().as_deref(), Some("hello\n"), "attempt {at}");
+        assert_eq!(ask().unwrap(), "hello\n", "attempt {at}");
     }
     rbox.remove(&["c"]);
 }
@@ -818,7 +762,7 @@ fn ports_that_cannot_be_published_are_told_before_anything_starts() {
             .status(125)
             .run();
     }
-    rbox.args(["run", "--rm", "-p", "8080:80", "busybox", "true"])
+    rbox.args(["run", "--rm", "--network", "none", "-p", "8080:80", "busybox", "true"])
         .stderr(
             "Error: cannot create container: cannot publish port \"8080:80/tcp\": with --network none there is nothing to publish from\n\
              Hint: use `--network private`\n",
@@ -826,6 +770,71 @@ fn ports_that_cannot_be_published_are_told_before_anything_starts() {
         .status(125)
         .run();
     rbox.args(["ps", "-aq"]).run();
+}
+
+/// The image could not be pulled: what is wrong without it is told first.
+#[test]
+fn what_no_image_makes_possible_is_refused_before_one_is_pulled() {
+    let rbox = Rbox::new();
+    for (flags, why) in [
+        (
+            "--network=none -p 8080:80",
+            "cannot publish port \"8080:80/tcp\": with --network none there is nothing to publish from\n\
+             Hint: use `--network private`",
+        ),
+        (
+            "--network=host -P",
+            "--publish-all: with --network host there is nothing to publish from\n\
+             Hint: leave it away: the container listens on the host itself",
+        ),
+        (
+            "-p 8080:80 -p 8080:81",
+            "cannot publish port \"8080:81/tcp\": \"8080:80/tcp\" has that port of the host",
+        ),
+        (
+            "--network-policy allow:dns",
+            "--network-policy: what no rule matches is allowed: expected a rule that denies, as deny at the end",
+        ),
+        (
+            "--net-rate 1m --network=container:x",
+            "flag --net-rate cannot be used with --network container:x: that container's own settings count",
+        ),
+        (
+            "--hostname h --uts host",
+            "--hostname=\"h\": the host name of --uts host is not the container's to set",
+        ),
+        (
+            "--dns 1.1.1.1 --network=container:x",
+            "flag --dns cannot be used with --network container:x: the files are those of that container",
+        ),
+        (
+            "--network=container:x",
+            "no container with name or id \"x\"\nHint: `rbox ps -a` lists the containers there are",
+        ),
+        (
+            "--pid=container:x",
+            "no container with name or id \"x\"\nHint: `rbox ps -a` lists the containers there are",
+        ),
+        (
+            "--network=nosuch",
+            "no network named \"nosuch\"\nHint: `rbox network ls` lists the networks there are",
+        ),
+        (
+            "--network=bridge,podman",
+            "--network=\"podman\": it is given twice",
+        ),
+        (
+            "--ip 10.1.2.3 --network=bridge",
+            "address 10.1.2.3 is outside of network \"bridge\", whose subnets are 10.88.0.0/16",
+        ),
+    ] {
+        rbox.args(["run", "--name=c"])
+            .args(flags.split(' '))
+            .args(["127.0.0.1:1/none", "true"])
+            .stderr(format!("Error: cannot create container \"c\": {why}\n"))
+            .status(125)
+            .run();
+    }
 }
 
 #[test]
@@ -917,4 +926,60 @@ fn containers_start_on_a_host_without_a_network() {
         .stdout("1\n")
         .stderr("nc: can't connect to remote host (198.51.100.1): Network is unreachable\n")
         .run();
+}
+
+/// What parses the container's frames could do nothing with what it is talked into, and its end is not the container's.
+#[test]
+fn the_network_is_served_by_a_confined_process_that_may_die() {
+    for rbox in [Some(Rbox::new()), Rbox::as_root()].into_iter().flatten() {
+        rbox.load("busybox");
+        rbox.args(["run", "-d", "--name", "c", "--network", "private"])
+            .args(["-p", "127.0.0.1::80", "busybox"])
+            .args(["nc", "-ll", "-p", "80", "-e", "echo", "hello"])
+            .stdout("[ID]\n")
+            .run();
+        let port = published(&rbox, "c", "80");
+        let ask = || {
+            let mut stream = try_connect((Ipv4Addr::LOCALHOST.into(), port)).ok()?;
+            let mut heard = String::new();
+            stream.read_to_string(&mut heard).ok()?;
+            (heard == "hello\n").then_some(())
+        };
+        retry(ask);
+        let first = worker(&rbox);
+        let status = std::fs::read_to_string(format!("/proc/{first}/status")).unwrap();
+        for line in [
+            "CapInh:\t0000000000000000",
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            "CapAmb:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+        ] {
+            assert!(status.lines().any(|found| found == line), "{status}");
+        }
+        // No log, no lock, no namespace, no socket file.
+        for fd in std::fs::read_dir(format!("/proc/{first}/fd")).unwrap() {
+            let target = std::fs::read_link(fd.unwrap().path()).unwrap();
+            let target = target.to_string_lossy().into_owned();
+            let kinds = [
+                "/dev/null",
+                "anon_inode:[eventpoll]",
+                "anon_inode:[timerfd]",
+            ];
+            let is_known = kinds.contains(&&*target)
+                || target.starts_with("socket:")
+                || target.starts_with("pipe:")
+                || target.ends_with("/net/tun");
+            assert!(is_known, "{target}");
+        }
+        let pid = rustix::process::Pid::from_raw(first).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::SYS).unwrap();
+        retry(ask);
+        assert_ne!(worker(&rbox), first);
+        rbox.args(["logs", "c"])
+            .stderr("rbox: the network has lost its connections and begins anew: it made a system call that is forbidden to it\n")
+            .run();
+        rbox.remove(&["c"]);
+    }
 }

@@ -6,7 +6,6 @@
 //!
 //! RBOX_TEST_CUTS says how many cuts at random moments (25), RBOX_TEST_SEED repeats them.
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -69,6 +68,16 @@ impl Disk {
             "mount",
             &["-o", "remount,abort", self.place.to_str().unwrap()],
         );
+    }
+
+    /// Writes on nearly all that is free, and leaves the journal alone: direct writes wait for none.
+    pub fn overwrite_free(&self) {
+        let free = rustix::fs::statvfs(&self.place).unwrap();
+        let mebibytes = free.f_bavail * free.f_frsize / (1 << 20) - 1;
+        let (to, count) = (self.place.join("fill"), format!("count={mebibytes}"));
+        let to = format!("of={}", to.display());
+        let flags = ["bs=1M", "oflag=direct", "status=none"];
+        succeed("dd", &[&["if=/dev/zero", &to, &count], &flags[..]].concat());
     }
 
     /// The power fails, and the machine starts again.
@@ -286,18 +295,20 @@ fn clean(rbox: &Rbox) {
 /// In the middle of anything.
 #[test]
 fn at_any_moment() {
+    random::repeatable(cut_at_any_moment);
+}
+
+fn cut_at_any_moment(random: &mut Random) {
     let rbox = Rbox::new();
     let Some(disk) = Disk::new(&rbox) else {
         return;
     };
-    let mut random = Random::new("RBOX_TEST_CUTS");
     rbox.load("busybox");
     let cuts = random::count("RBOX_TEST_CUTS", 25);
     let mut made: BTreeSet<String> = BTreeSet::new();
     for _ in 0..cuts {
-        let mut told = String::new();
         loop {
-            let line = command(&mut random);
+            let line = command(random);
             let words: Vec<&str> = line.split_whitespace().collect();
             let running = rbox
                 .args(&words)
@@ -305,11 +316,10 @@ fn at_any_moment() {
                 .stderr_any()
                 .status_any()
                 .spawn();
-            write!(told, "\n  {line}").unwrap();
             if random.below(4) == 0 {
                 let moment = random.time(Duration::from_millis(120));
                 std::thread::sleep(moment);
-                write!(told, " for {moment:?}").unwrap();
+                random.tell(format!("{line} for {moment:?}"));
                 disk.cut(&rbox);
                 running.wait();
                 if matches!(words[0], "rm" | "rename" | "prune") {
@@ -317,7 +327,9 @@ fn at_any_moment() {
                 }
                 break;
             }
-            let done = running.wait().status.success();
+            let status = running.wait().status;
+            random.tell(format!("{line}: {status}"));
+            let done = status.success();
             match (words[0], words.last().unwrap()) {
                 // What goes with the machine, or may come back, is not looked for.
                 ("rm" | "rename" | "prune", _) => made.clear(),
@@ -327,7 +339,6 @@ fn at_any_moment() {
                 _ => {}
             }
         }
-        random::tell(&told);
         let shown = quiet(&rbox, "ps -a --format {{.Names}}");
         for name in &made {
             assert!(shown.lines().any(|line| line == name), "{name} was lost");

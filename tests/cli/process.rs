@@ -394,7 +394,8 @@ fn files_of_etc_say_what_was_asked() {
     let rbox = Rbox::with_busybox();
     let base = rbox.write("hosts", "10.0.0.9 nine");
     let base = base.to_str().unwrap();
-    let own = "127.0.1.1\th c\n";
+    let own = "10.0.2.100\th c\n";
+    let gateway = "10.0.2.2\thost.containers.internal host.docker.internal\n";
     let local =
         "127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n";
     let cat = |flags: &[&str], file: &str, expected: &str| {
@@ -405,15 +406,24 @@ fn files_of_etc_say_what_was_asked() {
             .run();
     };
     let hosts = |flags: &[&str], expected: &str| cat(flags, "/etc/hosts", expected);
-    hosts(&[], &format!("{local}{own}"));
+    hosts(&[], &format!("{local}{own}{gateway}"));
+    let none = ["--network", "none"];
+    hosts(&none, &format!("{local}127.0.1.1\th c\n"));
+    hosts(
+        &["--add-host", "up:host-gateway"],
+        &format!("10.0.2.2\tup\n{local}{own}{gateway}"),
+    );
     hosts(
         &["--add-host", "db;db.x:10.0.0.1", "--add-host", "six:[::2]"],
-        &format!("10.0.0.1\tdb db.x\n::2\tsix\n{local}{own}"),
+        &format!("10.0.0.1\tdb db.x\n::2\tsix\n{local}{own}{gateway}"),
     );
-    hosts(&["--hosts-file", base], &format!("10.0.0.9 nine\n{own}"));
+    hosts(
+        &["--hosts-file", base],
+        &format!("10.0.0.9 nine\n{own}{gateway}"),
+    );
     hosts(&["--hosts-file", "none"], own);
     let resolv = |flags: &[&str], expected: &str| cat(flags, "/etc/resolv.conf", expected);
-    resolv(&[], "");
+    resolv(&none, "");
     resolv(
         &[
             "--dns",
@@ -426,7 +436,7 @@ fn files_of_etc_say_what_was_asked() {
         "search a.b\nnameserver 1.1.1.1\nnameserver ::2\noptions ndots:2\n",
     );
     resolv(
-        &["--dns", "1.1.1.1", "--dns-search", "."],
+        &["--network", "none", "--dns", "1.1.1.1", "--dns-search", "."],
         "nameserver 1.1.1.1\n",
     );
     cat(&[], "/etc/hostname", "h\n");
@@ -440,6 +450,18 @@ fn files_of_etc_say_what_was_asked() {
     ])
     .args(["busybox", "head", "-1", "/etc/hosts"])
     .stdout("127.0.0.1\tup\n")
+    .run();
+    rbox.args([
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--add-host",
+        "up:host-gateway",
+        "busybox",
+    ])
+    .stderr_has("--add-host=\"up:host-gateway\": with --network none no address leads to the host")
+    .status(125)
     .run();
 }
 
@@ -477,7 +499,9 @@ fn files_of_etc_are_left_to_the_image_when_asked() {
         "c",
     ])
     .args(["odd", "cat", "/etc/hosts"])
-    .stdout("1.2.3.4 image\n127.0.1.1\th c\n")
+    .stdout(
+        "1.2.3.4 image\n10.0.2.100\th c\n10.0.2.2\thost.containers.internal host.docker.internal\n",
+    )
     .run();
 }
 
@@ -682,11 +706,6 @@ fn malformed_values_are_quoted_and_nothing_is_made() {
             "--add-host",
             "db:1.2",
             "--add-host=\"db:1.2\": \"1.2\" is no IP address, nor host-gateway",
-        ),
-        (
-            "--add-host",
-            "up:host-gateway",
-            "--add-host=\"up:host-gateway\": with --network none no address leads to the host",
         ),
         (
             "--dns",

@@ -114,8 +114,8 @@ fn order_and_number_and_forms() {
     rbox.args(["ps", "-a", "--sort=names", "--format", format])
         .stdout(
             "db|db|exited|true|3|false|host||sh -c exit 3||false|0\n\
-             web|web|created|false|0|false|none|/data|true||false|0\n\
-             web|web|running|false|0|false|none||sleep 1000||false|0\n",
+             web|web|created|false|0|false|private|/data|true||false|0\n\
+             web|web|running|false|0|false|private||sleep 1000||false|0\n",
         )
         .run();
     let json = rbox

@@ -43,6 +43,26 @@ fn run_pulls_what_is_not_there() {
 }
 
 #[test]
+fn an_image_for_another_platform_than_the_one_asked_for_is_refused() {
+    let rbox = Rbox::new();
+    let image = registry::http().reference("busybox");
+    let pull = ["pull", "-q", INSECURE, "--platform"];
+    rbox.args(pull)
+        .args(["linux/s390x", &image])
+        .stderr(format!(
+            "Error: cannot pull \"{image}:latest\": it is for linux/amd64, and not for linux/s390x\n\
+             Hint: leave out `--platform`, `--os`, `--arch` and `--variant` to have it as it is\n"
+        ))
+        .status(125)
+        .run();
+    rbox.args(["images", "-q"]).run();
+    rbox.args(pull)
+        .args(["linux/amd64", &image])
+        .stdout("[ID]\n")
+        .run();
+}
+
+#[test]
 fn pull_over_https_with_an_authority_of_ones_own() {
     let rbox = Rbox::new();
     let image = registry::https().reference("busybox");

@@ -359,7 +359,14 @@ fn killed_by_a_signal_is_128_and_its_number() {
 #[test]
 fn networks_none_and_host() {
     let rbox = Rbox::with_busybox();
-    for flag in [&[][..], &["--network", "none"], &["--net=none"]] {
+    for flag in [&[][..], &["--network", "default"], &["--network="]] {
+        rbox.args(["run", "--rm"])
+            .args(flag)
+            .args(["busybox", "ls", "/sys/class/net"])
+            .stdout("eth0\nlo\n")
+            .run();
+    }
+    for flag in [&["--network", "none"][..], &["--net=none"]] {
         rbox.args(["run", "--rm"])
             .args(flag)
             .args([

@@ -141,7 +141,7 @@ fn pruning_frees_what_it_says() {
     rbox.args(["system", "prune"])
         .stdin("\n")
         .stdout(
-            "WARNING! This command removes:\n\t- all stopped containers\n\t- all dangling images\n\nAre you sure you want to continue? [y/N] ",
+            "WARNING! This command removes:\n\t- all stopped containers\n\t- all networks not used by at least one container\n\t- all dangling images\n\nAre you sure you want to continue? [y/N] ",
         )
         .run();
     let before = rbox.du(&["."]);

@@ -90,6 +90,8 @@ enum Source {
     Containers(Which),
     Images,
     Volumes,
+    Networks,
+    NetworksAndModes,
     Both,
     Signals,
     Words(&'static [&'static str]),
@@ -102,6 +104,8 @@ fn source(command: &str, value: &str) -> Option<Source> {
         ("start", "CONTAINER") => Source::Containers(Which::Stopped),
         (_, "CONTAINER") => Source::Containers(Which::All),
         (_, "VOLUME") => Source::Volumes,
+        ("create" | "run", "NETWORK") => Source::NetworksAndModes,
+        (_, "NETWORK") => Source::Networks,
         (_, "IMAGE" | "REPOSITORY[:TAG]" | "[HOST::]IMAGE") | ("untag", "NAME") => Source::Images,
         ("inspect", "NAME") => Source::Both,
         (_, "SIGNAL") => Source::Signals,
@@ -118,6 +122,7 @@ fn values(value: &Value, dirs: Option<&Dirs>) -> Option<Vec<Candidate>> {
     };
     let begun = value.begun;
     let containers = |which| dirs.map(|dirs| names::containers(dirs, begun, which));
+    let networks = || dirs.map(|dirs| names::networks(dirs, begun));
     let images = || dirs.map(|dirs| names::images(dirs, begun));
     let words = match source {
         Source::Containers(which) => containers(which).unwrap_or_default(),
@@ -125,6 +130,11 @@ fn values(value: &Value, dirs: Option<&Dirs>) -> Option<Vec<Candidate>> {
         Source::Volumes => dirs
             .map(|dirs| names::volumes(dirs, begun))
             .unwrap_or_default(),
+        Source::Networks => networks().unwrap_or_default(),
+        Source::NetworksAndModes => {
+            let modes = ["host", "none", "private"].map(str::to_owned);
+            networks().into_iter().flatten().chain(modes).collect()
+        }
         Source::Both => {
             let both = [containers(Which::All), images()];
             both.into_iter().flatten().flatten().collect()
@@ -177,7 +187,7 @@ mod tests {
             "",
         )
         .unwrap();
-        let table: [(&str, Option<&[&str]>); 21] = [
+        let table: [(&str, Option<&[&str]>); 24] = [
             ("start ", Some(&["web"])),
             ("stop ", Some(&[])),
             ("exec ", Some(&[])),
@@ -190,11 +200,14 @@ mod tests {
             ("image rm w", Some(&["web"])),
             ("history w", Some(&["web"])),
             ("untag web w", Some(&["web"])),
+            ("network rm b", Some(&["bridge"])),
+            ("network create ", None),
             ("run --pull=ne", Some(&["--pull=never", "--pull=newer"])),
             ("inspect -tc", Some(&["-tcontainer"])),
             ("run --rm=", Some(&["--rm=false", "--rm=true"])),
             ("kill -s TE", Some(&["TERM"])),
             ("run --network h", Some(&["host"])),
+            ("run --network br", Some(&["bridge"])),
             ("doctor -f ", Some(&["json"])),
             ("load -i ", None),
             ("run web ", None),

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::container::name;
+use crate::network::record;
 use crate::oci::reference::Reference;
 use crate::store::dirs::Dirs;
 use crate::sys;
@@ -31,6 +32,13 @@ impl Which {
 pub fn volumes(dirs: &Dirs, begun: &str) -> Vec<String> {
     let mut found = entries(&dirs.volumes());
     found.retain(|name| !name.starts_with('.') && name.starts_with(begun));
+    found
+}
+
+/// Names of networks.
+pub fn networks(dirs: &Dirs, begun: &str) -> Vec<String> {
+    let mut found = record::names(dirs).unwrap_or_default();
+    found.retain(|name| name.starts_with(begun));
     found
 }
 

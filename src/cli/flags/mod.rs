@@ -1,6 +1,7 @@
 //! Flags that `run` and `create` share, in groups, the forms of their values, and what is said of wrong
 //! ones.
 
+mod egress;
 mod environment;
 mod etc;
 mod files;
@@ -9,6 +10,7 @@ mod identity;
 mod limits;
 mod logging;
 mod namespaces;
+pub mod networks;
 mod preserve;
 mod process;
 mod refused;
@@ -18,6 +20,7 @@ mod security;
 mod session;
 mod stop;
 mod ulimits;
+mod usermode;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -33,6 +36,7 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 
+pub use egress::EgressFlags;
 pub use environment::ChangedVariables;
 pub use environment::OwnVariables;
 pub use health::HealthFlags;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::flags::usermode;
 use crate::container::config::namespaces::Namespace;
 use crate::container::config::namespaces::Namespaces;
 use crate::container::config::namespaces::Shm;
@@ -29,11 +30,6 @@ pub struct NamespaceFlags {
     #[arg(long, value_name = "MODE", value_parser = ipc, default_value = "private",
         hide_default_value = true)]
     ipc: (Namespace, Shm),
-
-    /// Connect to a network: none (loopback only), private (in user mode; private:host-loopback lets
-    /// it reach the host's loopback), host (the host's own), container:NAME or ns:PATH
-    #[arg(long, alias = "net", value_name = "MODE", value_parser = network, default_value = "none")]
-    pub network: Network,
 
     /// Use a process namespace: private, host, container:NAME or ns:PATH
     #[arg(long, value_name = "MODE", value_parser = namespace, default_value = "private",
@@ -112,50 +108,23 @@ fn ipc(text: &str) -> Result<(Namespace, Shm), String> {
     }
 }
 
-fn network(text: &str) -> Result<Network, String> {
+/// A mode of `--network`: `default` is Docker's word for what is without the flag, and nothing is what scripts
+/// write for it.
+pub fn mode(text: &str) -> Result<Network, String> {
     match text {
+        "default" | "" => Ok(Network::Private {
+            host_loopback: false,
+            optional: true,
+            only: None,
+            mtu: None,
+        }),
         "none" => Ok(Network::None),
         "host" => Ok(Network::Host),
         _ => match joined(text) {
             Some(Namespace::Container(name)) => Ok(Network::Container(name)),
             Some(Namespace::Path(path)) => Ok(Network::Path(path)),
-            _ => private(text),
+            _ => usermode::parse(text),
         },
-    }
-}
-
-/// The network in user mode, by its own name and those of the programs that podman uses for it, with such of their
-/// options as mean something here.
-fn private(text: &str) -> Result<Network, String> {
-    let (mode, options) = text.split_once(':').unwrap_or((text, ""));
-    let mut host_loopback = false;
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        host_loopback = match (mode, option) {
-            ("private", "host-loopback")
-            | ("pasta", "--map-gw")
-            | ("slirp4netns", "allow_host_loopback=true") => true,
-            ("pasta", "--no-map-gw") | ("slirp4netns", "allow_host_loopback=false") => false,
-            // It has no other way to publish than the one that keeps the clients' addresses.
-            ("slirp4netns", "enable_ipv6=true" | "port_handler=slirp4netns") => host_loopback,
-            ("private", _) => {
-                return Err(format!("option \"{option}\": expected host-loopback"));
-            }
-            ("pasta", _) => {
-                return Err(format!(
-                    "option \"{option}\": expected --map-gw or --no-map-gw"
-                ));
-            }
-            ("slirp4netns", _) => {
-                return Err(format!(
-                    "option \"{option}\": expected allow_host_loopback=true or =false, enable_ipv6=true or port_handler=slirp4netns"
-                ));
-            }
-            _ => break,
-        };
-    }
-    match mode {
-        "private" | "pasta" | "slirp4netns" => Ok(Network::Private { host_loopback }),
-        _ => Err("expected none, private, host, container:NAME or ns:PATH".into()),
     }
 }
 

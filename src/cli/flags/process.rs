@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::flags;
+use crate::cli::flags::egress::EgressFlags;
 use crate::cli::flags::environment::EnvironmentFlags;
 use crate::cli::flags::etc::EtcFlags;
 use crate::cli::flags::namespaces::NETWORKS;
 use crate::cli::flags::namespaces::NamespaceFlags;
 use crate::cli::flags::namespaces::absolute;
+use crate::cli::flags::networks::NetworkFlags;
 use crate::cli::flags::ulimits::UlimitFlags;
 use crate::container::config::process::Limits;
 use crate::container::config::process::Personality;
@@ -20,6 +22,7 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::text::publish;
+use crate::text::publish::Protocol;
 use crate::text::publish::Publish;
 use crate::text::signal;
 
@@ -37,6 +40,10 @@ pub struct ProcessFlags {
     /// Replace the image's entrypoint: one command, or a JSON array
     #[arg(long, value_name = "COMMAND", value_parser = entrypoint)]
     entrypoint: Option<Entrypoint>,
+
+    /// Name ports of the container, which --publish-all publishes too, as 80, 53/udp or 8000-8009
+    #[arg(long, help_heading = NETWORKS, value_name = "PORT[/PROTOCOL]", value_parser = exposed)]
+    expose: Vec<Exposed>,
 
     /// Set the container's host name
     #[arg(short = 'h', long, value_name = "NAME", value_parser = hostname)]
@@ -66,7 +73,8 @@ pub struct ProcessFlags {
     #[arg(long, value_name = "FILE", value_parser = absolute)]
     pidfile: Option<PathBuf>,
 
-    /// Publish ports with --network private, as 8080:80, 127.0.0.1::53/udp or 8000-8009:80-89
+    /// Publish ports, as 8080:80, 127.0.0.1::53/udp, 8000-8009:80-89, or 8080-8090:80 for the first that is free;
+    /// fd=3:80 by a socket that listens as descriptor 3. Sockets of a service manager (LISTEN_FDS) that fit are taken
     #[arg(help_heading = NETWORKS, short, long, value_name = "[[IP:][HOSTPORT]:]PORT[/PROTOCOL]", value_parser = published)]
     publish: Vec<Published>,
 
@@ -114,6 +122,12 @@ pub struct ProcessFlags {
     namespaces: NamespaceFlags,
 
     #[command(flatten)]
+    networks: NetworkFlags,
+
+    #[command(flatten)]
+    egress: EgressFlags,
+
+    #[command(flatten)]
     etc: EtcFlags,
 }
 
@@ -128,15 +142,21 @@ impl ProcessFlags {
             let text = format!("--init-path=\"{path}\": the init of rbox is part of rbox");
             return Err(fail(Kind::Unsupported, text).hint("use `--init` alone"));
         }
+        let (network, networks) = self.networks.into_wish()?;
+        let (rules, rates) = self.egress.into_changes();
         Ok(Wish {
             command,
+            egress: rules.unwrap_or_default(),
+            rates: rates.unwrap_or_default(),
             entrypoint: self.entrypoint.map(|entrypoint| entrypoint.0),
             environment: self.environment.into_wish()?,
             workdir: flags::given(self.workdir),
             hostname: flags::given(self.hostname),
-            network: self.namespaces.network.clone(),
+            network,
+            networks,
             publish: self.publish.into_iter().flat_map(|ports| ports.0).collect(),
             publish_all: self.publish_all,
+            expose: self.expose.into_iter().flat_map(|ports| ports.0).collect(),
             namespaces: self.namespaces.into_wish()?,
             etc: self.etc.into_wish()?,
             terminal: self.tty,
@@ -167,6 +187,14 @@ struct Published(Vec<Publish>);
 
 fn published(text: &str) -> Result<Published, String> {
     publish::parse(text).map(Published)
+}
+
+/// What one option names.
+#[derive(Clone, Debug)]
+struct Exposed(Vec<(u16, Protocol)>);
+
+fn exposed(text: &str) -> Result<Exposed, String> {
+    publish::exposed(text).map(Exposed)
 }
 
 pub fn sdnotify(text: &str) -> Result<SdNotify, String> {

@@ -2,13 +2,14 @@
 //! it is unknown.
 
 const PODS: &str = "rbox has no pods";
-const ADDRESSES: &str = "each container has a network of its own, whose addresses rbox chooses; --publish leads to its ports";
+const ADDRESSES: &str =
+    "an address of a link holds on that link alone, and --ip6 gives one of the network";
 const WINDOWS: &str = "it is for containers of Windows";
 
 const ARTIFACTS: &str = "lists of rbox hold images, and no other files";
 const SIGNED: &str = "rbox makes no signatures";
 
-const REFUSED: [(&str, &str); 44] = [
+const REFUSED: [(&str, &str); 39] = [
     ("--artifact", ARTIFACTS),
     ("--artifact-config", ARTIFACTS),
     ("--artifact-config-type", ARTIFACTS),
@@ -28,24 +29,16 @@ const REFUSED: [(&str, &str); 44] = [
     ("--domainname", "--hostname takes a name with its domain"),
     ("--encrypt-layer", "rbox has no encrypted images"),
     ("--encryption-key", "rbox has no encrypted images"),
-    (
-        "--expose",
-        "each port of a container can be reached; --publish leads to one from outside",
-    ),
     ("--external", "there are no containers but those of rbox"),
     ("--init-ctr", PODS),
     ("--io-maxbandwidth", WINDOWS),
     ("--io-maxiops", WINDOWS),
-    ("--ip", ADDRESSES),
-    ("--ip6", ADDRESSES),
     ("--isolation", WINDOWS),
     (
         "--link",
         "containers have no links; --network container:NAME shares a network",
     ),
     ("--link-local-ip", ADDRESSES),
-    ("--mac-address", ADDRESSES),
-    ("--network-alias", ADDRESSES),
     ("--pod", PODS),
     ("--pod-id-file", PODS),
     (

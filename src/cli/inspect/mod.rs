@@ -3,6 +3,7 @@
 mod health;
 mod image;
 mod more;
+mod networks;
 mod resources;
 
 use std::collections::BTreeMap;
@@ -15,9 +16,9 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::choose;
+use crate::cli::network::view;
 use crate::cli::output;
 use crate::cli::port;
-use crate::config::addresses::Addresses;
 use crate::container::config::Config;
 use crate::container::config::Files;
 use crate::container::config::Security;
@@ -39,7 +40,7 @@ use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::image::variant;
-use crate::network;
+use crate::network::record;
 use crate::oci::platform::Platform;
 use crate::store::dirs::Dirs;
 use crate::sys::idmap::IdRange;
@@ -68,7 +69,7 @@ pub struct ImageArgs {
     images: Vec<String>,
 }
 
-/// Print all that is known of containers or images
+/// Print all that is known of containers, images or networks
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   rbox inspect web
@@ -86,7 +87,7 @@ pub struct Args {
     #[arg(short, long)]
     size: bool,
 
-    /// Look only among these: container, image or all
+    /// Look only among these: container, image, network or all
     #[arg(
         short = 't',
         long = "type",
@@ -106,6 +107,7 @@ enum Among {
     All,
     Container,
     Image,
+    Network,
 }
 
 pub fn run(engine: &Engine, mut args: Args) -> anyhow::Result<u8> {
@@ -151,6 +153,10 @@ fn print(
 }
 
 fn look_up(engine: &Engine, name: &str, among: Among, size: bool) -> anyhow::Result<Value> {
+    if among == Among::Network {
+        let network = record::find(&engine.dirs, name)?;
+        return Ok(view::with_containers(engine, &network));
+    }
     if among != Among::Image {
         match Container::find(&engine.dirs, name) {
             Ok(container) => {
@@ -167,11 +173,14 @@ fn look_up(engine: &Engine, name: &str, among: Among, size: bool) -> anyhow::Res
     }
     match crate::image::find(&engine.dirs, name) {
         Ok(image) => image::describe(engine, &image),
-        Err(err) if among == Among::All && error::kind(&err) == Some(Kind::NotFound) => Err(fail(
-            Kind::NotFound,
-            format!("no container or image named \"{name}\""),
-        )
-        .hint("`rbox ps -a` and `rbox images` list what there is")),
+        Err(err) if among == Among::All && error::kind(&err) == Some(Kind::NotFound) => {
+            if let Ok(network) = record::find(&engine.dirs, name) {
+                return Ok(view::with_containers(engine, &network));
+            }
+            let text = format!("no container, image or network named \"{name}\"");
+            Err(fail(Kind::NotFound, text)
+                .hint("`rbox ps -a`, `rbox images` and `rbox network ls` list what there is"))
+        }
         Err(err) => Err(err),
     }
 }
@@ -194,6 +203,10 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
             exit.error.clone().unwrap_or_default(),
         ),
     };
+    let supervisor = match &status {
+        Status::Running(state) => state.supervisor,
+        _ => 0,
+    };
     let args = config.process.args();
     let mounts: Vec<Value> = config
         .files
@@ -214,6 +227,7 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
             "Dead": false,
             "StoppedByUser": matches!(&status, Status::Exited(exit) if exit.stopped),
             "Pid": pid,
+            "ConmonPid": supervisor,
             "ExitCode": exit_code,
             "Error": error,
             "StartedAt": started,
@@ -253,7 +267,7 @@ fn describe(dirs: &Dirs, container: &Container) -> anyhow::Result<Value> {
             "Timezone": config.process.etc.time_zone.as_deref().unwrap_or_default(),
         },
         "HostConfig": host_config(container),
-        "NetworkSettings": network_settings(container, &status),
+        "NetworkSettings": networks::settings(dirs, container, &status),
     });
     extend(&mut found["HostConfig"], resources::limits(container));
     extend(&mut found["State"], resources::state(container, &status)?);
@@ -283,6 +297,8 @@ fn host_config(container: &Container) -> Value {
             "MaximumRetryCount": config.restart.most(),
         },
         "NetworkMode": config.process.network.name(),
+        "NetworkPolicy": config.process.egress,
+        "NetworkRate": config.process.rates.to_string(),
         "PortBindings": port::bindings(&config.process.publish),
         "UsernsMode": config.identity.userns.name(),
         "GroupAdd": groups(config),
@@ -372,36 +388,6 @@ fn extra_hosts(etc: &Etc) -> Vec<String> {
         format!("{}:{address}", host.names.join(";"))
     });
     all.collect()
-}
-
-/// Addresses are there while it runs.
-fn network_settings(container: &Container, status: &Status) -> Value {
-    let mode = container.config.process.network.name();
-    let mut settings = json!({});
-    if let Status::Running(state) = status
-        && let Some(network) = &state.network
-    {
-        let Addresses {
-            container4,
-            gateway4,
-            container6,
-            gateway6,
-            ..
-        } = network.addresses;
-        settings = json!({
-            "IPAddress": container4,
-            "IPPrefixLen": Addresses::PREFIX4,
-            "Gateway": gateway4,
-            "GlobalIPv6Address": container6,
-            "GlobalIPv6PrefixLen": Addresses::PREFIX6,
-            "IPv6Gateway": gateway6,
-            "MacAddress": network::CONTAINER_MAC.map(|byte| format!("{byte:02x}")).join(":"),
-        });
-    }
-    let networks = json!({ mode: settings.clone() });
-    settings["Ports"] = port::bindings(&port::published(status));
-    settings["Networks"] = networks;
-    settings
 }
 
 /// In the order of their names.

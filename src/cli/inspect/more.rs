@@ -86,8 +86,9 @@ pub fn places(container: &Container) -> Value {
 pub fn config(config: &Config) -> Value {
     let process = &config.process;
     let mut ports = Map::new();
-    for one in &process.publish {
-        ports.insert(format!("{}/{}", one.port, one.protocol), json!({}));
+    let published = process.publish.iter().map(|one| (one.port, one.protocol));
+    for (port, protocol) in published.chain(process.expose.iter().copied()) {
+        ports.insert(format!("{port}/{protocol}"), json!({}));
     }
     let mut volumes = Map::new();
     for mount in &config.files.mounts {

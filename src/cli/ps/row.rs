@@ -66,7 +66,12 @@ const FIELDS: [(&str, Field); 32] = [
     ("Ports", |_, row| port::column(&row.status).into()),
     ("ExposedPorts", |_, _| json!({})),
     ("Networks", |_, row| {
-        row.container.config.process.network.name().into()
+        row.container
+            .config
+            .process
+            .network_names()
+            .join(",")
+            .into()
     }),
     ("Mounts", |_, row| {
         destinations(&row.container).join(",").into()
@@ -191,7 +196,7 @@ impl Looks {
             "Mounts": destinations(container),
             "Names": [container.name],
             "Namespaces": if self.namespaces { namespaces(times.pid) } else { json!({}) },
-            "Networks": [config.process.network.name()],
+            "Networks": config.process.network_names(),
             "Pid": times.pid,
             "Pod": "",
             "PodName": "",

@@ -3,10 +3,12 @@
 use crate::cli::choose;
 use crate::cli::choose::Wanted;
 use crate::cli::images::filter::Filters;
+use crate::cli::network;
 use crate::cli::output;
 use crate::cli::volume;
 use crate::engine::Engine;
 use crate::engine::images;
+use crate::engine::networks;
 use crate::engine::remove;
 use crate::engine::sweep;
 use crate::engine::usage;
@@ -16,7 +18,7 @@ use crate::error::Kind;
 use crate::error::fail;
 use crate::text::size;
 
-/// Remove what is not used: containers that do not run, images without a name, leftovers
+/// Remove what is not used: containers that do not run, networks, images without a name, leftovers
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "one a switch")]
 #[command(after_help = "Volumes with a name are for `rbox volume prune --all`.
@@ -69,6 +71,12 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
         )?;
     }
     sweep::sweep(engine)?;
+    if !args.external {
+        let keys = network::filter::OF_PRUNE;
+        let filters = network::filter::Filters::parse(engine, &args.filter, keys)?;
+        let removed = networks::prune(engine, |network| filters.fit(network), false)?;
+        heading("Deleted Networks", &removed)?;
+    }
     if args.volumes {
         let filters = volume::filter::Filters::parse(engine, &args.filter)?;
         let wanted = |volume: &crate::volume::Volume| volume.anonymous && filters.fit(volume);
@@ -112,6 +120,7 @@ fn warning(args: &Args) -> String {
         return "WARNING! This command removes what killed commands have left.\n".into();
     }
     let mut text = "WARNING! This command removes:\n\t- all stopped containers\n".to_owned();
+    text.push_str("\t- all networks not used by at least one container\n");
     if args.volumes {
         text.push_str("\t- all anonymous volumes not used by at least one container\n");
     }

@@ -88,12 +88,7 @@ impl Filters {
 }
 
 fn one(engine: &Engine, word: &str, key: &str, value: &str) -> anyhow::Result<Filter> {
-    let expected = |what: &str| filter::expected(word, what);
-    let boolean = || match value {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(expected("true or false")),
-    };
+    let boolean = || filter::boolean(word, value);
     Ok(match key {
         "all" => Filter::All(boolean()?),
         "anonymous" => Filter::Anonymous(boolean()?),
@@ -101,13 +96,14 @@ fn one(engine: &Engine, word: &str, key: &str, value: &str) -> anyhow::Result<Fi
         "driver" => Filter::Driver(value.to_owned()),
         "label" => Filter::Label(value.to_owned()),
         "label!" => Filter::NotLabel(value.to_owned()),
-        "name" => Filter::Name(Regex::new(value).map_err(|_| expected("a regular expression"))?),
+        "name" => Filter::Name(filter::pattern(word, value)?),
         "opt" => Filter::Option(value.to_owned()),
         "scope" => Filter::Scope(value.to_owned()),
         "since" | "after" => Filter::Since(volume::find(&engine.dirs, value)?.created),
         "until" => Filter::Until(filter::moment(word, value)?),
         _ => {
-            return Err(expected(
+            return Err(filter::expected(
+                word,
                 "one of the keys after, all, anonymous, dangling, driver, label, label!, name, opt, scope, since, until",
             ));
         }

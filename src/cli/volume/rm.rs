@@ -3,7 +3,6 @@
 use crate::cli::output;
 use crate::engine::Engine;
 use crate::engine::volumes;
-use crate::error;
 use crate::error::Kind;
 use crate::error::fail;
 use crate::volume;
@@ -42,33 +41,12 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     } else {
         args.volumes
     };
-    let mut status = 0;
-    for name in &names {
+    Ok(output::each_removed(&names, args.force, |name| {
         let found = match volume::find(&engine.dirs, name) {
-            Err(_) if args.force && volume::exists(&engine.dirs, name) => Ok(Volume::named(name)),
-            found => found,
+            Err(_) if args.force && volume::exists(&engine.dirs, name) => Volume::named(name),
+            found => found?,
         };
-        let removed = found.and_then(|found| {
-            volumes::remove(engine, &found, args.force, args.time)?;
-            output::print_line(&found.name)
-        });
-        if let Err(err) = removed {
-            let kind = error::kind(&err);
-            if args.force && kind == Some(Kind::NotFound) {
-                continue;
-            }
-            output::print_error(&err);
-            let this = match kind {
-                Some(Kind::NotFound) => 1,
-                Some(Kind::Conflict) => 2,
-                _ => 125,
-            };
-            status = if status == 0 || status == this {
-                this
-            } else {
-                125
-            };
-        }
-    }
-    Ok(status)
+        volumes::remove(engine, &found, args.force, args.time)?;
+        output::print_line(&found.name)
+    }))
 }

@@ -19,6 +19,13 @@ pub struct Etc {
     pub time_zone: Option<String>,
 }
 
+impl Etc {
+    /// Whether a name is to lead to the host, wherever that is.
+    pub fn names_host(&self) -> bool {
+        self.added_hosts.iter().any(|host| host.address.is_none())
+    }
+}
+
 /// What stands in /etc/hosts beside the container itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,5 +1,7 @@
 //! What is executed, in which surroundings.
 
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -8,7 +10,10 @@ use serde::Serialize;
 use crate::container::config::etc::Etc;
 use crate::container::config::namespaces::Namespaces;
 use crate::container::config::sdnotify::SdNotify;
+use crate::text::egress::Rule;
+use crate::text::publish::Protocol;
 use crate::text::publish::Publish;
+use crate::text::rate::Rates;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,8 +27,15 @@ pub struct Process {
     pub workdir: String,
     pub hostname: String,
     pub network: Network,
+    /// Of the mode `Bridge`, the networks it is on at its start, the first that leads out its way to the world.
+    pub networks: Vec<Attachment>,
     /// Ports of the host that lead to the container.
     pub publish: Vec<Publish>,
+    /// Ports of its own that `--expose` names.
+    pub expose: Vec<(u16, Protocol)>,
+    /// What it may reach, and how fast.
+    pub egress: Vec<Rule>,
+    pub rates: Rates,
     pub namespaces: Namespaces,
     pub etc: Etc,
     /// `-t`: a pseudo-terminal.
@@ -47,6 +59,18 @@ impl Process {
     /// The whole command line.
     pub fn args(&self) -> Vec<String> {
         [self.entrypoint.as_slice(), self.command.as_slice()].concat()
+    }
+
+    /// What it is connected to: its networks, or the mode that goes with none.
+    pub fn network_names(&self) -> Vec<String> {
+        match self.network {
+            Network::Bridge => self
+                .networks
+                .iter()
+                .map(|one| one.network.clone())
+                .collect(),
+            _ => vec![self.network.name()],
+        }
     }
 }
 
@@ -123,7 +147,17 @@ pub enum Network {
     Private {
         /// The gateway's address leads to the loopback of the host.
         host_loopback: bool,
+        /// Nobody asked for it: where the host has no TUN device, loopback alone will do.
+        #[serde(default)]
+        optional: bool,
+        /// It has addresses of this family alone.
+        #[serde(default)]
+        only: Option<Family>,
+        #[serde(default)]
+        mtu: Option<u16>,
     },
+    /// A network namespace with an interface on each of its networks.
+    Bridge,
     /// The host's own.
     Host,
     /// That of another container, by its id.
@@ -132,19 +166,45 @@ pub enum Network {
     Path(PathBuf),
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    V4,
+    V6,
+}
+
 impl Network {
     /// Whether the container has a network namespace of its own.
     pub fn is_own(&self) -> bool {
-        matches!(self, Network::None | Network::Private { .. })
+        matches!(
+            self,
+            Network::None | Network::Private { .. } | Network::Bridge
+        )
     }
 
     pub fn name(&self) -> String {
         match self {
             Network::None => "none".into(),
             Network::Private { .. } => "private".into(),
+            Network::Bridge => "bridge".into(),
             Network::Host => "host".into(),
             Network::Container(id) => format!("container:{id}"),
             Network::Path(path) => format!("ns:{}", path.display()),
         }
     }
+}
+
+/// What is asked of one network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attachment {
+    /// Its name.
+    pub network: String,
+    pub ip: Option<Ipv4Addr>,
+    pub ip6: Option<Ipv6Addr>,
+    /// `02:42:0a:59:00:02`
+    pub mac: Option<String>,
+    pub aliases: Vec<String>,
+    /// In the container; the first free one of eth0, eth1 … otherwise.
+    pub interface: Option<String>,
 }

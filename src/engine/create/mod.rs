@@ -38,6 +38,7 @@ use crate::image::Image;
 use crate::image::config::ImageConfig;
 use crate::image::layers::Stack;
 use crate::image::shifted::Target;
+use crate::network::record;
 use crate::store::atomic::Durability;
 use crate::store::lock::Lock;
 
@@ -60,7 +61,21 @@ pub struct Request {
     pub command_line: CommandLine,
 }
 
-/// Creates a container of an image that is in the store.
+impl Request {
+    fn cannot(&self) -> String {
+        match &self.name {
+            Some(name) => format!("cannot create container \"{name}\""),
+            None => "cannot create container".to_owned(),
+        }
+    }
+}
+
+/// Refuses what no image makes possible, so that none is pulled for it.
+pub fn check(engine: &Engine, request: &Request) -> anyhow::Result<()> {
+    process::check(engine, &request.process).with_context(|| request.cannot())
+}
+
+/// Creates a container of an image that is in the store, and of a request that was checked.
 ///
 /// Without an image it is one of a directory, `files.rootfs`.
 pub fn create(
@@ -69,10 +84,7 @@ pub fn create(
     request: Request,
 ) -> anyhow::Result<Container> {
     let dirs = &engine.dirs;
-    let cannot = match &request.name {
-        Some(name) => format!("cannot create container \"{name}\""),
-        None => "cannot create container".to_owned(),
-    };
+    let cannot = request.cannot();
     let given_name = request.name.clone();
     let durability = if request.remove {
         // It does not outlive this boot; the kernel need not wait for the disk.
@@ -88,6 +100,11 @@ pub fn create(
         name::check(name).context(cannot.clone())?;
         sweep::free_name(engine, name);
     }
+    // Nobody removes a network of it meanwhile.
+    let on_networks = !request.process.networks.is_empty();
+    let _networks = on_networks
+        .then(|| record::lock_for_use(dirs))
+        .transpose()?;
     let mut config = config(engine, image, request).context(cannot.clone())?;
     let volumes = volumes::take(engine, &mut config).context(cannot.clone())?;
     if let Some(name) = given_name {

@@ -8,6 +8,7 @@ use crate::container::config::etc::HostsBase;
 use crate::container::config::namespaces::Namespace;
 use crate::container::config::namespaces::Namespaces;
 use crate::container::config::namespaces::Shm;
+use crate::container::config::process::Attachment;
 use crate::container::config::process::Limits;
 use crate::container::config::process::Network;
 use crate::container::config::process::PidFiles;
@@ -16,13 +17,18 @@ use crate::container::config::sdnotify::SdNotify;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::engine::etc;
+use crate::engine::interfaces;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
 use crate::image::config::ImageConfig;
 use crate::sys::limits;
+use crate::text::egress;
+use crate::text::egress::Rule;
 use crate::text::publish;
+use crate::text::publish::Protocol;
 use crate::text::publish::Publish;
+use crate::text::rate::Rates;
 use crate::text::signal;
 use crate::text::variables;
 
@@ -35,9 +41,13 @@ pub struct Wish {
     pub workdir: Option<String>,
     pub hostname: Option<String>,
     pub network: Network,
+    pub networks: Vec<Attachment>,
     pub publish: Vec<Publish>,
     /// `-P`: the ports that the image names are published too.
     pub publish_all: bool,
+    pub expose: Vec<(u16, Protocol)>,
+    pub egress: Vec<Rule>,
+    pub rates: Rates,
     pub namespaces: Namespaces,
     pub etc: Etc,
     pub terminal: bool,
@@ -71,7 +81,21 @@ pub enum Base<'a> {
     Rootfs(&'a str),
 }
 
-/// `id` is the container's.
+/// Refuses what no image makes possible.
+pub fn check(engine: &Engine, wish: &Wish) -> anyhow::Result<()> {
+    let network = &wish.network;
+    check_publish(&wish.publish, wish.publish_all, network)?;
+    check_hostname(wish.hostname.as_deref(), &wish.namespaces.uts)?;
+    check_etc(&wish.etc, network)?;
+    check_egress(&wish.egress, wish.rates, network)?;
+    check_limits(&wish.limits)?;
+    // Looked up once more to be used: they may go while an image is pulled.
+    find_network(engine, network.clone())?;
+    interfaces::check(&engine.dirs, wish.networks.clone())?;
+    find_namespaces(engine, wish.namespaces.clone()).map(drop)
+}
+
+/// Of a wish that was checked. `id` is the container's.
 pub fn decide(
     engine: &Engine,
     wish: Wish,
@@ -93,12 +117,17 @@ pub fn decide(
         .stop_signal
         .or_else(|| signal::parse(&image.stop_signal).ok())
         .unwrap_or(libc::SIGTERM);
-    let network = find_network(engine, wish.network)?;
-    let publish = published(wish.publish, wish.publish_all, &network, image)?;
+    let mut network = find_network(engine, wish.network)?;
+    let networks = interfaces::check(&engine.dirs, wish.networks)?;
+    let all = wish.publish_all.then(|| exposed(&wish.expose, image));
+    let publish = published(wish.publish, all.as_deref());
+    let is_limited = !wish.egress.is_empty() || wish.rates != Rates::default();
+    interfaces::check_direct(&engine.dirs, &networks, !publish.is_empty(), is_limited)?;
     let namespaces = find_namespaces(engine, wish.namespaces)?;
     let hostname = hostname(engine, wish.hostname, &namespaces.uts, &network, id)?;
-    check_etc(&wish.etc, &network)?;
-    check_limits(&wish.limits)?;
+    if let Network::Private { optional, .. } = &mut network {
+        *optional &= publish.is_empty() && !wish.publish_all && !wish.etc.names_host();
+    }
     let workdir = wish.workdir.unwrap_or_else(|| image.working_dir.clone());
     Ok(Process {
         entrypoint,
@@ -112,7 +141,11 @@ pub fn decide(
         workdir: absolute(&workdir),
         hostname,
         network,
+        networks,
         publish,
+        expose: wish.expose,
+        egress: wish.egress,
+        rates: wish.rates,
         namespaces,
         etc: wish.etc,
         terminal: wish.terminal,
@@ -209,48 +242,84 @@ fn find_network(engine: &Engine, network: Network) -> anyhow::Result<Network> {
     })
 }
 
-/// What is published, where there is a network to publish from.
-fn published(
-    mut asked: Vec<Publish>,
-    all: bool,
-    network: &Network,
-    image: &ImageConfig,
-) -> anyhow::Result<Vec<Publish>> {
-    if let (false, Some(port)) = (matches!(network, Network::Private { .. }), asked.first()) {
-        let text = format!(
-            "cannot publish port \"{port}\": with --network {} there is nothing to publish from",
-            network.name()
-        );
+/// Whether the supervisor serves it.
+fn has_way(network: &Network) -> bool {
+    matches!(network, Network::Private { .. } | Network::Bridge)
+}
+
+/// What the user and the image name; what in an image is no port is none.
+fn exposed(named: &[(u16, Protocol)], image: &ImageConfig) -> Vec<(u16, Protocol)> {
+    let of_image = image.exposed_ports.iter();
+    let of_image = of_image.filter_map(|text| publish::port_and_protocol(text).ok());
+    named.iter().copied().chain(of_image).collect()
+}
+
+/// There must be a network to publish from, and each port of the host be asked for once.
+fn check_publish(asked: &[Publish], all: bool, network: &Network) -> anyhow::Result<()> {
+    let what = match asked.first() {
+        Some(port) => Some(format!("cannot publish port \"{port}\"")),
+        None => all.then(|| "--publish-all".to_owned()),
+    };
+    if let (false, Some(what)) = (has_way(network), what) {
+        let name = network.name();
+        let text = format!("{what}: with --network {name} there is nothing to publish from");
         let hint = match network {
             Network::Host => "leave it away: the container listens on the host itself",
             _ => "use `--network private`",
         };
         return Err(fail(Kind::Usage, text).hint(hint));
     }
-    if !all {
-        return Ok(asked);
-    }
-    if !matches!(network, Network::Private { .. }) {
-        let text = format!(
-            "--publish-all: with --network {} there is nothing to publish from",
-            network.name()
-        );
-        return Err(fail(Kind::Usage, text).hint("use `--network private`"));
-    }
-    // What in an image is no port is none to publish.
-    let named = image.exposed_ports.iter();
-    for (port, protocol) in named.filter_map(|text| publish::port_and_protocol(text).ok()) {
-        let is_known = |one: &Publish| one.port == port && one.protocol == protocol;
-        if !asked.iter().any(is_known) {
-            asked.push(Publish {
-                host_ip: None,
-                host_port: 0,
-                port,
-                protocol,
-            });
+    for (at, one) in asked.iter().enumerate() {
+        // The same once more is no other wish.
+        let mut others = asked[..at].iter().filter(|other| *other != one);
+        if let Some(other) = others.find(|other| one.clashes(other)) {
+            let text =
+                format!("cannot publish port \"{one}\": \"{other}\" has that port of the host");
+            return Err(fail(Kind::Usage, text));
         }
     }
-    Ok(asked)
+    Ok(())
+}
+
+/// What is published; and with `-P` all that is named.
+fn published(mut asked: Vec<Publish>, all: Option<&[(u16, Protocol)]>) -> Vec<Publish> {
+    let mut seen = Vec::new();
+    asked.retain(|one| {
+        let is_new = one.host_port == 0 || !seen.contains(one);
+        seen.push(*one);
+        is_new
+    });
+    for &(port, protocol) in all.unwrap_or_default() {
+        let is_known = |one: &Publish| one.port == port && one.protocol == protocol;
+        if !asked.iter().any(is_known) {
+            asked.push(Publish::any(port, protocol));
+        }
+    }
+    asked
+}
+
+/// Only what goes through us can be limited.
+pub fn check_egress(rules: &[Rule], rates: Rates, network: &Network) -> anyhow::Result<()> {
+    egress::check(rules).map_err(|why| fail(Kind::Usage, format!("--network-policy: {why}")))?;
+    let given = [
+        ("--network-policy", !rules.is_empty()),
+        ("--net-rate", rates != Rates::default()),
+    ];
+    let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) else {
+        return Ok(());
+    };
+    let why = match network {
+        Network::Private { .. } | Network::Bridge => return Ok(()),
+        Network::None => "there is nothing to limit",
+        Network::Host => "the container's packets are the host's own",
+        Network::Container(_) => "that container's own settings count",
+        Network::Path(_) => "the network is not rbox's",
+    };
+    let text = format!(
+        "flag {flag} cannot be used with --network {}: {why}",
+        network.name()
+    );
+    Err(fail(Kind::Usage, text))
 }
 
 fn find_namespaces(engine: &Engine, wish: Namespaces) -> anyhow::Result<Namespaces> {
@@ -274,6 +343,17 @@ fn find_namespaces(engine: &Engine, wish: Namespaces) -> anyhow::Result<Namespac
     })
 }
 
+fn check_hostname(wish: Option<&str>, uts: &Namespace) -> anyhow::Result<()> {
+    let (Some(name), true) = (wish, *uts != Namespace::Private) else {
+        return Ok(());
+    };
+    let text = format!(
+        "--hostname=\"{name}\": the host name of --uts {} is not the container's to set",
+        uts.name()
+    );
+    Err(fail(Kind::Usage, text))
+}
+
 /// Empty where it is not known.
 fn hostname(
     engine: &Engine,
@@ -282,13 +362,6 @@ fn hostname(
     network: &Network,
     id: &str,
 ) -> anyhow::Result<String> {
-    if let (Some(name), true) = (&wish, *uts != Namespace::Private) {
-        let text = format!(
-            "--hostname=\"{name}\": the host name of --uts {} is not the container's to set",
-            uts.name()
-        );
-        return Err(fail(Kind::Usage, text));
-    }
     if let Some(name) = wish {
         return Ok(name);
     }

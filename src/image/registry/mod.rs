@@ -9,6 +9,9 @@ use anyhow::bail;
 use crate::config::registries::Registries;
 use crate::config::registries::Source as Place;
 use crate::error;
+use crate::error::Kind;
+use crate::error::WithHint;
+use crate::error::fail;
 use crate::image::config;
 use crate::image::ingest;
 use crate::image::ingest::Sink;
@@ -90,6 +93,9 @@ fn pull_locked(
     };
     let parsed = config::parse(&config_bytes)?;
     parsed.check_layers(&manifest)?;
+    if let (None, Some(wanted)) = (&index, &options.platform) {
+        check_platform(wanted, &parsed.platform)?;
+    }
     let source = Layers {
         client: &client,
         layers: &manifest.layers,
@@ -110,6 +116,16 @@ fn pull_locked(
     names::save_as(dirs, &name, &image, named)?;
     image.names = vec![name];
     Ok(image)
+}
+
+/// An image that stands for no others besides it must be for the platform that is asked for.
+fn check_platform(wanted: &Platform, found: &Platform) -> Result<()> {
+    if wanted.rank(found).is_some() {
+        return Ok(());
+    }
+    let text = format!("it is for {found}, and not for {wanted}");
+    let hint = "leave out `--platform`, `--os`, `--arch` and `--variant` to have it as it is";
+    Err(fail(Kind::NotFound, text).hint(hint))
 }
 
 /// The digest that the registry has for a name now: of an index, where there is one.

@@ -32,6 +32,7 @@ use crate::store::archive::name::Name;
 use crate::store::archive::read::Entry;
 use crate::store::archive::read::Input;
 use crate::store::archive::read::Reader;
+use crate::store::spool;
 use crate::sys::writeback;
 
 pub const COPY_BUFFER: usize = 256 << 10;
@@ -286,7 +287,7 @@ pub fn copy(
     let mut end = 0;
     while let Some((offset, count)) = tar.data(buffer)? {
         let data = &buffer[..count];
-        if data.iter().any(|byte| *byte != 0) {
+        if !spool::is_zero(data) {
             write_all_at(file, data, offset)?;
             end = offset + count as u64;
         }

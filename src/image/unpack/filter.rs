@@ -5,17 +5,11 @@
 //! has no place here; nor is it faster at making small files: 20,000 of 8 KiB by open, write and close on a tmpfs take 1.4
 //! times as long as by the calls (Linux 6.18), since a file that is created is always created by a worker thread.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context;
 use anyhow::Result;
-use seccompiler::BpfProgram;
-use seccompiler::SeccompAction;
-use seccompiler::SeccompCmpArgLen;
-use seccompiler::SeccompCmpOp;
-use seccompiler::SeccompCondition;
-use seccompiler::SeccompFilter;
-use seccompiler::SeccompRule;
+
+use crate::sys::calls::Allowed;
+use crate::sys::calls::Otherwise;
 
 /// Files below the root directory, by descriptors.
 const FILES: [libc::c_long; 40] = [
@@ -96,34 +90,23 @@ const FICLONE: u64 = 0x4004_9409;
 ///
 /// Must: be called with no_new_privs set.
 pub fn install() -> Result<()> {
-    let program = compile().context("cannot compile the unpacker's filter")?;
-    seccompiler::apply_filter(&program).context("cannot install the unpacker's filter")
+    allowed()
+        .install(Otherwise::Unknown)
+        .context("cannot confine the unpacker")
 }
 
-fn compile() -> Result<BpfProgram> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for call in FILES.into_iter().chain(PROGRAM) {
-        rules.insert(call, vec![]);
-    }
+fn allowed() -> Allowed {
     let no_code = u64::from(libc::PROT_EXEC.cast_unsigned());
     let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
     let name = u64::from(libc::PR_SET_NAME.cast_unsigned());
-    rules.insert(libc::SYS_mmap, masked(2, no_code, 0)?);
-    rules.insert(libc::SYS_mprotect, masked(2, no_code, 0)?);
-    rules.insert(libc::SYS_clone, masked(0, thread, thread)?);
-    rules.insert(libc::SYS_prctl, masked(0, u64::MAX, name)?);
-    rules.insert(libc::SYS_ioctl, masked(1, u64::from(u32::MAX), FICLONE)?);
-    let no_such_call = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
-    let arch = std::env::consts::ARCH.try_into()?;
-    let filter = SeccompFilter::new(rules, no_such_call, SeccompAction::Allow, arch)?;
-    Ok(filter.try_into()?)
-}
-
-/// The rule that an argument has this value under a mask.
-fn masked(argument: u8, mask: u64, value: u64) -> Result<Vec<SeccompRule>> {
-    let comparison = SeccompCmpOp::MaskedEq(mask);
-    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, comparison, value)?;
-    Ok(vec![SeccompRule::new(vec![condition])?])
+    Allowed::default()
+        .all(&FILES)
+        .all(&PROGRAM)
+        .when(libc::SYS_mmap, &[(2, no_code, 0)])
+        .when(libc::SYS_mprotect, &[(2, no_code, 0)])
+        .when(libc::SYS_clone, &[(0, thread, thread)])
+        .when(libc::SYS_prctl, &[(0, u64::MAX, name)])
+        .when(libc::SYS_ioctl, &[(1, u64::from(u32::MAX), FICLONE)])
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@
 //! built anew at each start, which takes no more time than finding and reading a kept one; those of other profiles
 //! are kept (`engine::seccomp`).
 
-mod assembler;
 mod default;
 pub mod emulation;
 pub mod learn;
@@ -39,23 +38,20 @@ use oci_spec::runtime::Capability;
 use oci_spec::runtime::LinuxSeccomp;
 use oci_spec::runtime::LinuxSeccompFilterFlag;
 
-use crate::runtime::seccomp::assembler::Assembler;
-use crate::runtime::seccomp::assembler::Label;
-use crate::runtime::seccomp::assembler::Test;
 use crate::runtime::seccomp::rules::Comparison;
 use crate::runtime::seccomp::rules::Condition;
 use crate::runtime::seccomp::rules::Outcome;
 use crate::runtime::seccomp::rules::Range;
 use crate::runtime::seccomp::rules::Rules;
+use crate::sys::assembler::ARCHITECTURE;
+use crate::sys::assembler::Assembler;
+use crate::sys::assembler::LONGEST;
+use crate::sys::assembler::Label;
+use crate::sys::assembler::NUMBER;
+use crate::sys::assembler::Test;
+use crate::sys::assembler::halves;
+use crate::sys::assembler::words;
 use crate::sys::seccomp::Instruction;
-
-/// The kernel takes no longer program (BPF_MAXINSNS).
-const LONGEST: usize = 4096;
-
-/// Offsets in `struct seccomp_data`. Arguments are 64 bits wide, little-endian here.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const ARGUMENTS: u32 = 16;
 
 /// A program of classic BPF, ready to be installed.
 pub struct Filter {
@@ -227,53 +223,17 @@ fn test(asm: &mut Assembler, condition: &Condition, yes: Label, no: Label) -> La
         let above = asm.branch(Test::Greater, high, yes, same);
         asm.load(high_at, above)
     };
+    let equal = |asm: &mut Assembler, mask, ways| {
+        let value = (mask, condition.value);
+        asm.masked_equal(condition.argument, value, condition.low_half, ways)
+    };
     match condition.comparison {
         Comparison::Greater => order(asm, Test::Greater, yes, no),
         Comparison::GreaterOrEqual => order(asm, Test::GreaterOrEqual, yes, no),
         Comparison::Less => order(asm, Test::GreaterOrEqual, no, yes),
         Comparison::LessOrEqual => order(asm, Test::Greater, no, yes),
-        Comparison::Equal => masked_equal(asm, condition, u64::MAX, yes, no),
-        Comparison::NotEqual => masked_equal(asm, condition, u64::MAX, no, yes),
-        Comparison::MaskedEqual { mask } => masked_equal(asm, condition, mask, yes, no),
+        Comparison::Equal => equal(asm, u64::MAX, (yes, no)),
+        Comparison::NotEqual => equal(asm, u64::MAX, (no, yes)),
+        Comparison::MaskedEqual { mask } => equal(asm, mask, (yes, no)),
     }
-}
-
-fn masked_equal(
-    asm: &mut Assembler,
-    condition: &Condition,
-    mask: u64,
-    yes: Label,
-    no: Label,
-) -> Label {
-    let (low_at, high_at) = halves(condition.argument);
-    let (low_mask, high_mask) = words(mask);
-    let (low_value, high_value) = words(condition.value);
-    let mut half = |offset, mask, value, yes| {
-        let equal = asm.branch(Test::Equal, value, yes, no);
-        let masked = if mask == u32::MAX {
-            equal
-        } else {
-            asm.and(mask, equal)
-        };
-        asm.load(offset, masked)
-    };
-    let low = half(low_at, low_mask, low_value, yes);
-    if condition.low_half || (high_mask == 0 && high_value == 0) {
-        return low;
-    }
-    half(high_at, high_mask, high_value, low)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "each word is half of the value"
-)]
-fn words(value: u64) -> (u32, u32) {
-    (value as u32, (value >> 32) as u32)
-}
-
-/// Where the lower and the upper half of an argument are.
-fn halves(argument: u32) -> (u32, u32) {
-    let low = ARGUMENTS + 8 * argument;
-    (low, low + 4)
 }

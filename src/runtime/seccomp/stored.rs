@@ -2,7 +2,7 @@
 
 use crate::runtime::seccomp::Filter;
 use crate::runtime::seccomp::Notify;
-use crate::runtime::seccomp::assembler;
+use crate::sys::assembler;
 use crate::sys::seccomp::Instruction;
 
 impl Filter {
@@ -47,7 +47,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::runtime::seccomp::LONGEST;
+    use crate::sys::assembler::LONGEST;
 
     #[test]
     fn what_comes_out_is_what_went_in() {

@@ -361,7 +361,7 @@ fn field<'v>(value: &Val<'v>, operand: &Operand, index: usize) -> Result<Val<'v>
             return Ok(Val::owned(Value::Null));
         }
         let mut keys = object.keys();
-        match keys.find(|key| key.eq_ignore_ascii_case(name)) {
+        match keys.find(|key| is_called(key, name)) {
             Some(other) => key = other,
             None => return Err(no_field(operand, name, &place(operand, index), object)),
         }
@@ -372,6 +372,15 @@ fn field<'v>(value: &Val<'v>, operand: &Operand, index: usize) -> Result<Val<'v>
     // What lies in a map is a value, even where it has the name of a map.
     part.map = !value.map && MAP_FIELDS.iter().any(|map| map.eq_ignore_ascii_case(name));
     Ok(part)
+}
+
+/// Whether a field of Go has this name in JSON: `LeaseRange` is `lease_range` or `leaseRange` there.
+fn is_called(key: &str, name: &str) -> bool {
+    let bare = |text: &str| -> Vec<u8> {
+        let bytes = text.bytes().filter(|byte| *byte != b'_');
+        bytes.map(|byte| byte.to_ascii_lowercase()).collect()
+    };
+    key.eq_ignore_ascii_case(name) || key.contains('_') && bare(key) == bare(name)
 }
 
 /// The operand without its last fields, as it is written: `.State.Health`, `$x.Name`.

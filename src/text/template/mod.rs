@@ -4,7 +4,7 @@
 //! JSON knows no difference between a struct and a map, Go does: a missing field of a
 //! struct is an error, a missing key of a map is `<no value>`. Objects found under one of
 //! [`MAP_FIELDS`] are maps, all others structs. Fields are also found when only their
-//! case differs, since Go's `.Host.CgroupManager` is `cgroupManager` in podman's JSON.
+//! case or a `_` differs, since Go's `.Host.CgroupManager` is `cgroupManager` in podman's JSON, and others `lease_range`.
 
 mod exec;
 mod funcs;

@@ -80,7 +80,7 @@ fn run_dir(run: &Path) -> String {
 }
 
 fn store(data: &Path, orphans_allowed: bool) -> String {
-    const KNOWN: [&str; 13] = [
+    const KNOWN: [&str; 14] = [
         "auto-ids.lock",
         "blobs",
         "cache",
@@ -91,6 +91,7 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
         "lists.lock",
         "lock",
         "names",
+        "networks",
         "tmp",
         "told-single-id",
         "volumes",
@@ -118,6 +119,11 @@ fn store(data: &Path, orphans_allowed: bool) -> String {
     for path in entries(&data.join("volumes")) {
         if name(&path) != ".lock" {
             report(&path, "volume");
+        }
+    }
+    for path in entries(&data.join("networks")) {
+        if name(&path) != ".lock" && path.extension().is_none_or(|kind| kind != "json") {
+            report(&path, "unknown file");
         }
     }
     for path in entries(&data.join("cache")) {

@@ -18,6 +18,7 @@ pub mod processes;
 pub mod random;
 pub mod rbox;
 pub mod registry;
+pub mod remote;
 pub mod skip;
 pub mod tmux;
 

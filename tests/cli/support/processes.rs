@@ -108,28 +108,74 @@ pub fn kill_all(dir: &Path) {
     }
 }
 
+/// Those of a test that call themselves so: "rbox: " are supervisors, "rbox-net: " their network processes.
+pub fn called(dir: &Path, beginning: &str) -> Vec<Process> {
+    let mut found = of(dir);
+    found.retain(|process| {
+        let name = fs::read_to_string(format!("/proc/{}/comm", process.pid));
+        name.is_ok_and(|name| name.starts_with(beginning))
+    });
+    found
+}
+
 /// What a person needs to see of processes that hang or were left behind.
 pub fn describe(processes: &[Process]) -> String {
     let mut out = String::new();
     for process in processes {
-        let read = |name: &str| {
-            fs::read_to_string(format!("/proc/{}/{name}", process.pid)).unwrap_or_default()
-        };
+        let base = PathBuf::from(format!("/proc/{}", process.pid));
+        let read = |name: &str| fs::read_to_string(base.join(name)).unwrap_or_default();
         writeln!(
             out,
-            "  pid {} parent {} state {} [{}] {}\n    in {} syscall {}",
+            "  pid {} parent {} state {} [{}] {}",
             process.pid,
             process.parent,
             process.state,
             read("comm").trim(),
             read("cmdline").replace('\0', " "),
-            read("wchan"),
-            read("syscall").trim()
         )
         .unwrap();
-        for line in read("stack").lines().take(6) {
-            writeln!(out, "      {line}").unwrap();
+        // A process that hangs waits in one of its threads for something, and in the others for that one.
+        for thread in fs::read_dir(base.join("task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            describe_thread(&mut out, &thread.path());
         }
     }
     out
+}
+
+/// System calls that wait for what their first argument says.
+const ON_DESCRIPTORS: [i64; 6] = [
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_flock,
+    libc::SYS_fcntl,
+];
+
+fn describe_thread(out: &mut String, task: &Path) {
+    let read = |name: &str| fs::read_to_string(task.join(name)).unwrap_or_default();
+    let (place, syscall) = (read("wchan"), read("syscall"));
+    writeln!(
+        out,
+        "    thread {} in {place} syscall {}",
+        task.file_name().unwrap().display(),
+        syscall.trim()
+    )
+    .unwrap();
+    let mut words = syscall.split(' ');
+    let number = words.next().and_then(|number| number.parse().ok());
+    let argument = words.next().unwrap_or_default().trim_start_matches("0x");
+    if number.is_some_and(|number| ON_DESCRIPTORS.contains(&number))
+        && let Ok(descriptor) = u64::from_str_radix(argument, 16)
+        && let Ok(file) = fs::read_link(task.join(format!("fd/{descriptor}")))
+    {
+        writeln!(out, "      on {}", file.display()).unwrap();
+    }
+    for line in read("stack").lines().take(6) {
+        writeln!(out, "      {line}").unwrap();
+    }
 }

@@ -10,6 +10,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
+use rustix::process::Signal;
+
 use super::account;
 use super::account::Account;
 use super::call::Call;
@@ -138,7 +140,7 @@ impl Rbox {
     /// A command with the user and the environment of this test.
     pub fn command(&self, program: &OsStr) -> Command {
         use std::os::unix::process::CommandExt;
-        let mut command = Command::new(program);
+        let mut command = with_plain_signals(program);
         command.env_clear().envs(self.environment());
         command.current_dir(self.dir.join("work"));
         if account::is_root() && self.account.uid != 0 {
@@ -252,6 +254,24 @@ impl Drop for Rbox {
         remove_tree(&self.dir);
         assert!(found.is_empty(), "left behind:\n{found}");
     }
+}
+
+/// POSIX, 2.11 of the shell's language: without job control what runs in the background ignores SIGINT and SIGQUIT, and
+/// so would all that these tests start there.
+fn with_plain_signals(program: &OsStr) -> Command {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap();
+    let is_ignored = |signal: Signal| ignored >> (signal.as_raw() - 1) & 1 == 1;
+    if !is_ignored(Signal::INT) && !is_ignored(Signal::QUIT) {
+        return Command::new(program);
+    }
+    let mut command = Command::new("/usr/bin/env");
+    command.arg("--default-signal=INT,QUIT").arg(program);
+    command
 }
 
 /// Files of sub-ids can be removed by root, or by the root of a namespace that maps them.

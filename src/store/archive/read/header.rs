@@ -108,19 +108,14 @@ pub fn old_fragments(bytes: &[u8], fragments: &mut Vec<(u64, u64)>) -> Result<()
 /// POSIX: the sum of all bytes, with spaces in its own place. Some old tools summed signed bytes.
 fn check_sum(block: &[u8; BLOCK]) -> Result<()> {
     let said = number(&block[CHECKSUM]).context("it is no tar, or a damaged one")?;
-    let (before, rest) = block.split_at(CHECKSUM.start);
-    let (own, behind) = rest.split_at(CHECKSUM.len());
-    let spaces = own.iter().map(|_| i64::from(b' ')).sum::<i64>();
-    let bytes = || before.iter().chain(behind);
-    let sum: i64 = spaces + bytes().map(|byte| i64::from(*byte)).sum::<i64>();
-    if said == sum {
-        return Ok(());
+    let mut summed = *block;
+    summed[CHECKSUM].fill(b' ');
+    let (mut sum, mut signed) = (0, 0);
+    for byte in &summed {
+        sum += i64::from(*byte);
+        signed += i64::from(byte.cast_signed());
     }
-    let signed: i64 = spaces
-        + bytes()
-            .map(|byte| i64::from(byte.cast_signed()))
-            .sum::<i64>();
-    if said != signed {
+    if said != sum && said != signed {
         bail!("it is no tar, or a damaged one: the checksum of a header does not match");
     }
     Ok(())
