@@ -168,8 +168,9 @@ fn collect_all(dirs: &Dirs, in_use: &InUse<'_>, age_min: Duration) -> Result<()>
         temp::sweep_alone(&dir)?;
     }
     // Whoever writes there holds the store lock.
-    temp::sweep_alone(&dirs.image_ids())?;
-    temp::sweep_alone(&dirs.image_refs())?;
+    for dir in [dirs.layers(), dirs.image_ids(), dirs.image_refs()] {
+        temp::sweep_alone(&dir)?;
+    }
     let mut layers = in_use()?;
     let mut unreadable = 0;
     let images = record::all(dirs, |_| unreadable += 1)?;

@@ -195,6 +195,8 @@ fn layers_in_use_outlive_their_image() {
     let kept = loaded[0].layers[1].clone();
     let in_use = || Ok(HashSet::from([kept.clone()]));
     image::remove::take(&dirs, "made:1", false).unwrap();
+    // What a command leaves that is killed while it removes a lock.
+    std::fs::write(dirs.layers().join(".tmp-1"), "").unwrap();
     collect(&dirs, &in_use, &[kept.hex()]);
     assert_eq!(names_in(&dirs.layers()), [kept.hex()]);
     collect(&dirs, &nothing_in_use, &[]);
