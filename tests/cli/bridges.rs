@@ -4,24 +4,25 @@ use std::io::Read;
 use std::io::Write;
 use std::net::IpAddr;
 use std::net::TcpListener;
-use std::net::TcpStream;
-use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use crate::support::Rbox;
-use crate::support::call::Call;
+use crate::support::net::host;
+use crate::support::net::inside;
+use crate::support::net::make_network;
+use crate::support::net::published;
+use crate::support::net::remove_network;
+use crate::support::net::retry;
+use crate::support::net::try_connect;
 
 /// Networks, and containers that sleep on them: `(name, network)`.
 fn with(rbox: &Rbox, networks: &[&[&str]], containers: &[(&str, &str)]) {
     for create in networks {
-        let name = create.last().unwrap();
-        rbox.args(["network", "create"])
-            .args(*create)
-            .stdout(format!("{name}\n"))
-            .run();
+        let (name, options) = create.split_last().unwrap();
+        make_network(rbox, name, options);
     }
     for (name, network) in containers {
         start(rbox, name, network, &[]);
@@ -34,10 +35,6 @@ fn start(rbox: &Rbox, name: &str, network: &str, more: &[&str]) {
         .args(["busybox", "sleep", "1000"])
         .stdout("[ID]\n")
         .run();
-}
-
-fn inside<'a>(rbox: &'a Rbox, name: &str, script: &str) -> Call<'a> {
-    rbox.args(["exec", name, "sh", "-c", script])
 }
 
 /// Whether one container gets answers from a name or an address.
@@ -59,9 +56,7 @@ fn reached(rbox: &Rbox, from: &str, all: &[&str]) -> Vec<bool> {
 fn end(rbox: &Rbox, containers: &[&str], networks: &[&str]) {
     rbox.remove(containers);
     for network in networks {
-        rbox.args(["network", "rm", network])
-            .stdout(format!("{network}\n"))
-            .run();
+        remove_network(rbox, network);
     }
     let left = rbox.dir().join("run/rbox/networks");
     for dir in std::fs::read_dir(left).unwrap().flatten() {
@@ -89,7 +84,13 @@ fn neighbours_reach_each_other_by_name_and_nobody_else_does() {
                 "fd12:3::/64",
                 "one",
             ],
-            &["--subnet", "10.123.2.0/24", "two"],
+            &[
+                "--subnet",
+                "10.123.2.0/24",
+                "--subnet",
+                "fd12:4::/64",
+                "two",
+            ],
         ];
         with(
             &rbox,
@@ -122,8 +123,11 @@ fn neighbours_reach_each_other_by_name_and_nobody_else_does() {
             assert!(reaches(&rbox, "a", name), "{name}");
         }
         assert!(reaches(&rbox, "b", "a"));
-        let others = ["a", "10.123.1.2", "fd12:3::2", "10.123.1.1"];
-        assert_eq!(reached(&rbox, "c", &others), [false; 4]);
+        // By the same ways it reaches what is its own.
+        let own = ["c", "10.123.2.1", "fd12:4::1"];
+        assert_eq!(reached(&rbox, "c", &own), [true; 3]);
+        let others = ["a", "10.123.1.2", "fd12:3::2", "10.123.1.1", "fd12:3::1"];
+        assert_eq!(reached(&rbox, "c", &others), [false; 5]);
         let script = "nslookup 10.123.1.3 | grep name";
         inside(&rbox, "a", script)
             .stdout("3.1.123.10.in-addr.arpa\tname = b\n")
@@ -293,13 +297,6 @@ fn who_claims_to_be_another_hears_nothing_that_is_for_him() {
     end(&rbox, &["a", "victim", "liar"], &["one"]);
 }
 
-fn host() -> IpAddr {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    // Nothing is sent.
-    socket.connect("198.51.100.1:9").unwrap();
-    socket.local_addr().unwrap().ip()
-}
-
 #[test]
 fn an_internal_network_leads_nowhere_and_any_other_to_the_world() {
     let rbox = Rbox::with_busybox();
@@ -353,7 +350,7 @@ fn an_internal_network_leads_nowhere_and_any_other_to_the_world() {
 }
 
 fn fetch(ip: IpAddr, port: u16) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&(ip, port).into(), Duration::from_secs(20))?;
+    let mut stream = try_connect((ip, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut page = String::new();
@@ -384,23 +381,11 @@ fn published_ports_of_networks_keep_the_client() {
     ])
     .stdout("[ID]\n")
     .run();
-    let port = rbox.args(["port", "a", "80"]).stdout_any().run().stdout;
-    let port: u16 = port
-        .lines()
-        .next()
-        .unwrap()
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let port = published(&rbox, "a", "80");
     for ip in [host(), "127.0.0.1".parse().unwrap(), "::1".parse().unwrap()] {
         // The server may need a moment to listen.
-        let page = (0..50).find_map(|_| {
-            thread::sleep(Duration::from_millis(20));
-            fetch(ip, port).ok()
-        });
-        assert!(page.as_ref().unwrap().ends_with("\r\n\r\nhi\n"), "{page:?}");
+        let page = retry(|| fetch(ip, port).ok());
+        assert!(page.ends_with("\r\n\r\nhi\n"), "{page}");
     }
     let log = rbox.args(["logs", "a"]).stdout_any().run().stdout;
     let asked = log.lines().filter(|line| line.ends_with("url:/"));
@@ -505,6 +490,12 @@ fn a_person_looks_at_a_network_from_the_host() {
     for rbox in everybody() {
         let networks: [&[&str]; 1] = [&["--subnet", "10.123.12.0/24", "one"]];
         with(&rbox, &networks, &[("a", "one")]);
+        // The bridge, the visitor's own device, and the end of the container's cable.
+        let list = "ip -br link | cut -d' ' -f1 | sed -E 's/^([tv])[0-9a-f]{12}(@if2)?$/\\1/' | sort; exit 7";
+        rbox.args(["network", "shell", "--hub", "sh", "-c", list])
+            .stdout("lo\nrbox1\nt\nv\n")
+            .status(7)
+            .run();
         rbox.args([
             "network",
             "shell",
@@ -515,19 +506,6 @@ fn a_person_looks_at_a_network_from_the_host() {
         ])
         .stdout("02:42:0a:7b:0c:03\n10.123.12.3/24\n")
         .run();
-        let bridges = rbox
-            .args([
-                "network",
-                "shell",
-                "--hub",
-                "sh",
-                "-c",
-                "ip -br link | cut -d' ' -f1; exit 7",
-            ])
-            .stdout_any()
-            .status(7)
-            .run();
-        assert!(bridges.stdout.contains("lo"), "{}", bridges.stdout);
         rbox.args(["network", "shell", "one", "/nowhere"])
             .stderr("Error: cannot execute \"/nowhere\": No such file or directory (os error 2)\n")
             .status(127)

@@ -10,11 +10,14 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::network::host;
-use crate::network::published;
-use crate::network::retry;
-use crate::network::try_connect;
 use crate::support::Rbox;
+use crate::support::net::host;
+use crate::support::net::make_network;
+use crate::support::net::noise;
+use crate::support::net::published;
+use crate::support::net::remove_network;
+use crate::support::net::retry;
+use crate::support::net::try_connect;
 
 const MUCH: usize = 24 << 20;
 
@@ -54,18 +57,11 @@ fn arrived(rbox: &Rbox) -> usize {
     found.stdout.trim().parse().unwrap()
 }
 
-fn pattern() -> Vec<u8> {
-    let noise = |at: usize| (at * 31 + (at >> 8) * 7 + (at >> 16)).to_le_bytes()[0];
-    (0..MUCH).map(noise).collect()
-}
-
 #[test]
 fn what_local_clients_send_does_not_pass_the_interface() {
     let rbox = Rbox::with_busybox();
-    rbox.args(["network", "create", "--ipv6", "n"])
-        .stdout("n\n")
-        .run();
-    let sent = pattern();
+    make_network(&rbox, "n", &["--ipv6"]);
+    let sent = noise(1, MUCH);
     for network in ["private", "n"] {
         let port = echoing(&rbox, &["--network", network]);
         let local = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
@@ -86,7 +82,7 @@ fn what_local_clients_send_does_not_pass_the_interface() {
         assert!(arrived(&rbox) - after > MUCH, "{network}");
         rbox.remove(&["c"]);
     }
-    rbox.args(["network", "rm", "n"]).stdout("n\n").run();
+    remove_network(&rbox, "n");
 }
 
 /// Where nobody listens the client hears so at once.

@@ -10,6 +10,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::support::Rbox;
+use crate::support::net::make_network;
+use crate::support::net::published;
+use crate::support::net::remove_network;
 
 const A: u16 = 1;
 const SRV: u16 = 33;
@@ -72,8 +75,7 @@ fn programs_of_the_host_find_published_ports_by_name() {
             .stdout("[ID]\n")
             .run();
     }
-    let port = rbox.args(["port", "web", "80"]).stdout_any().run().stdout;
-    let port: u16 = port.trim().rsplit(':').next().unwrap().parse().unwrap();
+    let port = published(&rbox, "web", "80");
     let stub = rbox
         .args(["dns", "--listen", "127.0.0.1:0"])
         .stdout_any()
@@ -119,9 +121,7 @@ fn programs_of_the_host_find_published_ports_by_name() {
 #[test]
 fn containers_ask_over_tcp_and_at_once() {
     let rbox = Rbox::with_busybox();
-    rbox.args(["network", "create", "--subnet", "10.123.40.0/24", "lan"])
-        .stdout("lan\n")
-        .run();
+    make_network(&rbox, "lan", &["--subnet", "10.123.40.0/24"]);
     // The length of the question is 23 (octal 27), and the last bytes of the answer are the address.
     let script = "ip route | wc -l; \
         printf '\\0\\027\\1\\2\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\1c\\3lan\\0\\0\\1\\0\\1' | \
@@ -132,5 +132,5 @@ fn containers_ask_over_tcp_and_at_once() {
             .stdout("2\n0.5.0.4.10.123.40.2.\n")
             .run();
     }
-    rbox.args(["network", "rm", "lan"]).stdout("lan\n").run();
+    remove_network(&rbox, "lan");
 }

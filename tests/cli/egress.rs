@@ -8,18 +8,22 @@ use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
-use crate::network::host;
-use crate::network::published;
-use crate::network::retry;
 use crate::network::sh;
 use crate::network::told;
 use crate::support::Rbox;
+use crate::support::net::free_port;
+use crate::support::net::gateway;
+use crate::support::net::host;
+use crate::support::net::private;
+use crate::support::net::published;
+use crate::support::net::retry;
 
 /// Connections to the host, by its own address and by the gateway's.
 fn try_both(rbox: &Rbox, rules: &str, port: u16, expected: &str) {
     let script = format!(
-        "for ip in {} 10.0.2.2; do nc -w 2 $ip {port} </dev/null 2>&1 | sed 's/.*: //'; done",
-        host()
+        "for ip in {} {}; do nc -w 2 $ip {port} </dev/null 2>&1 | sed 's/.*: //'; done",
+        host(),
+        gateway()
     );
     rbox.args(["run", "--rm", "--network-policy", rules])
         .args(["busybox", "sh", "-c", &script])
@@ -45,7 +49,7 @@ fn rules_say_what_is_reached() {
         (format!("deny:any:{port}/tcp"), no, no),
         (format!("deny:any:{port}/udp"), yes, yes),
         ("deny:host".into(), no, no),
-        ("allow:10.0.2.0/24,deny".into(), no, no),
+        (format!("allow:{}/24,deny", private(0)), no, no),
         (format!("allow:{host}:{port}/tcp,deny"), yes, yes),
         (format!("deny:{host}:{},deny/icmp", port - 1), yes, yes),
     ] {
@@ -167,20 +171,11 @@ const MANAGER: &str = "use Socket qw(:DEFAULT inet_pton); $^F = 20; my ($tcp, $u
     open my $c, '<', '/etc/passwd' or die; \
     @ENV{'LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES'} = (3, $$, 'web:dns:file'); exec @ARGV or die";
 
-fn free_ports() -> (u16, u16) {
-    let tcp = TcpListener::bind("[::]:0").unwrap().local_addr().unwrap();
-    let udp = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    (tcp.port(), udp.port())
-}
-
 #[test]
 fn sockets_of_a_service_manager_are_those_of_published_ports() {
     let rbox = Rbox::with_testinit();
     rbox.load("busybox");
-    let (tcp, udp) = free_ports();
+    let (tcp, udp) = (free_port(), free_port());
     let managed = || {
         let call = rbox
             .program("perl")
@@ -217,7 +212,7 @@ fn sockets_of_a_service_manager_are_those_of_published_ports() {
         .run();
     // A client of IPv4 is one for the container too.
     for (ip, expected) in [
-        (IpAddr::from(Ipv4Addr::LOCALHOST), "10.0.2.2".to_owned()),
+        (IpAddr::from(Ipv4Addr::LOCALHOST), gateway()),
         (host(), host().to_string()),
     ] {
         let (heard, own) = told((ip, tcp));
@@ -230,7 +225,7 @@ fn sockets_of_a_service_manager_are_those_of_published_ports() {
     client.send_to(b"?", ("127.0.0.1", udp)).unwrap();
     let mut buffer = [0; 64];
     let (length, _) = client.recv_from(&mut buffer).unwrap();
-    assert!(buffer[..length].starts_with(b"10.0.2.2:"));
+    assert!(buffer[..length].starts_with(format!("{}:", gateway()).as_bytes()));
     rbox.remove(&["c"]);
     for (number, why) in [
         ("7", "is not open"),
@@ -309,7 +304,7 @@ fn ports_that_clash_are_told_and_one_of_a_range_is_found() {
 #[test]
 fn options_of_podmans_networks_mean_the_same() {
     let rbox = Rbox::with_busybox();
-    let script = "cat /sys/class/net/eth0/mtu; ip -o addr show eth0 scope global | cut -d' ' -f6; grep -c 10.0.2 /etc/hosts";
+    let script = "cat /sys/class/net/eth0/mtu; ip -o addr show eth0 scope global | cut -d' ' -f6; grep -c ^10.0 /etc/hosts";
     for (network, expected) in [
         ("pasta:--ipv4-only,--mtu,1500", "1500\ninet\n2\n"),
         (

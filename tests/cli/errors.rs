@@ -1,6 +1,7 @@
 //! Bad input: one clear `Error:` line, a `Hint:` where a person can act, the right status,
 //! and nothing left behind.
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 
 use serde_json::json;
 
@@ -8,6 +9,7 @@ use crate::support::Rbox;
 use crate::support::hostile;
 use crate::support::hostile::Image;
 use crate::support::images;
+use crate::support::net::free_port;
 use crate::support::registry;
 
 /// Runs it and wants one `Error:` line that holds these words, and perhaps a `Hint:`.
@@ -278,11 +280,7 @@ fn networking_that_is_not_there_is_refused() {
 #[test]
 fn unreachable_and_wrong_registries() {
     let rbox = Rbox::new();
-    // A port that nobody listens on: it was given to us and closed again.
-    let closed = {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        listener.local_addr().unwrap()
-    };
+    let closed = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     refused(
         &rbox,
         &["pull", "-q", &format!("{closed}/x")],

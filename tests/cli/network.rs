@@ -19,27 +19,17 @@ use serde_json::json;
 use crate::support::Rbox;
 use crate::support::call::Call;
 use crate::support::hostile;
+use crate::support::net::free_port;
+use crate::support::net::gateway;
+use crate::support::net::host;
+use crate::support::net::noise;
+use crate::support::net::private;
+use crate::support::net::published;
+use crate::support::net::retry;
+use crate::support::net::try_connect;
 use crate::support::processes;
 use crate::support::random;
 use crate::support::remote::Remote;
-
-const GATEWAY: &str = "10.0.2.2";
-
-/// The address with which this machine is reached by others; a network in user mode reaches it too.
-pub fn host() -> IpAddr {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    // Nothing is sent.
-    let routed = socket
-        .connect("198.51.100.1:9")
-        .and_then(|()| socket.local_addr());
-    routed.expect("a route to test with").ip()
-}
-
-fn pattern(seed: usize, length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|at| (at * 31 + (at >> 8) * 7 + seed).to_le_bytes()[0])
-        .collect()
-}
 
 /// Serves connections on the host until `count` have come.
 fn serve(
@@ -70,19 +60,6 @@ pub fn sh<'a>(rbox: &'a Rbox, network: &str, script: &str) -> Call<'a> {
     ])
 }
 
-/// The port of the host for a port of the container.
-pub fn published(rbox: &Rbox, name: &str, port: &str) -> u16 {
-    let out = rbox.args(["port", name, port]).stdout_any().run().stdout;
-    out.lines()
-        .next()
-        .unwrap()
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap()
-}
-
 /// The process that has the network of the only container.
 pub fn worker(rbox: &Rbox) -> i32 {
     retry(|| {
@@ -90,10 +67,6 @@ pub fn worker(rbox: &Rbox) -> i32 {
         assert!(found.len() < 2, "{}", processes::describe(&found));
         found.first().map(|process| process.pid)
     })
-}
-
-pub fn try_connect(address: (IpAddr, u16)) -> std::io::Result<TcpStream> {
-    TcpStream::connect_timeout(&address.into(), Duration::from_secs(20))
 }
 
 fn connect(address: (IpAddr, u16)) -> TcpStream {
@@ -110,9 +83,12 @@ fn connect(address: (IpAddr, u16)) -> TcpStream {
 #[test]
 fn the_container_has_addresses_routes_and_names() {
     let rbox = Rbox::with_busybox();
-    let script = "ip -4 -o addr show eth0 | cut -d' ' -f7; ip -6 -o addr show eth0 scope global | cut -d' ' -f7; \
+    let [subnet, gateway, resolver, own] = [0, 2, 3, 100].map(private);
+    let script = format!(
+        "ip -4 -o addr show eth0 | cut -d' ' -f7; ip -6 -o addr show eth0 scope global | cut -d' ' -f7; \
         ip route; grep -v localhost /etc/hosts; grep nameserver /etc/resolv.conf; cat /sys/class/net/eth0/mtu; \
-        ping -c 1 -W 2 10.0.2.2 | grep received; ping -c 1 -W 2 fd72:626f:7800::2 | grep received";
+        ping -c 1 -W 2 {gateway} | grep received; ping -c 1 -W 2 fd72:626f:7800::2 | grep received"
+    );
     rbox.args([
         "run",
         "--rm",
@@ -125,16 +101,16 @@ fn the_container_has_addresses_routes_and_names() {
         "busybox",
         "sh",
         "-c",
-        script,
+        &script,
     ])
-    .stdout(
-        "10.0.2.100/24\nfd72:626f:7800::100/64\n\
-             default via 10.0.2.2 dev eth0 \n10.0.2.0/24 dev eth0 scope link  src 10.0.2.100 \n\
-             10.0.2.100\th c\n10.0.2.2\thost.containers.internal host.docker.internal\n\
-             nameserver 10.0.2.3\n65520\n\
+    .stdout(format!(
+        "{own}/24\nfd72:626f:7800::100/64\n\
+             default via {gateway} dev eth0 \n{subnet}/24 dev eth0 scope link  src {own} \n\
+             {own}\th c\n{gateway}\thost.containers.internal host.docker.internal\n\
+             nameserver {resolver}\n65520\n\
              1 packets transmitted, 1 packets received, 0% packet loss\n\
              1 packets transmitted, 1 packets received, 0% packet loss\n",
-    )
+    ))
     .run();
 }
 
@@ -143,7 +119,11 @@ fn a_container_that_asks_by_dhcp_is_told_its_address() {
     let rbox = Rbox::with_busybox();
     let script = "udhcpc -i eth0 -n -q -f -s /bin/true 2>&1 | grep lease";
     sh(&rbox, "private", script)
-        .stdout("udhcpc: lease of 10.0.2.100 obtained from 10.0.2.2, lease time 86400\n")
+        .stdout(format!(
+            "udhcpc: lease of {} obtained from {}, lease time 86400\n",
+            private(100),
+            gateway()
+        ))
         .run();
 }
 
@@ -200,9 +180,11 @@ fn inspect_and_port_and_ps_show_the_network() {
         {{json .NetworkSettings.Ports}} {{json .HostConfig.PortBindings}}";
     rbox.args(["inspect", "--format", settings, "c"])
         .stdout(format!(
-            "private 10.0.2.100 10.0.2.2 \
+            "private {} {} \
              {{\"53/udp\":[{{\"HostIp\":\"127.0.0.1\",\"HostPort\":\"{udp}\"}}],\"80/tcp\":[{{\"HostIp\":\"127.0.0.1\",\"HostPort\":\"{tcp}\"}}]}} \
-             {{\"53/udp\":[{{\"HostIp\":\"127.0.0.1\",\"HostPort\":\"\"}}],\"80/tcp\":[{{\"HostIp\":\"127.0.0.1\",\"HostPort\":\"\"}}]}}\n"
+             {{\"53/udp\":[{{\"HostIp\":\"127.0.0.1\",\"HostPort\":\"\"}}],\"80/tcp\":[{{\"HostIp\":\"127.0.0.1\",\"HostPort\":\"\"}}]}}\n",
+            private(100),
+            gateway()
         ))
         .run();
     rbox.args(["port", "c", "81"])
@@ -248,8 +230,12 @@ fn the_loopback_of_the_host_is_reached_only_when_asked() {
     let (port, server) = serve("127.0.0.1".parse().unwrap(), 3, |mut stream| {
         stream.write_all(b"private\n").unwrap();
     });
-    sh(&rbox, "private", &format!("nc {GATEWAY} {port} </dev/null"))
-        .stderr("nc: can't connect to remote host (10.0.2.2): Connection refused\n")
+    let gateway = gateway();
+    let ask = format!("nc {gateway} {port} </dev/null");
+    sh(&rbox, "private", &ask)
+        .stderr(format!(
+            "nc: can't connect to remote host ({gateway}): Connection refused\n"
+        ))
         .status(1)
         .run();
     for network in [
@@ -257,9 +243,7 @@ fn the_loopback_of_the_host_is_reached_only_when_asked() {
         "pasta:--map-gw",
         "slirp4netns:allow_host_loopback=true",
     ] {
-        sh(&rbox, network, &format!("nc {GATEWAY} {port} </dev/null"))
-            .stdout("private\n")
-            .run();
+        sh(&rbox, network, &ask).stdout("private\n").run();
     }
     server.join().unwrap();
 }
@@ -267,11 +251,7 @@ fn the_loopback_of_the_host_is_reached_only_when_asked() {
 #[test]
 fn what_cannot_be_reached_is_said_at_once() {
     let rbox = Rbox::with_busybox();
-    let closed = TcpListener::bind((host(), 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let closed = free_port();
     sh(&rbox, "private", &format!("nc {} {closed}", host()))
         .stderr(format!(
             "nc: can't connect to remote host ({}): Connection refused\n",
@@ -280,13 +260,18 @@ fn what_cannot_be_reached_is_said_at_once() {
         .status(1)
         .run();
     // No route of any machine leads there (RFC 1112, class E).
-    sh(&rbox, "private", "nc 240.0.0.1 9; nc 10.0.2.3 9")
-        .stderr(
-            "nc: can't connect to remote host (240.0.0.1): No route to host\n\
-                 nc: can't connect to remote host (10.0.2.3): Connection refused\n",
-        )
-        .status(1)
-        .run();
+    let resolver = private(3);
+    sh(
+        &rbox,
+        "private",
+        &format!("nc 240.0.0.1 9; nc {resolver} 9"),
+    )
+    .stderr(format!(
+        "nc: can't connect to remote host (240.0.0.1): No route to host\n\
+             nc: can't connect to remote host ({resolver}): Connection refused\n"
+    ))
+    .status(1)
+    .run();
 }
 
 #[test]
@@ -294,7 +279,7 @@ fn a_hundred_megabytes_arrive_whole_in_both_directions() {
     const SIZE: usize = 100 << 20;
     let rbox = Rbox::with_busybox();
     let (port, server) = serve(host(), 1, |mut stream| {
-        let expected = pattern(1, 1 << 20);
+        let expected = noise(1, 1 << 20);
         let (mut chunk, mut total) = (vec![0; 1 << 20], 0);
         while total < SIZE {
             stream.read_exact(&mut chunk).unwrap();
@@ -303,10 +288,10 @@ fn a_hundred_megabytes_arrive_whole_in_both_directions() {
         }
         assert_eq!(stream.read(&mut chunk).unwrap(), 0);
         for _ in 0..SIZE >> 20 {
-            stream.write_all(&pattern(2, 1 << 20)).unwrap();
+            stream.write_all(&noise(2, 1 << 20)).unwrap();
         }
     });
-    let file = rbox.write("chunk", pattern(1, 1 << 20));
+    let file = rbox.write("chunk", noise(1, 1 << 20));
     let volume = format!("{}:/chunk:ro", file.display());
     let script = format!(
         "for i in $(seq 100); do cat /chunk; done | nc {} {port} | md5sum",
@@ -315,7 +300,7 @@ fn a_hundred_megabytes_arrive_whole_in_both_directions() {
     let sum = rbox
         .program("sh")
         .args(["-c", "for i in $(seq 100); do cat chunk2; done | md5sum"]);
-    rbox.write("chunk2", pattern(2, 1 << 20));
+    rbox.write("chunk2", noise(2, 1 << 20));
     let sum = sum.stdout_any().run().stdout;
     rbox.args([
         "run",
@@ -341,14 +326,14 @@ fn slow_readers_on_either_side_get_all() {
     const SIZE: usize = 30 << 20;
     let rbox = Rbox::with_busybox();
     let (port, server) = serve(host(), 1, |mut stream| {
-        let sent = pattern(4, SIZE);
+        let sent = noise(4, SIZE);
         let mut heard = Vec::new();
         thread::sleep(Duration::from_secs(2));
         stream.read_to_end(&mut heard).unwrap();
         assert!(heard == sent);
         stream.write_all(&heard).unwrap();
     });
-    let file = rbox.write("sent", pattern(4, SIZE));
+    let file = rbox.write("sent", noise(4, SIZE));
     let sum = rbox.program("sh").args(["-c", "md5sum <sent"]);
     let sum = sum.stdout_any().run().stdout;
     let volume = format!("{}:/sent:ro", file.display());
@@ -422,7 +407,7 @@ fn a_published_port_carries_much_in_both_directions_at_once() {
         reader.read_to_end(&mut heard).unwrap();
         heard
     });
-    let sent = pattern(3, 30 << 20);
+    let sent = noise(3, 30 << 20);
     stream.write_all(&sent).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     assert!(echo.join().unwrap() == sent);
@@ -455,8 +440,8 @@ fn local_clients_are_never_seen_as_loopback() {
     let port = published(&rbox, "c", "80");
     for (ip, expected) in [
         (host(), host().to_string()),
-        ("127.0.0.1".parse().unwrap(), GATEWAY.into()),
-        ("127.0.0.9".parse().unwrap(), GATEWAY.into()),
+        ("127.0.0.1".parse().unwrap(), gateway()),
+        ("127.0.0.9".parse().unwrap(), gateway()),
         (Ipv6Addr::LOCALHOST.into(), "[fd72:626f:7800::2]".into()),
     ] {
         let (heard, own) = told((ip, port));
@@ -465,7 +450,7 @@ fn local_clients_are_never_seen_as_loopback() {
     let port = published(&rbox, "c", "9/udp");
     for (ip, expected) in [
         (host(), host()),
-        ("127.0.0.1".parse().unwrap(), GATEWAY.parse().unwrap()),
+        ("127.0.0.1".parse().unwrap(), gateway().parse().unwrap()),
     ] {
         let client = UdpSocket::bind((ip, 0)).unwrap();
         client
@@ -482,16 +467,6 @@ fn local_clients_are_never_seen_as_loopback() {
         assert_eq!(from, SocketAddr::new(ip, port));
     }
     rbox.remove(&["c"]);
-}
-
-pub fn retry<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..500 {
-        if let Some(value) = attempt() {
-            return value;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    panic!("waited ten seconds");
 }
 
 #[test]
@@ -602,7 +577,7 @@ fn datagrams_go_both_ways_whole() {
 #[test]
 fn a_datagram_to_a_closed_port_is_answered() {
     let rbox = Rbox::with_testinit();
-    let closed = UdpSocket::bind((host(), 0)).unwrap().local_addr().unwrap();
+    let closed = SocketAddr::new(host(), free_port());
     for target in [closed.to_string(), "[fd72:626f:7800::3]:9".into()] {
         rbox.args([
             "run",
@@ -638,8 +613,9 @@ fn many_short_connections_leave_nothing_behind() {
     let rbox = Rbox::with_testinit();
     tell_peers(&rbox, &["-p", "80"]);
     let port = published(&rbox, "c", "80");
+    let gateway = gateway();
     // To an address of its own each, so that there are enough ports to come from.
-    let ask = move |at: u32, number: u32| {
+    let ask = |at: u32, number: u32| {
         let target = Ipv4Addr::new(
             127,
             0,
@@ -647,20 +623,20 @@ fn many_short_connections_leave_nothing_behind() {
             (number >> 12).to_le_bytes()[0] + 1,
         );
         let (heard, _) = told((target.into(), port));
-        assert!(heard.starts_with(GATEWAY), "connection {number}: {heard}");
+        assert!(heard.starts_with(&*gateway), "connection {number}: {heard}");
     };
     let worker = worker(&rbox);
     let descriptors = || {
         let listing = std::fs::read_dir(format!("/proc/{worker}/fd"));
         listing.unwrap().count()
     };
+    let ask = &ask;
     let begin = |count: u32| {
-        let threads: Vec<_> = (0..4)
-            .map(|at| thread::spawn(move || (0..count).for_each(|number| ask(at, number))))
-            .collect();
-        for thread in threads {
-            thread.join().unwrap();
-        }
+        thread::scope(|scope| {
+            for at in 0..4 {
+                scope.spawn(move || (0..count).for_each(|number| ask(at, number)));
+            }
+        });
     };
     let before = descriptors();
     begin(100);
@@ -683,14 +659,16 @@ fn a_client_may_use_its_port_again_at_once() {
         .stdout("[ID]\n")
         .run();
     let target = SocketAddr::from((Ipv4Addr::LOCALHOST, published(&rbox, "c", "80")));
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let own = free.local_addr().unwrap();
-    drop(free);
+    let own = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let ask = || -> Result<String, std::io::Error> {
         use rustix::io::Errno;
         use rustix::net::AddressFamily;
+        use rustix::net::SocketFlags;
         use rustix::net::SocketType;
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        use rustix::net::socket_with;
+        // What other tests start meanwhile would keep it open.
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
         rustix::net::bind(&socket, &own).unwrap();
         let ends = Instant::now() + Duration::from_secs(5);
@@ -718,6 +696,7 @@ fn a_client_may_use_its_port_again_at_once() {
 #[test]
 fn hundreds_of_idle_connections_are_held_at_once() {
     const COUNT: usize = 500;
+    let gateway = gateway();
     let rbox = Rbox::with_testinit();
     tell_peers(&rbox, &["-p", "127.0.0.1::80"]);
     let port = published(&rbox, "c", "80");
@@ -729,14 +708,14 @@ fn hundreds_of_idle_connections_are_held_at_once() {
     }
     for (at, stream) in idle.iter_mut().enumerate() {
         let own = stream.local_addr().unwrap().port();
-        let expected = format!("{GATEWAY}:{own} {at}");
+        let expected = format!("{gateway}:{own} {at}");
         let mut heard = vec![0; expected.len()];
         stream.read_exact(&mut heard).unwrap();
         assert_eq!(String::from_utf8_lossy(&heard), expected);
     }
     // Those that are idle hinder no other.
     let (heard, own) = told(("127.0.0.1".parse().unwrap(), port));
-    assert_eq!(heard, format!("{GATEWAY}:{}", own.port()));
+    assert_eq!(heard, format!("{gateway}:{}", own.port()));
     drop(idle);
     rbox.remove(&["c"]);
 }
@@ -840,11 +819,7 @@ fn what_no_image_makes_possible_is_refused_before_one_is_pulled() {
 #[test]
 fn a_port_is_free_again_when_its_container_has_ended() {
     let rbox = Rbox::with_busybox();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     for _ in 0..5 {
         rbox.args([
             "run",
@@ -895,7 +870,7 @@ fn names_are_asked_of_the_hosts_resolvers_which_may_change() {
     );
     rbox.program("unshare")
         .args(["--mount", "sh", "-ec", &script])
-        .stdout("search example.org\nnameserver 10.0.2.3\nAddress: 192.0.2.51\nAddress: 192.0.2.52\nSERVFAIL\nc\n")
+        .stdout(format!("search example.org\nnameserver {}\nAddress: 192.0.2.51\nAddress: 192.0.2.52\nSERVFAIL\nc\n", private(3)))
         .run();
 }
 

@@ -7,6 +7,8 @@ use serde_json::json;
 use crate::support::Rbox;
 use crate::support::archive::Tar;
 use crate::support::hostile::Image;
+use crate::support::net::gateway;
+use crate::support::net::private;
 
 /// An image with these variables besides `PATH=/bin`.
 fn image_with(rbox: &Rbox, env: &[&str]) {
@@ -394,8 +396,9 @@ fn files_of_etc_say_what_was_asked() {
     let rbox = Rbox::with_busybox();
     let base = rbox.write("hosts", "10.0.0.9 nine");
     let base = base.to_str().unwrap();
-    let own = "10.0.2.100\th c\n";
-    let gateway = "10.0.2.2\thost.containers.internal host.docker.internal\n";
+    let ip = gateway();
+    let own = format!("{}\th c\n", private(100));
+    let gateway = format!("{ip}\thost.containers.internal host.docker.internal\n");
     let local =
         "127.0.0.1\tlocalhost localhost.localdomain\n::1\tlocalhost localhost.localdomain\n";
     let cat = |flags: &[&str], file: &str, expected: &str| {
@@ -411,7 +414,7 @@ fn files_of_etc_say_what_was_asked() {
     hosts(&none, &format!("{local}127.0.1.1\th c\n"));
     hosts(
         &["--add-host", "up:host-gateway"],
-        &format!("10.0.2.2\tup\n{local}{own}{gateway}"),
+        &format!("{ip}\tup\n{local}{own}{gateway}"),
     );
     hosts(
         &["--add-host", "db;db.x:10.0.0.1", "--add-host", "six:[::2]"],
@@ -421,7 +424,7 @@ fn files_of_etc_say_what_was_asked() {
         &["--hosts-file", base],
         &format!("10.0.0.9 nine\n{own}{gateway}"),
     );
-    hosts(&["--hosts-file", "none"], own);
+    hosts(&["--hosts-file", "none"], &own);
     let resolv = |flags: &[&str], expected: &str| cat(flags, "/etc/resolv.conf", expected);
     resolv(&none, "");
     resolv(
@@ -499,9 +502,11 @@ fn files_of_etc_are_left_to_the_image_when_asked() {
         "c",
     ])
     .args(["odd", "cat", "/etc/hosts"])
-    .stdout(
-        "1.2.3.4 image\n10.0.2.100\th c\n10.0.2.2\thost.containers.internal host.docker.internal\n",
-    )
+    .stdout(format!(
+        "1.2.3.4 image\n{}\th c\n{}\thost.containers.internal host.docker.internal\n",
+        private(100),
+        gateway()
+    ))
     .run();
 }
 

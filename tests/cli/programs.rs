@@ -3,10 +3,8 @@ use std::fmt::Write as _;
 use std::io::Read;
 use std::io::Write;
 use std::net::IpAddr;
-use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::Shutdown;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -14,13 +12,19 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::network::host;
-use crate::network::published;
-use crate::network::retry;
 use crate::support::Rbox;
 use crate::support::archive::Tar;
-use crate::support::call::Call;
 use crate::support::hostile;
+use crate::support::net::free_port;
+use crate::support::net::gateway;
+use crate::support::net::host;
+use crate::support::net::inside;
+use crate::support::net::make_network;
+use crate::support::net::noise;
+use crate::support::net::published;
+use crate::support::net::remove_network;
+use crate::support::net::retry;
+use crate::support::net::try_connect;
 use crate::support::remote::Remote;
 
 /// The image `odd` has no programs: those of the host are mounted.
@@ -57,10 +61,6 @@ pub fn start(rbox: &Rbox, name: &str, network: &str, more: &[&str], script: &str
         .run();
 }
 
-pub fn inside<'a>(rbox: &'a Rbox, name: &str, script: &str) -> Call<'a> {
-    rbox.args(["exec", name, "sh", "-c", script])
-}
-
 /// Who connects to see whether it is there may be reset, or be the only client that is served.
 pub fn wait_for_listener(rbox: &Rbox, name: &str, port: u16) {
     let listens = format!("ss -Hltn 'sport = {port}' | grep -q . && echo yes || echo no");
@@ -70,47 +70,9 @@ pub fn wait_for_listener(rbox: &Rbox, name: &str, port: u16) {
     });
 }
 
-pub fn make_network(rbox: &Rbox, name: &str, subnets: &[&str]) {
-    let subnets = subnets.iter().flat_map(|subnet| ["--subnet", subnet]);
-    rbox.args(["network", "create"])
-        .args(subnets)
-        .arg(name)
-        .stdout(format!("{name}\n"))
-        .run();
-}
-
-pub fn remove_network(rbox: &Rbox, name: &str) {
-    rbox.args(["network", "rm", name])
-        .stdout(format!("{name}\n"))
-        .run();
-}
-
-/// Bytes of which no two parts are alike.
-pub fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    };
-    std::iter::repeat_with(next).take(length).collect()
-}
-
-/// A port that is free for TCP and UDP.
-fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 pub fn connect(ip: IpAddr, port: u16) -> TcpStream {
     let limit = Duration::from_secs(20);
-    let stream = retry(|| TcpStream::connect_timeout(&(ip, port).into(), limit).ok());
+    let stream = retry(|| try_connect((ip, port)).ok());
     stream.set_read_timeout(Some(limit)).unwrap();
     stream.set_write_timeout(Some(limit)).unwrap();
     stream
@@ -130,14 +92,19 @@ fn a_web_server_serves_everybody_and_knows_who_they_are() {
         return;
     };
     let rbox = with_programs();
-    make_network(&rbox, "one", &["10.123.20.0/24", "fd12:20::/64"]);
-    let file = noise(3 << 20);
+    make_network(
+        &rbox,
+        "one",
+        &["--subnet", "10.123.20.0/24", "--subnet", "fd12:20::/64"],
+    );
+    let file = noise(1, 3 << 20);
     let digest = hostile::hex(&file);
     rbox.write("file", &file);
     let volume = format!("{}:/www:ro", rbox.work("").display());
     rbox.write("nginx.conf", NGINX);
+    let gateway = gateway();
     for (network, gateway4, gateway6) in [
-        ("private", "10.0.2.2", "fd72:626f:7800::2"),
+        ("private", gateway.as_str(), "fd72:626f:7800::2"),
         ("one", "10.123.20.1", "fd12:20::1"),
     ] {
         let command = "exec nginx -e stderr -c /www/nginx.conf";
@@ -182,7 +149,11 @@ fn a_web_server_serves_everybody_and_knows_who_they_are() {
 #[test]
 fn a_database_is_found_by_its_name_and_knows_who_asks() {
     let rbox = with_programs();
-    make_network(&rbox, "one", &["10.123.21.0/24", "fd12:21::/64"]);
+    make_network(
+        &rbox,
+        "one",
+        &["--subnet", "10.123.21.0/24", "--subnet", "fd12:21::/64"],
+    );
     let serve = "PATH=$PATH:$(echo /usr/lib/postgresql/*/bin); initdb --no-sync --auth trust --encoding UTF8 --locale C /tmp/db >/dev/null; \
         echo 'host all all all trust' >>/tmp/db/pg_hba.conf; \
         exec postgres -D /tmp/db -k /tmp -c listen_addresses='*' -c fsync=off 2>&1";
@@ -226,7 +197,11 @@ fn a_database_is_found_by_its_name_and_knows_who_asks() {
 #[test]
 fn resolvers_agree_with_every_answer() {
     let rbox = with_programs();
-    make_network(&rbox, "one", &["10.123.22.0/24", "fd12:22::/64"]);
+    make_network(
+        &rbox,
+        "one",
+        &["--subnet", "10.123.22.0/24", "--subnet", "fd12:22::/64"],
+    );
     start(&rbox, "web", "one", &[], "sleep 1000");
     start(&rbox, "db", "one:alias=bee", &[], "sleep 1000");
     let script = "for way in '' +tcp '+bufsize=512 +noedns'; do \
@@ -325,7 +300,7 @@ fn socat_hears_on_when_it_has_closed_and_the_other_way_round() {
         serve,
     );
     wait_for_listener(&rbox, "c", 80);
-    let sent = noise(2 << 20);
+    let sent = noise(1, 2 << 20);
     let numbers = (1..=100_000).fold(String::new(), |mut text, number| {
         writeln!(text, "{number}").unwrap();
         text

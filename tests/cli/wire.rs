@@ -16,23 +16,24 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::network::host;
 use crate::network::private_memory;
-use crate::network::published;
-use crate::network::retry;
 use crate::network::worker;
 use crate::programs;
 use crate::programs::connect;
-use crate::programs::inside;
-use crate::programs::make_network;
-use crate::programs::noise;
-use crate::programs::remove_network;
 use crate::programs::start;
 use crate::programs::wait_for_listener;
 use crate::programs::with_programs;
 use crate::support::Rbox;
 use crate::support::account;
 use crate::support::hostile;
+use crate::support::net::gateway;
+use crate::support::net::host;
+use crate::support::net::inside;
+use crate::support::net::make_network;
+use crate::support::net::noise;
+use crate::support::net::published;
+use crate::support::net::remove_network;
+use crate::support::net::retry;
 use crate::support::remote::Faults;
 use crate::support::remote::Remote;
 use crate::support::skip::skip;
@@ -102,7 +103,7 @@ fn a_client_behind_a_bad_wire_sends_and_gets_all() {
     };
     let rbox = with_programs();
     let port = serve(&rbox, "private", &[], ECHO);
-    let sent = noise(2 << 20);
+    let sent = noise(1, 2 << 20);
     let file = rbox.write("sent", &sent);
     let expected = format!("{}  -\n", hostile::hex(&echoed(&sent)));
     for (way, target) in [("TCP4", &remote.ours), ("TCP6", &remote.ours6)] {
@@ -147,11 +148,9 @@ fn a_bad_link_of_the_container_loses_nothing() {
         return;
     }
     let rbox = with_programs();
-    rbox.args(["network", "create", "--subnet", "10.123.30.0/24", "one"])
-        .args(["--opt", "mtu=1500"])
-        .stdout("one\n")
-        .run();
-    let sent = noise(4 << 20);
+    let options = ["--subnet", "10.123.30.0/24", "--opt", "mtu=1500"];
+    make_network(&rbox, "one", &options);
+    let sent = noise(1, 4 << 20);
     for network in ["pasta:--mtu,1500", "one"] {
         let port = serve(&rbox, network, &[], ECHO);
         on_its_side(&rbox, BAD_LINK);
@@ -187,7 +186,7 @@ fn is_reset(stream: &mut TcpStream) -> bool {
 #[test]
 fn a_reset_of_one_end_is_no_end_for_the_other() {
     let rbox = with_programs();
-    make_network(&rbox, "one", &["10.123.31.0/24"]);
+    make_network(&rbox, "one", &["--subnet", "10.123.31.0/24"]);
     let breaker = rbox.write("breaker", BREAKER);
     let volume = format!("{}:/breaker:ro", breaker.display());
     let listener = TcpListener::bind((host(), 0)).unwrap();
@@ -248,7 +247,7 @@ fn who_stops_for_a_while_gets_all_and_costs_nothing() {
     };
     programs::load(&rbox);
     let script = "while socat -u TCP6-LISTEN:80,reuseaddr - | sha256sum; do :; done";
-    let sent = noise(24 << 20);
+    let sent = noise(1, 24 << 20);
     let file = rbox.write("sent", &sent);
     let volume = format!("{}:/sent:ro", file.display());
     let port = serve(&rbox, "private", &["-v", &volume], script);
@@ -396,13 +395,13 @@ fn tshark_finds_no_fault_with_what_the_container_sees() {
         return;
     }
     let rbox = with_programs();
-    rbox.args(["network", "create", "--opt", "mtu=1400", "--subnet"])
-        .args(["10.123.32.0/24", "--subnet", "fd12:32::/64", "one"])
-        .stdout("one\n")
-        .run();
-    let sent = noise(1 << 20);
+    let subnets = ["--subnet", "10.123.32.0/24", "--subnet", "fd12:32::/64"];
+    let options = [&subnets[..], &["--opt", "mtu=1400"]].concat();
+    make_network(&rbox, "one", &options);
+    let sent = noise(1, 1 << 20);
+    let private = gateway();
     for (network, gateway, largest) in [
-        ("private", "10.0.2.2", 65520 + 14),
+        ("private", private.as_str(), 65520 + 14),
         ("one", "10.123.32.1", 1400 + 14),
     ] {
         let script = format!("(socat UDP6-LISTEN:81,fork,reuseaddr EXEC:cat &); {ECHO}");
@@ -458,7 +457,7 @@ fn an_interface_may_change_its_mtu_while_it_is_used() {
     let rbox = with_programs();
     let script = "(socat UDP6-LISTEN:81,fork,reuseaddr EXEC:cat &); exec socat TCP6-LISTEN:80,fork,reuseaddr EXEC:cat";
     let port = serve(&rbox, "private", &["-p", "81/udp"], script);
-    let sent = noise(1 << 20);
+    let sent = noise(1, 1 << 20);
     let mut stream = connect(host(), port);
     let client = UdpSocket::bind((host(), 0)).unwrap();
     client

@@ -11,6 +11,7 @@ pub mod hostile;
 pub mod images;
 pub mod leaks;
 pub mod liar;
+pub mod net;
 pub mod odd;
 pub mod packages;
 pub mod place;
