@@ -1,12 +1,14 @@
 //! Networks that users define: made, listed, changed and removed; what cannot be is refused and leaves nothing.
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::support::Rbox;
+use crate::support::net::make_network;
+use crate::support::net::remove_network;
 
 fn network<'a>(rbox: &'a Rbox, args: &[&str]) -> crate::support::call::Call<'a> {
     rbox.args(["network"]).args(args)
@@ -221,9 +223,15 @@ fn the_default_network_has_two_names_and_stays() {
 #[test]
 fn what_cannot_be_is_refused_and_leaves_nothing() {
     let rbox = Rbox::new();
-    network(&rbox, &["create", "--subnet", "10.89.0.0/16", "taken"])
-        .stdout("taken\n")
-        .run();
+    // The first that is free on this host.
+    make_network(&rbox, "any", &[]);
+    let free = inspected(&rbox, "any")["subnets"][0]["subnet"].take();
+    let free = format!(
+        "use one that is free, as `--subnet {}`",
+        free.as_str().unwrap()
+    );
+    remove_network(&rbox, "any");
+    make_network(&rbox, "taken", &["--subnet", "10.123.60.0/22"]);
     let before = files(&rbox);
     for (args, error) in [
         (
@@ -231,12 +239,16 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
             "cannot create network \"taken\": there is one of this name\nHint: use another name, or `--ignore` to take the one there is",
         ),
         (
-            "--subnet 10.89.7.0/24 n",
-            "cannot create network \"n\": subnet 10.89.7.0/24 overlaps 10.89.0.0/16 of network \"taken\"\nHint: use one that is free, as `--subnet 10.90.0.0/24`",
+            "--subnet 10.123.61.0/24 n",
+            &format!(
+                "cannot create network \"n\": subnet 10.123.61.0/24 overlaps 10.123.60.0/22 of network \"taken\"\nHint: {free}"
+            ),
         ),
         (
             "--subnet 10.88.7.0/24 n",
-            "cannot create network \"n\": subnet 10.88.7.0/24 overlaps 10.88.0.0/16 of network \"bridge\"\nHint: use one that is free, as `--subnet 10.90.0.0/24`",
+            &format!(
+                "cannot create network \"n\": subnet 10.88.7.0/24 overlaps 10.88.0.0/16 of network \"bridge\"\nHint: {free}"
+            ),
         ),
         (
             "--gateway 10.1.0.1 n",
@@ -286,38 +298,46 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     network(&rbox, &["create", "--ignore", "taken"])
         .stdout("taken\n")
         .run();
-    if let Some(root) = Rbox::as_root() {
-        network(&root, &["create", "--driver", "macvlan", "n"])
-            .stderr("Error: cannot create network \"n\": --driver macvlan: it needs an interface of the host\nHint: `--opt parent=eth0`; `ip link` shows those there are\n")
+}
+
+#[test]
+fn what_an_interface_of_the_host_cannot_carry_is_refused() {
+    let Some(root) = Rbox::as_root() else {
+        return;
+    };
+    network(&root, &["create", "--driver", "macvlan", "n"])
+        .stderr("Error: cannot create network \"n\": --driver macvlan: it needs an interface of the host\nHint: `--opt parent=eth0`; `ip link` shows those there are\n")
+        .status(125)
+        .run();
+    for (options, error) in [
+        (
+            "parent=lo",
+            "--driver macvlan: it needs the subnet that its interface is in\nHint: `--subnet 192.168.1.0/24 --ip-range 192.168.1.192/27`: the range keeps to addresses that nobody else has",
+        ),
+        (
+            "parent=lo,mode=l2",
+            "option mode=\"l2\": expected bridge, private, vepa, passthru",
+        ),
+        (
+            "parent=lo,isolate=true",
+            "option \"isolate\": the driver macvlan has parent, mode, mtu and no_default_route",
+        ),
+    ] {
+        let options = options.split(',').flat_map(|one| ["--opt", one]);
+        network(&root, &["create", "--driver", "macvlan"])
+            .args(options.collect::<Vec<_>>())
+            .arg("n")
+            .stderr(format!("Error: cannot create network \"n\": {error}\n"))
             .status(125)
             .run();
-        for (options, error) in [
-            ("parent=lo", "it needs the subnet that its interface is in"),
-            (
-                "parent=lo,mode=l2",
-                "option mode=\"l2\": expected bridge, private, vepa, passthru",
-            ),
-            (
-                "parent=lo,isolate=true",
-                "option \"isolate\": the driver macvlan has parent, mode, mtu and no_default_route",
-            ),
-        ] {
-            let options = options.split(',').flat_map(|one| ["--opt", one]);
-            network(&root, &["create", "--driver", "macvlan"])
-                .args(options.collect::<Vec<_>>())
-                .arg("n")
-                .stderr_has(error)
-                .status(125)
-                .run();
-        }
-        assert_eq!(files(&root), [""; 0]);
     }
+    assert_eq!(files(&root), [""; 0]);
 }
 
 #[test]
 fn a_network_in_use_stays_until_it_is_forced() {
     let rbox = Rbox::with_busybox();
-    network(&rbox, &["create", "lan"]).stdout("lan\n").run();
+    make_network(&rbox, "lan", &["--subnet", "10.123.50.0/24"]);
     let begin = ["create", "--network", "lan", "--name"];
     rbox.args(begin)
         .args(["idle", "busybox"])
@@ -327,7 +347,7 @@ fn a_network_in_use_stays_until_it_is_forced() {
         "run",
         "-d",
         "--network",
-        "lan:ip=10.89.0.50,mac=02:42:0a:59:00:32",
+        "lan:ip=10.123.50.50,mac=02:42:0a:7b:32:32",
         "--name",
     ];
     let runs = rbox
@@ -337,8 +357,8 @@ fn a_network_in_use_stays_until_it_is_forced() {
         .run();
     let id = runs.stdout.trim();
     let containers = json!({ id: { "name": "web", "interfaces": { "eth0": {
-        "subnets": [{ "ipnet": "10.89.0.50/24", "gateway": "10.89.0.1" }],
-        "mac_address": "02:42:0a:59:00:32",
+        "subnets": [{ "ipnet": "10.123.50.50/24", "gateway": "10.123.50.1" }],
+        "mac_address": "02:42:0a:7b:32:32",
     } } } });
     assert_eq!(inspected(&rbox, "lan")["containers"], containers);
     network(
@@ -350,7 +370,7 @@ fn a_network_in_use_stays_until_it_is_forced() {
             "lan",
         ],
     )
-    .stdout("web 10.89.0.50/24\n")
+    .stdout("web 10.123.50.50/24\n")
     .run();
     network(&rbox, &["rm", "lan"])
         .stderr("Error: cannot remove network \"lan\": containers \"idle\", \"web\" use it\nHint: remove what uses it with `rbox rm idle web`\n")
@@ -424,19 +444,32 @@ fn networks_made_at_once_do_not_collide() {
     }
 }
 
-/// Killed anywhere, a network is there whole or not at all, and nothing stands in the way of the next.
+/// Killed anywhere, a network is there whole or not at all, and nothing stands in the way of the next. The moments are
+/// spread over twice the time that an undisturbed one takes.
 #[test]
 fn a_killed_command_leaves_no_half_network() {
+    const ROUNDS: u32 = 24;
     let rbox = Rbox::new();
-    let mut made = 0;
-    for round in 0..24 {
+    let create = |name: &str| {
+        let call = network(&rbox, &["create", "--ipv6", name]);
+        call.stdout_any().stderr_any().status_any().spawn()
+    };
+    let subnet = |name: &str| inspected(&rbox, name)["subnets"][0].take();
+    let began = Instant::now();
+    assert_eq!(create("whole").wait().stdout, "whole\n");
+    let whole = began.elapsed();
+    let first = subnet("whole");
+    network(&rbox, &["rm", "whole"]).stdout("whole\n").run();
+    // How many are there after the kill, and how many are not.
+    let (mut made, mut lost) = (0, 0);
+    for round in 0.. {
+        if round >= ROUNDS && made > 0 && lost > 0 {
+            break;
+        }
+        assert!(round < ROUNDS * 10, "{made} were made, {lost} were not");
         let name = format!("n{round}");
-        let call = network(&rbox, &["create", "--ipv6", &name])
-            .stdout_any()
-            .stderr_any()
-            .status_any();
-        let running = call.spawn();
-        std::thread::sleep(Duration::from_micros(500 + 900 * round));
+        let running = create(&name);
+        std::thread::sleep(whole * (round % ROUNDS) * 2 / ROUNDS);
         running.signal(Signal::KILL);
         let told = running.wait().stdout;
         let listed = network(&rbox, &["ls", "-q"]).stdout_any().run().stdout;
@@ -445,23 +478,20 @@ fn a_killed_command_leaves_no_half_network() {
             is_there || told.is_empty(),
             "{name} was made, and is not there"
         );
-        if is_there {
-            made += 1;
-            assert_eq!(
-                inspected(&rbox, &name)["subnets"].as_array().unwrap().len(),
-                2
-            );
-            network(&rbox, &["rm", &name])
-                .stdout(format!("{name}\n"))
-                .run();
+        if !is_there {
+            lost += 1;
+            continue;
         }
+        made += 1;
+        let subnets = inspected(&rbox, &name)["subnets"].take();
+        assert_eq!(subnets.as_array().unwrap().len(), 2);
+        network(&rbox, &["rm", &name])
+            .stdout(format!("{name}\n"))
+            .run();
     }
     network(&rbox, &["create", "last"]).stdout("last\n").run();
-    assert_eq!(
-        inspected(&rbox, "last")["subnets"][0]["subnet"],
-        "10.89.0.0/24"
-    );
-    assert_eq!(files(&rbox), [".lock", "last.json"], "{made} were made");
+    assert_eq!(subnet("last"), first);
+    assert_eq!(files(&rbox), [".lock", "last.json"]);
 }
 
 /// As other records: named where it is asked for, in nobody's way, and gone by force.
