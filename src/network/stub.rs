@@ -26,6 +26,7 @@ use crate::network::dns::LONGEST_QUESTION;
 use crate::network::dns::Query;
 use crate::network::dns::stream::Stream;
 use crate::sys::inet;
+use crate::sys::inet::Sending;
 
 /// Clients over TCP; the oldest goes when there are more.
 const CLIENTS: usize = 64;
@@ -122,7 +123,12 @@ impl Stub {
             let reached = local.unwrap_or(peer.ip()).to_canonical();
             let reply = reply(&buffer[..length], reached, Query::limit, answer);
             if let Some(reply) = reply {
-                inet::send_datagram(socket, &reply, peer, local).ok();
+                let sending = Sending {
+                    to: Some(peer),
+                    from: local,
+                    size: None,
+                };
+                inet::send_datagrams(socket, &reply, sending).ok();
             }
         }
     }

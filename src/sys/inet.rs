@@ -93,9 +93,9 @@ pub fn want_local_address(socket: BorrowedFd<'_>, is_v4: bool) -> Result<()> {
     }
 }
 
-/// Room for one control message of either family, aligned as `cmsghdr` must be.
+/// Room for two control messages, aligned as `cmsghdr` must be.
 #[repr(C, align(8))]
-struct Control([u8; 64]);
+struct Control([u8; 96]);
 
 /// One datagram: its length, who sent it, and to which of our addresses. It does not wait.
 pub fn receive_datagram(
@@ -104,7 +104,7 @@ pub fn receive_datagram(
 ) -> rustix::io::Result<(usize, SocketAddr, Option<IpAddr>)> {
     // SAFETY: sockaddr_storage is integers and arrays, for which all zeroes is a value.
     let mut name: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-    let mut control = Control([0; 64]);
+    let mut control = Control([0; 96]);
     let mut part = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
@@ -163,24 +163,43 @@ fn local_address(control: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Sends a datagram, from the local address `from` if one is given. It does not wait.
-pub fn send_datagram(
+/// Where datagrams go, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sending {
+    /// Not for a socket that is connected.
+    pub to: Option<SocketAddr>,
+    /// The local address that they come from.
+    pub from: Option<IpAddr>,
+    /// There are many, each of this size but the last one, which may be smaller (udp(7), `UDP_SEGMENT`).
+    pub size: Option<u16>,
+}
+
+/// Sends a datagram, or many. It does not wait.
+///
+/// Linux: many are EINVAL where one does not fit the MTU of the way.
+pub fn send_datagrams(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
-    to: SocketAddr,
-    from: Option<IpAddr>,
+    sending: Sending,
 ) -> rustix::io::Result<()> {
-    let mut control = Control([0; 64]);
-    let used = from.map_or(0, |from| write_source(&mut control, from));
-    let (name, name_length) = sockaddr(to);
+    let mut control = Control([0; 96]);
+    let mut used = sending
+        .from
+        .map_or(0, |from| write_source(&mut control, from));
+    if let Some(size) = sending.size {
+        used += write_size(&mut control.0[used..], size);
+    }
+    let name = sending.to.map(sockaddr);
     let part = libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),
     };
     // SAFETY: msghdr is pointers and integers, for which all zeroes is a value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_name = (&raw const name).cast_mut().cast();
-    message.msg_namelen = name_length;
+    if let Some((name, length)) = &name {
+        message.msg_name = (&raw const *name).cast_mut().cast();
+        message.msg_namelen = *length;
+    }
     message.msg_iov = (&raw const part).cast_mut();
     message.msg_iovlen = 1;
     if used > 0 {
@@ -228,24 +247,33 @@ fn sockaddr(to: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
 
 /// Writes a control message that says which address to send from; returns its length.
 fn write_source(control: &mut Control, from: IpAddr) -> usize {
-    const HEAD: usize = size_of::<libc::cmsghdr>();
-    let (level, kind, data) = match from {
+    match from {
         IpAddr::V4(from) => {
             let mut data = [0; 12];
             data[4..8].copy_from_slice(&from.octets());
-            (libc::IPPROTO_IP, libc::IP_PKTINFO, data.to_vec())
+            write_control(&mut control.0, libc::IPPROTO_IP, libc::IP_PKTINFO, &data)
         }
         IpAddr::V6(from) => {
             let mut data = [0; 20];
             data[..16].copy_from_slice(&from.octets());
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, data.to_vec())
+            let kind = libc::IPV6_PKTINFO;
+            write_control(&mut control.0, libc::IPPROTO_IPV6, kind, &data)
         }
-    };
+    }
+}
+
+fn write_size(control: &mut [u8], size: u16) -> usize {
+    let data = size.to_ne_bytes();
+    write_control(control, libc::SOL_UDP, libc::UDP_SEGMENT, &data)
+}
+
+fn write_control(control: &mut [u8], level: i32, kind: i32, data: &[u8]) -> usize {
+    const HEAD: usize = size_of::<libc::cmsghdr>();
     let length = HEAD + data.len();
-    control.0[..size_of::<usize>()].copy_from_slice(&length.to_ne_bytes());
-    control.0[HEAD - 8..HEAD - 4].copy_from_slice(&level.to_ne_bytes());
-    control.0[HEAD - 4..HEAD].copy_from_slice(&kind.to_ne_bytes());
-    control.0[HEAD..length].copy_from_slice(&data);
+    control[..size_of::<usize>()].copy_from_slice(&length.to_ne_bytes());
+    control[HEAD - 8..HEAD - 4].copy_from_slice(&level.to_ne_bytes());
+    control[HEAD - 4..HEAD].copy_from_slice(&kind.to_ne_bytes());
+    control[HEAD..length].copy_from_slice(data);
     length.next_multiple_of(size_of::<usize>())
 }
 
@@ -276,10 +304,17 @@ mod tests {
             assert_eq!(&buffer[..length], b"question");
             assert_eq!(peer, client.local_addr().unwrap());
             assert_eq!(local, Some(own));
-            send_datagram(server.as_fd(), b"answer", peer, local).unwrap();
-            let (length, from) = client.recv_from(&mut buffer).unwrap();
-            assert_eq!(&buffer[..length], b"answer");
-            assert_eq!(from.ip(), own);
+            let sending = Sending {
+                to: Some(peer),
+                from: local,
+                size: Some(6),
+            };
+            send_datagrams(server.as_fd(), b"answerreplyx", sending).unwrap();
+            for text in [b"answer", b"replyx"] {
+                let (length, from) = client.recv_from(&mut buffer).unwrap();
+                assert_eq!(&buffer[..length], text);
+                assert_eq!(from.ip(), own);
+            }
         }
     }
 }

@@ -44,9 +44,21 @@ pub fn open(name: &str) -> Result<OwnedFd> {
     // SAFETY: TUNSETIFF reads and writes one ifreq, which is live.
     let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
     check(result.into(), || format!("ioctl(TUNSETIFF, {name:?})"))?;
-    let offload = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+    set_offload(&tap, SEGMENTS)?;
+    Ok(tap)
+}
+
+const SEGMENTS: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+
+/// Lets frames of many datagrams come (`VIRTIO_NET_HDR_GSO_UDP_L4`), where such may go there too: since Linux 6.2.
+pub fn joins_datagrams(tap: &OwnedFd) -> bool {
+    set_offload(tap, SEGMENTS | libc::TUN_F_USO4 | libc::TUN_F_USO6).is_ok()
+}
+
+fn set_offload(tap: &OwnedFd, offload: libc::c_uint) -> Result<()> {
     // SAFETY: the argument of TUNSETOFFLOAD is the flags themselves.
     let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETOFFLOAD, offload) };
-    check(result.into(), || "ioctl(TUNSETOFFLOAD, TUN_F_CSUM…)".into())?;
-    Ok(tap)
+    check(result.into(), || {
+        format!("ioctl(TUNSETOFFLOAD, {offload:#x})")
+    })
 }

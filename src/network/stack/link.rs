@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -24,6 +25,7 @@ use crate::network::stack::packet::Path;
 use crate::network::stack::route::Router;
 use crate::network::stack::slab::Timers;
 use crate::network::stack::slab::Token;
+use crate::sys::tap;
 
 /// Why a packet goes nowhere, as ICMP says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +82,10 @@ pub struct Link {
     pub has_names: bool,
     /// When what is being done was begun.
     pub now: Instant,
-    /// A frame that is being written.
+    /// A frame that is being written, with room for one more datagram behind it.
     pub frame: Vec<u8>,
+    /// A frame may carry many datagrams.
+    pub joins_datagrams: bool,
 }
 
 impl Link {
@@ -110,7 +114,8 @@ impl Link {
             idents: Cell::new(0),
             has_names: false,
             now: Instant::now(),
-            frame: vec![0; packet::FRAME + packet::HEADROOM],
+            frame: vec![0; packet::HEADROOM + 2 * packet::FRAME],
+            joins_datagrams: false,
         };
         link.watch(&link.timer, Token::TIMER, epoll::EventFlags::IN)?;
         Ok(link)
@@ -124,6 +129,7 @@ impl Link {
     pub fn attach(&mut self, tap: OwnedFd) -> anyhow::Result<()> {
         self.watch(&tap, Token::TAP, epoll::EventFlags::IN)
             .context("cannot wait for frames")?;
+        self.joins_datagrams = tap::joins_datagrams(&tap);
         self.tap = Some(tap);
         Ok(())
     }
@@ -204,8 +210,13 @@ impl Link {
 
     /// Sends what stands in the frame of ours, up to `end`.
     pub fn send_own(&mut self, end: usize) {
+        self.send_part(0..end);
+    }
+
+    /// Sends what stands in a part of the frame of ours.
+    pub fn send_part(&mut self, part: Range<usize>) {
         let mut frame = std::mem::take(&mut self.frame);
-        self.send(&mut frame[..end]);
+        self.send(&mut frame[part]);
         self.frame = frame;
     }
 

@@ -47,6 +47,7 @@ mod slab;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod train;
 mod udp;
 
 use std::mem::MaybeUninit;
@@ -270,6 +271,7 @@ impl Network {
     /// Nothing has happened for a while: what is kept for the next clients is given back.
     pub fn rest(&mut self) {
         self.bypass.rest();
+        self.udp.rest();
     }
 
     /// Whether there is something to do already, without an event.
@@ -480,6 +482,7 @@ impl Network {
                 None => break,
             }
         }
+        self.udp.flush(&mut self.link);
         self.frame = frame;
     }
 
@@ -490,10 +493,11 @@ impl Network {
             Some((packet::ETHERTYPE_IPV6, bytes)) => packet::ipv6(bytes),
             _ => return,
         };
-        let Some(packet) = packet else {
+        let Some(mut packet) = packet else {
             return;
         };
         let Some(fragment) = packet.fragment else {
+            packet.many = packet::size_of_datagrams(frame);
             return self.on_packet(&packet);
         };
         if !self.link.is_container(packet.source) {
@@ -534,15 +538,24 @@ impl Network {
                     self.dns.accept(link, socket);
                 }
             }
-            packet::UDP => self.on_datagram(packet),
+            packet::UDP => self.on_datagrams(packet),
             _ => {}
         }
     }
 
-    fn on_datagram(&mut self, packet: &Packet<'_>) {
+    fn on_datagrams(&mut self, packet: &Packet<'_>) {
         let Some((source, target, payload)) = packet::parse_udp(packet.payload) else {
             return;
         };
+        let Some(size) = packet.many else {
+            return self.on_datagram(packet, (source, target), payload);
+        };
+        for one in payload.chunks(size).take(packet::MOST_DATAGRAMS) {
+            self.on_datagram(packet, (source, target), one);
+        }
+    }
+
+    fn on_datagram(&mut self, packet: &Packet<'_>, (source, target): (u16, u16), payload: &[u8]) {
         let link = &mut self.link;
         if target == DNS && link.router.is_resolver(packet.target) {
             if !link.router.may_ask(Transport::Udp, packet.target) {

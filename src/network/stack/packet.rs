@@ -65,6 +65,22 @@ pub struct Packet<'a> {
     pub protocol: u8,
     pub payload: &'a [u8],
     pub fragment: Option<Fragment>,
+    /// It is many datagrams of this size, the last of which may be smaller.
+    pub many: Option<usize>,
+}
+
+/// Datagrams that one call or frame of ours carries at most, and one of the container's kernel. Linux:
+/// `UDP_MAX_SEGMENTS`, which was 64 before 6.9.
+pub const DATAGRAMS: usize = 64;
+pub const MOST_DATAGRAMS: usize = 128;
+
+/// Linux since 6.2: many datagrams in one frame (`VIRTIO_NET_HDR_GSO_UDP_L4`).
+const GSO_UDP: u8 = 5;
+
+/// The size of the datagrams in a frame that carries many.
+pub fn size_of_datagrams(frame: &[u8]) -> Option<usize> {
+    let size = u16::from_ne_bytes(frame.get(4..6)?.try_into().ok()?);
+    (frame[1] == GSO_UDP && size > 0).then_some(size.into())
 }
 
 pub fn ipv4(bytes: &[u8]) -> Option<Packet<'_>> {
@@ -86,6 +102,7 @@ pub fn ipv4(bytes: &[u8]) -> Option<Packet<'_>> {
         protocol: *bytes.get(9)?,
         payload: bytes.get(..total)?.get(header..)?,
         fragment: fragment.is_part().then_some(fragment),
+        many: None,
     })
 }
 
@@ -120,6 +137,7 @@ pub fn ipv6(bytes: &[u8]) -> Option<Packet<'_>> {
         protocol: *bytes.get(6)?,
         payload: bytes.get(40..40 + length)?,
         fragment: None,
+        many: None,
     })
 }
 
@@ -182,7 +200,7 @@ fn pseudo_header(source: IpAddr, target: IpAddr, protocol: u8, length: usize) ->
 }
 
 /// Who sends to whom; both of one family.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
     pub source: IpAddr,
     pub target: IpAddr,
@@ -421,6 +439,11 @@ pub fn udp_payload_at(path: Path) -> usize {
     path.payload_at() + 8
 }
 
+/// The size of the packet that a datagram of `length` bytes makes.
+pub fn datagram(path: Path, length: usize) -> usize {
+    path.header() + 8 + length
+}
+
 /// Writes the headers of a datagram of `length` bytes; the length of the frame.
 pub fn udp(frame: &mut [u8], path: Path, source: u16, target: u16, length: usize) -> usize {
     let start = path.payload_at();
@@ -532,6 +555,13 @@ pub fn largest_segment(mtu: u16, is_v4: bool) -> u16 {
 /// Says that a frame is many segments of one size, which nobody has to cut (`VIRTIO_NET_HDR_GSO_TCPV4` and `…6`).
 pub fn mark_segments(frame: &mut [u8], path: Path, size: u16) {
     frame[1] = if path.target.is_ipv4() { 1 } else { 4 };
+    frame[4..6].copy_from_slice(&size.to_ne_bytes());
+}
+
+/// Says that a frame is many datagrams of one size, but for the last one, which may be smaller.
+pub fn mark_datagrams(frame: &mut [u8], size: usize) {
+    let size = u16::try_from(size).expect("datagrams fit the MTU");
+    frame[1] = GSO_UDP;
     frame[4..6].copy_from_slice(&size.to_ne_bytes());
 }
 

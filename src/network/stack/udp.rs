@@ -14,7 +14,6 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::AddressFamily;
 use rustix::net::RecvFlags;
-use rustix::net::SendFlags;
 use rustix::net::SocketFlags;
 use rustix::net::SocketType;
 
@@ -26,7 +25,10 @@ use crate::network::stack::packet::Path;
 use crate::network::stack::slab::Id;
 use crate::network::stack::slab::Kind;
 use crate::network::stack::slab::Slab;
+use crate::network::stack::train::Cars;
+use crate::network::stack::train::Train;
 use crate::sys::inet;
+use crate::sys::inet::Sending;
 use crate::text::egress::Transport;
 
 /// The flow that was silent for longest goes when there are more.
@@ -35,7 +37,7 @@ const MOST: usize = 4096;
 const UNANSWERED: Duration = Duration::from_secs(30);
 const ANSWERED: Duration = Duration::from_mins(3);
 /// Datagrams of one socket in a turn.
-const TURN: usize = 32;
+const TURN: usize = packet::DATAGRAMS;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
@@ -71,17 +73,63 @@ struct Flow {
     outside: Outside,
     last: Instant,
     answered: bool,
+    /// The way to the other end takes many datagrams at once.
+    joins: bool,
+}
+
+/// Datagrams of one flow of the container's, while more may come.
+#[derive(Default)]
+struct Held {
+    id: Option<Id>,
+    cars: Cars,
+    bytes: Vec<u8>,
 }
 
 impl Flow {
     fn ends(&self) -> Instant {
         self.last + if self.answered { ANSWERED } else { UNANSWERED }
     }
+
+    fn pass_on(&mut self, bytes: &[u8], cars: Cars) -> Result<(), Errno> {
+        if cars.count == 1 {
+            return self.send(bytes, None);
+        }
+        if self.joins {
+            let size = u16::try_from(cars.size).ok();
+            match self.send(bytes, size) {
+                // EIO: a device that computes no checksums (Linux before 6.11).
+                Err(Errno::INVAL | Errno::IO | Errno::OPNOTSUPP | Errno::MSGSIZE) => {
+                    self.joins = false;
+                }
+                other => return other,
+            }
+        }
+        let each = bytes.chunks(cars.size);
+        // An error is often about one that was sent earlier.
+        each.fold(Ok(()), |result, one| result.and(self.send(one, None)))
+    }
+
+    /// One datagram, or many of this size.
+    fn send(&mut self, bytes: &[u8], size: Option<u16>) -> Result<(), Errno> {
+        let (socket, to, from) = match &self.outside {
+            Outside::Own(socket) => (socket, None, None),
+            Outside::Published {
+                socket,
+                client,
+                local,
+            } => {
+                self.answered = true;
+                (&**socket, Some(*client), *local)
+            }
+        };
+        inet::send_datagrams(socket.as_fd(), bytes, Sending { to, from, size })
+    }
 }
 
 pub struct Udp {
     flows: Slab<Flow>,
     by_key: HashMap<Key, Id>,
+    held: Held,
     most: usize,
 }
 
@@ -91,6 +139,7 @@ impl Udp {
         Udp {
             flows: Slab::new(),
             by_key: HashMap::new(),
+            held: Held::default(),
             most: MOST.min(room),
         }
     }
@@ -128,35 +177,43 @@ impl Udp {
             Some(id) => Ok(id),
             None => self.open(link, key),
         };
-        let why = match id {
-            Ok(id) => match self.pass_on(link, id, payload) {
-                Ok(()) | Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => return,
-                Err(errno) => Unreachable::of(errno),
-            },
-            Err(why) => why,
-        };
-        tell(link, key, why);
+        match id {
+            Ok(id) => self.hold(link, id, payload),
+            Err(why) => tell(link, key, why),
+        }
     }
 
-    fn pass_on(&mut self, link: &Link, id: Id, payload: &[u8]) -> Result<(), Errno> {
-        let Some(flow) = self.flows.get_mut(id) else {
-            return Ok(());
+    /// It goes on with those that come behind it, by `flush` at the latest.
+    fn hold(&mut self, link: &mut Link, id: Id, payload: &[u8]) {
+        let room = packet::largest_datagram(true);
+        if self.held.id != Some(id) || !self.held.cars.take(payload.len(), room) {
+            self.flush(link);
+            self.held.id = Some(id);
+            self.held.cars = Cars::one(payload.len());
+        }
+        self.held.bytes.extend_from_slice(payload);
+    }
+
+    /// Passes on what was held.
+    pub fn flush(&mut self, link: &mut Link) {
+        let Some(id) = self.held.id.take() else {
+            return;
         };
-        flow.last = link.now;
-        match &flow.outside {
-            Outside::Own(socket) => {
-                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-                rustix::net::send(socket, payload, flags).map(drop)
-            }
-            Outside::Published {
-                socket,
-                client,
-                local,
-            } => {
-                flow.answered = true;
-                inet::send_datagram(socket.as_fd(), payload, *client, *local)
+        let bytes = std::mem::take(&mut self.held.bytes);
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.last = link.now;
+            match flow.pass_on(&bytes, self.held.cars) {
+                Ok(()) | Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => {}
+                Err(errno) => tell(link, flow.key, Unreachable::of(errno)),
             }
         }
+        self.held.bytes = bytes;
+        self.held.bytes.clear();
+    }
+
+    /// Gives the memory back that is had for more of them.
+    pub fn rest(&mut self) {
+        self.held.bytes = vec![];
     }
 
     fn open(&mut self, link: &mut Link, key: Key) -> Result<Id, Unreachable> {
@@ -198,6 +255,7 @@ impl Udp {
             outside,
             last: link.now,
             answered: false,
+            joins: true,
         };
         let ends = flow.ends();
         let id = self.flows.insert(flow);
@@ -221,26 +279,29 @@ impl Udp {
             return;
         };
         let path = flow.key.inward();
-        let start = packet::udp_payload_at(path);
+        let ports = (flow.key.remote.port(), flow.key.port);
+        let mut train = Train::default();
         for turn in 0..TURN {
             // Once even so: an error is told of until it is read.
             if turn > 0 && link.meter.inward.is_empty() {
-                return;
+                break;
             }
-            let room = &mut link.frame[start..];
-            match rustix::net::recv(socket, room, RecvFlags::DONTWAIT | RecvFlags::TRUNC) {
+            let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+            match rustix::net::recv(socket, train.room(link), flags) {
                 Ok((_, length)) if length > packet::largest_datagram(path.target.is_ipv4()) => {}
                 Ok((length, _)) => {
-                    let ports = (flow.key.remote.port(), flow.key.port);
-                    let end = packet::udp(&mut link.frame, path, ports.0, ports.1, length);
-                    link.send_own(end);
                     flow.last = link.now;
                     flow.answered = true;
+                    train.add(link, path, ports, length);
                 }
-                Err(Errno::AGAIN) => return,
-                Err(errno) => return tell(link, flow.key, Unreachable::of(errno)),
+                Err(Errno::AGAIN) => break,
+                Err(errno) => {
+                    train.send(link);
+                    return tell(link, flow.key, Unreachable::of(errno));
+                }
             }
         }
+        train.send(link);
     }
 
     /// What the socket of a published port has.
@@ -251,29 +312,25 @@ impl Udp {
         port: u16,
         visible: impl Fn(&Link, SocketAddr) -> SocketAddr,
     ) {
+        let mut train = Train::default();
         for turn in 0..TURN {
             if turn > 0 && link.meter.inward.is_empty() {
-                return;
+                break;
             }
-            // The headers of either family fit before it.
-            let start = packet::HEADROOM;
-            let room = &mut link.frame[start..];
+            let room = train.room(link);
             let Ok((length, client, local)) = inet::receive_datagram(socket.as_fd(), room) else {
-                return;
+                break;
             };
             let remote = visible(link, client);
             let path = link.inward(remote.ip());
-            let to = packet::udp_payload_at(path);
             if length > packet::largest_datagram(path.target.is_ipv4()) {
                 continue;
             }
-            let Some(remote) = self.find_client(link, socket, (client, local), remote, port) else {
-                continue;
-            };
-            link.frame.copy_within(start..start + length, to);
-            let end = packet::udp(&mut link.frame, path, remote.port(), port, length);
-            link.send_own(end);
+            if let Some(remote) = self.find_client(link, socket, (client, local), remote, port) {
+                train.add(link, path, (remote.port(), port), length);
+            }
         }
+        train.send(link);
     }
 
     /// The flow of a client, which is made if there is none; who it is for the container.
