@@ -19,6 +19,7 @@ mod commit;
 mod complete;
 mod cp;
 mod crash;
+mod datagrams;
 mod devices;
 mod dns;
 mod egress;
