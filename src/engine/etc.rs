@@ -15,11 +15,13 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
 use crate::config::addresses::Addresses;
+use crate::container::config::etc::AddedHost;
 use crate::container::config::etc::HostsBase;
 use crate::container::config::process::Network;
 use crate::container::record::Container;
 use crate::engine::Engine;
 use crate::error::Kind;
+use crate::error::WithHint;
 use crate::error::fail;
 use crate::network::names;
 use crate::sys::path;
@@ -62,6 +64,7 @@ pub fn write(
             .filter(|(path, _)| path.exists())
             .collect();
     } else {
+        check_host_gateway(container, connected)?;
         if etc.hosts {
             files.push((
                 "hosts",
@@ -124,7 +127,48 @@ pub fn renew(
     Ok(())
 }
 
-/// What the user added comes first, so that it wins.
+/// Refuses a name for the host where no address leads there.
+fn check_host_gateway(container: &Container, connected: &Connected) -> anyhow::Result<()> {
+    let process = &container.config.process;
+    let mut to_host = process.etc.to_host();
+    let (Some(host), None) = (to_host.next(), host_gateway(&process.network, connected)) else {
+        return Ok(());
+    };
+    let names: Vec<&str> = process
+        .networks
+        .iter()
+        .map(|one| one.network.as_str())
+        .collect();
+    let given = if names.is_empty() {
+        process.network.name()
+    } else {
+        names.join(",")
+    };
+    Err(no_host_gateway(host, &given)).hint(format!(
+        "`rbox network connect bridge {}` gives it one",
+        container.name
+    ))
+}
+
+/// The address at which the container finds the host.
+fn host_gateway(network: &Network, connected: &Connected) -> Option<IpAddr> {
+    match network {
+        // Its loopback is the container's too.
+        Network::Host => Some(Ipv4Addr::LOCALHOST.into()),
+        _ => connected.addresses.as_ref().map(Addresses::gateway),
+    }
+}
+
+pub fn no_host_gateway(host: &AddedHost, network: &str) -> anyhow::Error {
+    let text = format!(
+        "--add-host=\"{}:host-gateway\": with --network {network} no address leads to the host",
+        host.names.join(";")
+    );
+    fail(Kind::Usage, text)
+}
+
+/// What the user added comes first, so that it wins. What is to lead to the host is left out as long as no network of
+/// the container does.
 fn hosts_file(
     engine: &Engine,
     container: &Container,
@@ -132,12 +176,12 @@ fn hosts_file(
 ) -> anyhow::Result<String> {
     let addresses = connected.addresses.as_ref();
     let process = &container.config.process;
+    let gateway = host_gateway(&process.network, connected);
     let mut text = String::new();
     for host in &process.etc.added_hosts {
-        // With the host's network its loopback is ours.
-        let gateway = addresses.map_or(Ipv4Addr::LOCALHOST.into(), Addresses::gateway);
-        let address = host.address.unwrap_or(gateway);
-        writeln!(text, "{address}\t{}", host.names.join(" "))?;
+        if let Some(address) = host.address.or(gateway) {
+            writeln!(text, "{address}\t{}", host.names.join(" "))?;
+        }
     }
     let read = |path: &Path| {
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))

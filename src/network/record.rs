@@ -113,6 +113,8 @@ pub enum Driver {
 }
 
 impl Driver {
+    pub const ALL: [Driver; 3] = [Driver::Bridge, Driver::Macvlan, Driver::Ipvlan];
+
     pub fn name(self) -> &'static str {
         match self {
             Driver::Bridge => "bridge",
@@ -198,10 +200,11 @@ impl Network {
         self.options.get(MTU)?.parse().ok()
     }
 
-    /// Whether its gateway leads to everywhere else.
+    /// Whether it has a gateway that leads to everywhere else.
     pub fn has_default_route(&self) -> bool {
         let without = self.options.get(NO_DEFAULT_ROUTE);
-        !self.internal && without.is_none_or(|text| text != "true")
+        let has_gateway = self.subnets.iter().any(|one| one.gateway.is_some());
+        has_gateway && !self.internal && without.is_none_or(|text| text != "true")
     }
 
     /// An address for a container that asks for none: the first that nobody has. `None` where the network has no subnet

@@ -520,3 +520,34 @@ fn a_damaged_record_is_named_and_goes_by_force() {
     network(&rbox, &["rm", "-f", "bad"]).stdout("bad\n").run();
     network(&rbox, &["ls", "-q"]).stdout("bridge\ngood\n").run();
 }
+
+/// It is never the container's own loopback.
+#[test]
+fn a_name_for_the_host_needs_a_network_that_leads_there() {
+    let rbox = Rbox::with_busybox();
+    network(&rbox, &["create", "--ipam-driver", "none", "bare"])
+        .stdout("bare\n")
+        .run();
+    rbox.args(["create", "--name", "c", "--network", "bare"])
+        .args(["--add-host", "up:host-gateway", "busybox", "sleep", "1000"])
+        .stdout("[ID]\n")
+        .run();
+    rbox.args(["start", "c"])
+        .stderr(
+            "Error: cannot start container \"c\": --add-host=\"up:host-gateway\": with --network bare no address leads to the host\n\
+            Hint: `rbox network connect bridge c` gives it one\n",
+        )
+        .status(125)
+        .run();
+    network(&rbox, &["connect", "bridge", "c"]).run();
+    rbox.args(["start", "c"]).stdout("c\n").run();
+    rbox.args(["exec", "c", "grep", "-w", "up", "/etc/hosts"])
+        .stdout("10.88.0.1\tup\n")
+        .run();
+    network(&rbox, &["disconnect", "bridge", "c"]).run();
+    rbox.args(["exec", "c", "grep", "-w", "up", "/etc/hosts"])
+        .status(1)
+        .run();
+    rbox.remove(&["c"]);
+    network(&rbox, &["rm", "bare"]).stdout("bare\n").run();
+}

@@ -20,9 +20,10 @@ pub struct Etc {
 }
 
 impl Etc {
-    /// Whether a name is to lead to the host, wherever that is.
-    pub fn names_host(&self) -> bool {
-        self.added_hosts.iter().any(|host| host.address.is_none())
+    /// Names that are to lead to the host, wherever that is.
+    pub fn to_host(&self) -> impl Iterator<Item = &AddedHost> {
+        let hosts = self.added_hosts.iter();
+        hosts.filter(|host| host.address.is_none())
     }
 }
 

@@ -126,7 +126,7 @@ pub fn decide(
     let namespaces = find_namespaces(engine, wish.namespaces)?;
     let hostname = hostname(engine, wish.hostname, &namespaces.uts, &network, id)?;
     if let Network::Private { optional, .. } = &mut network {
-        *optional &= publish.is_empty() && !wish.publish_all && !wish.etc.names_host();
+        *optional &= publish.is_empty() && !wish.publish_all && wish.etc.to_host().next().is_none();
     }
     let workdir = wish.workdir.unwrap_or_else(|| image.working_dir.clone());
     Ok(Process {
@@ -399,14 +399,8 @@ fn check_etc(wish: &Etc, network: &Network) -> anyhow::Result<()> {
         );
         return Err(fail(Kind::Usage, text));
     }
-    let to_host = wish.added_hosts.iter().find(|host| host.address.is_none());
-    if let (Network::None | Network::Path(_), Some(host)) = (network, to_host) {
-        let text = format!(
-            "--add-host=\"{}:host-gateway\": with --network {} no address leads to the host",
-            host.names.join(";"),
-            network.name()
-        );
-        return Err(fail(Kind::Usage, text));
+    if let (Network::None | Network::Path(_), Some(host)) = (network, wish.to_host().next()) {
+        return Err(etc::no_host_gateway(host, &network.name()));
     }
     if let HostsBase::File(path) = &wish.hosts_base {
         std::fs::File::open(path).map_err(|err| {
