@@ -69,7 +69,8 @@ impl Keeper {
     /// Must: be called with the members' lock held, or by who made the entry.
     pub fn save(&self, dirs: &Dirs, container: &str) -> anyhow::Result<()> {
         let dir = keepers(dirs);
-        std::fs::create_dir_all(&dir)?;
+        std::fs::create_dir_all(&dir)
+            .with_context(|| format!("cannot create {}", dir.display()))?;
         record::save(&dir.join(container), self, Durability::Volatile)
     }
 

@@ -16,6 +16,7 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -34,7 +35,7 @@ pub struct Member {
     pub aliases: Vec<String>,
     pub ip4: Option<Ipv4Addr>,
     pub ip6: Option<Ipv6Addr>,
-    /// `02:42:0a:59:00:02`
+    /// `02:42:0a:59:00:02`; empty where it is that of the host's interface (ipvlan).
     pub mac: String,
     /// In the container.
     pub interface: String,
@@ -67,7 +68,8 @@ impl Member {
     /// Must: be called with the lock held, or by who made the entry.
     pub fn save(&self, dirs: &Dirs, network: &str) -> anyhow::Result<()> {
         let dir = dir(dirs, network);
-        std::fs::create_dir_all(&dir)?;
+        std::fs::create_dir_all(&dir)
+            .with_context(|| format!("cannot create {}", dir.display()))?;
         // After a power cut nobody is on any network.
         record::save(&dir.join(&self.id), self, Durability::Volatile)
     }
@@ -92,15 +94,13 @@ pub fn find(dirs: &Dirs, network: &str, container: &str) -> Option<Member> {
 
 /// Where a container is now: ids of networks, and its entries.
 pub fn of_container(dirs: &Dirs, container: &str) -> Vec<(String, Member)> {
-    let mut found: Vec<(String, Member)> = networks(dirs)
-        .into_iter()
+    let networks = networks(dirs).into_iter();
+    networks
         .filter_map(|network| {
             let member = find(dirs, &network, container)?;
             Some((network, member))
         })
-        .collect();
-    found.sort_by(|one, other| one.1.interface.cmp(&other.1.interface));
-    found
+        .collect()
 }
 
 /// Ids of the networks that a container is on now.

@@ -32,7 +32,7 @@ pub struct Way {
     pub is_internal: bool,
 }
 
-/// Where a container is now, in the order of its interfaces; networks that are gone are left out.
+/// Where a container is now, in no order; networks that are gone are left out.
 pub fn of_container(dirs: &Dirs, container: &str) -> Vec<Place> {
     let entries = members::of_container(dirs, container).into_iter();
     entries

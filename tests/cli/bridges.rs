@@ -215,6 +215,31 @@ fn networks_are_joined_and_left_while_the_container_runs() {
     end(&rbox, &["a", "b"], &["one", "two"]);
 }
 
+/// In the order in which they were asked for, whatever their interfaces are called.
+#[test]
+fn the_way_to_the_world_goes_on_by_the_next_network() {
+    let rbox = Rbox::with_busybox();
+    let networks: [&[&str]; 3] = [
+        &["--subnet", "10.123.11.0/24", "one"],
+        &["--subnet", "10.123.12.0/24", "two"],
+        &["--subnet", "10.123.13.0/24", "three"],
+    ];
+    with(&rbox, &networks, &[]);
+    let more = ["two:interface_name=net2", "three:interface_name=net10"];
+    let more = more.map(|network| format!("--network={network}"));
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    start(&rbox, "a", "one:interface_name=net30", &more);
+    rbox.args(["network", "disconnect", "one", "a"]).run();
+    inside(&rbox, "a", "ip route | grep default")
+        .stdout("default via 10.123.12.1 dev net2 \n")
+        .run();
+    inside(&rbox, "a", "hostname -i; grep -c 10.123.11 /etc/hosts")
+        .stdout("10.123.12.2\n0\n")
+        .status(1)
+        .run();
+    end(&rbox, &["a"], &["one", "two", "three"]);
+}
+
 #[test]
 fn a_killed_supervisor_takes_its_own_container_only() {
     let rbox = Rbox::with_busybox();

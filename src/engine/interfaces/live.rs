@@ -58,7 +58,7 @@ pub fn connect(engine: &Engine, container: &mut Container, wish: Attachment) -> 
         container.name, wish.network
     );
     let _used = record::lock_for_use(dirs)?;
-    let mut wishes = check(dirs, vec![wish])?;
+    let mut wishes = check(dirs, vec![wish]).with_context(|| cannot.clone())?;
     let wish = wishes.pop().expect("as many as were given");
     has_networks(container).with_context(|| cannot.clone())?;
     let lock = lock(dirs)?;
@@ -158,9 +158,20 @@ fn look_again(engine: &Engine, container: &mut Container) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// Where it is now, in the order of its networks.
+fn places(dirs: &Dirs, container: &Container) -> Vec<Place> {
+    let mut places = place::of_container(dirs, &container.config.id);
+    let wanted = &container.config.process.networks;
+    places.sort_by_key(|place| {
+        let mut wanted = wanted.iter();
+        wanted.position(|one| one.network == place.network.name)
+    });
+    places
+}
+
 /// Its files as they are with the networks that it is on.
 fn files(engine: &Engine, container: &Container) -> anyhow::Result<[(&'static str, String); 2]> {
-    let places = place::of_container(&engine.dirs, &container.config.id);
+    let places = places(&engine.dirs, container);
     let connected = connected(&places, container);
     etc::of_networks(engine, container, &connected)
 }
@@ -198,7 +209,7 @@ impl Live {
     ) -> anyhow::Result<()> {
         let dirs = &engine.dirs;
         let id = network.id.clone();
-        let mut places = place::of_container(dirs, &container.config.id);
+        let mut places = places(dirs, container);
         let before = places.iter().find(|place| place.member.uplink);
         let before = before.map(|place| place.cable(&self.device));
         let who = Named::of(container, wish);
@@ -228,7 +239,7 @@ impl Live {
     fn leave(&self, engine: &Engine, container: &Container, network: &str) -> anyhow::Result<()> {
         let dirs = &engine.dirs;
         let id = &container.config.id;
-        let mut places = place::of_container(dirs, id);
+        let mut places = places(dirs, container);
         let Some(index) = places.iter().position(|place| place.network.id == network) else {
             return Ok(());
         };
