@@ -17,6 +17,7 @@ use crate::engine::boot;
 use crate::engine::doctor;
 use crate::engine::doctor::Cgroups;
 use crate::engine::groups;
+use crate::network::record::Driver;
 use crate::store::dirs::Dirs;
 use crate::sys::idmap::IdMaps;
 use crate::sys::idmap::IdRange;
@@ -61,7 +62,7 @@ pub struct Host {
 #[derive(Debug, Serialize)]
 pub struct Plugins {
     pub log: [&'static str; 5],
-    pub network: [&'static str; 1],
+    pub network: [&'static str; Driver::ALL.len()],
     pub volume: [&'static str; 1],
 }
 
@@ -135,7 +136,7 @@ pub fn gather(dirs: &Dirs) -> Result<Info> {
         host: host(&Ids::detect()?.maps),
         plugins: Plugins {
             log: ["k8s-file", "json-file", "journald", "none", "passthrough"],
-            network: ["bridge"],
+            network: Driver::ALL.map(Driver::name),
             volume: ["local"],
         },
         registries: registries(&Registries::load(None)?),

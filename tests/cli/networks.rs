@@ -171,6 +171,9 @@ fn networks_are_listed_changed_and_removed() {
     ])
     .stdout("lan br-lan\n")
     .run();
+    rbox.args(["info", "--format", "{{.Plugins.Network}}"])
+        .stdout("[bridge macvlan ipvlan]\n")
+        .run();
     network(&rbox, &["exists", "lan"]).run();
     network(&rbox, &["rm", "lan", "nope"])
         .stdout("lan\n")
@@ -274,10 +277,22 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
             "--ipam-driver dhcp n",
             "--ipam-driver dhcp: the network joins none of the host's, so no server is there to ask\nHint: leave it out: rbox gives the addresses",
         ),
+        (
+            "--ipam-driver none --dns 192.0.2.1 n",
+            "cannot create network \"n\": --dns: a network without addresses answers no names\nHint: give them to the container: `rbox run --dns ADDRESS`",
+        ),
+        (
+            "-o com.docker.network.driver.mtu=68 -o com.docker.network.enable_ipv6=true n",
+            "cannot create network \"n\": option com.docker.network.driver.mtu=\"68\": expected a number from 1280 to 65520",
+        ),
+        (
+            "-o mtu=1400 -o com.docker.network.driver.mtu=1500 n",
+            "cannot create network \"n\": option com.docker.network.driver.mtu=\"1500\": expected 1400, as mtu says",
+        ),
         ("--scope swarm n", "--scope swarm: rbox has no swarms"),
         (
             "--internal --dns 192.0.2.1 n",
-            "cannot create network \"n\": an internal network asks no other resolvers\nHint: leave out `--dns`, or `--internal`",
+            "cannot create network \"n\": --dns: an internal network asks no other resolvers\nHint: give them to the container: `rbox run --dns ADDRESS`",
         ),
         (
             "host",
@@ -319,6 +334,10 @@ fn what_an_interface_of_the_host_cannot_carry_is_refused() {
             "option mode=\"l2\": expected bridge, private, vepa, passthru",
         ),
         (
+            "parent=lo,macvlan_mode=vepa,mode=bridge",
+            "option mode=\"bridge\": expected \"vepa\", as is said too",
+        ),
+        (
             "parent=lo,isolate=true",
             "option \"isolate\": the driver macvlan has parent, mode, mtu and no_default_route",
         ),
@@ -331,7 +350,106 @@ fn what_an_interface_of_the_host_cannot_carry_is_refused() {
             .status(125)
             .run();
     }
+    network(&root, &["create", "--driver", "macvlan", "--opt", "parent=lo"])
+        .args(["--interface-name", "net0", "n"])
+        .stderr("Error: cannot create network \"n\": --interface-name net0: of --driver macvlan it is the parent, and --opt says lo\nHint: `rbox run --network NAME:interface_name=net0` names that in a container\n")
+        .status(125)
+        .run();
     assert_eq!(files(&root), [""; 0]);
+}
+
+/// As above: what a network cannot do for its containers.
+#[test]
+fn what_a_network_would_ignore_is_refused() {
+    let rbox = Rbox::with_busybox();
+    network(&rbox, &["create", "--ipam-driver", "none", "bare"])
+        .stdout("bare\n")
+        .run();
+    let dns = |rbox: &Rbox, name: &str, why: &str| {
+        let hint = "Hint: give them to the container: `rbox run --dns ADDRESS`\n";
+        network(rbox, &["update", "--dns-add", "192.0.2.1", name])
+            .stderr(format!(
+                "Error: cannot update network \"{name}\": --dns-add: {why}\n{hint}"
+            ))
+            .status(125)
+            .run();
+    };
+    dns(
+        &rbox,
+        "bare",
+        "a network without addresses answers no names",
+    );
+    for (args, error) in [
+        (
+            "--network bridge:ip=10.88.0.7 --ip 10.88.0.8",
+            "--ip=\"10.88.0.8\": --network says 10.88.0.7\nHint: leave out one of them\n",
+        ),
+        (
+            "--network bridge:mac=02:42:00:00:00:01 --mac-address 02:42:00:00:00:02",
+            "--mac-address=\"02:42:00:00:00:02\": --network says 02:42:00:00:00:01\nHint: leave out one of them\n",
+        ),
+        (
+            "--network bridge:ip=10.88.0.7,ip=10.88.0.8",
+            "--network=\"bridge:ip=10.88.0.7,ip=10.88.0.8\": option \"ip=10.88.0.8\": it is given twice\n",
+        ),
+        (
+            "--ip 10.88.0 --network bridge",
+            "--ip=\"10.88.0\": expected an IPv4 address, as 10.89.0.5\n",
+        ),
+        (
+            "--link db --network bridge",
+            "--link: containers of one network find each other by name; --network NAME puts them on one\n",
+        ),
+    ] {
+        rbox.args(["create"])
+            .args(args.split(' '))
+            .arg("busybox")
+            .stderr_has(error)
+            .status(125)
+            .run();
+    }
+    rbox.args(["create", "--name", "c", "--network", "bridge:ip=10.88.0.7"])
+        .args(["--ip", "10.88.0.7", "--network-alias", "one,two", "busybox"])
+        .stdout("[ID]\n")
+        .run();
+    let aliases = "{{range .NetworkSettings.Networks}}{{.Aliases}}{{end}}";
+    rbox.args(["inspect", "--format", aliases, "c"])
+        .stdout("[one two]\n")
+        .run();
+    network(&rbox, &["connect", "nowhere", "c"])
+        .stderr_has("Error: cannot connect container \"c\" to network \"nowhere\": no network named \"nowhere\"")
+        .status(125)
+        .run();
+    network(&rbox, &["inspect", "-v", "bare"])
+        .stderr("Error: --verbose: it tells of the services of swarms, and rbox has none\n")
+        .status(125)
+        .run();
+    rbox.remove(&["c"]);
+    let Some(root) = Rbox::as_root() else {
+        return;
+    };
+    root.load("busybox");
+    network(
+        &root,
+        &["create", "--driver", "ipvlan", "--opt", "parent=rbp0"],
+    )
+    .args(["--subnet", "10.123.98.0/24", "direct"])
+    .stdout("direct\n")
+    .run();
+    dns(
+        &root,
+        "direct",
+        "a network of --driver ipvlan answers no names",
+    );
+    root.args(["create", "--network", "direct", "--mac-address", "02:42:00:00:00:01"])
+        .arg("busybox")
+        .stderr(
+            "Error: cannot create container: containers of network \"direct\" have the hardware address of its parent (--driver ipvlan)\n\
+            Hint: leave it out, or use a network of `--driver macvlan`\n",
+        )
+        .status(125)
+        .run();
+    network(&root, &["rm", "direct"]).stdout("direct\n").run();
 }
 
 #[test]
@@ -373,14 +491,14 @@ fn a_network_in_use_stays_until_it_is_forced() {
     .stdout("web 10.123.50.50/24\n")
     .run();
     network(&rbox, &["rm", "lan"])
-        .stderr("Error: cannot remove network \"lan\": containers \"idle\", \"web\" use it\nHint: remove what uses it with `rbox rm idle web`\n")
+        .stderr("Error: cannot remove network \"lan\": containers \"idle\", \"web\" use it\nHint: `rbox network rm -f lan` stops and removes what uses it too\n")
         .status(2)
         .run();
     network(&rbox, &["prune", "-f"]).run();
     network(&rbox, &["ls", "-q", "--filter", "dangling=true"]).run();
     network(&rbox, &["reload", "--all"]).stdout("[ID]\n").run();
     network(&rbox, &["reload", "idle"])
-        .stderr("Error: container \"idle\" is not running\nHint: `rbox start idle` connects it to its networks\n")
+        .stderr("Error: cannot reload the networks of container \"idle\": it is not running\nHint: `rbox start idle` connects it to its networks\n")
         .status(125)
         .run();
     network(&rbox, &["connect", "bridge", "idle"]).run();

@@ -17,6 +17,8 @@ use crate::network::stack::GATEWAY_MAC;
 /// Linux: an interface's name has 15 bytes at most (IFNAMSIZ).
 const LONGEST_INTERFACE: usize = 15;
 
+const TWICE: &str = "it is given twice";
+
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = NETWORKS)]
 pub struct NetworkFlags {
@@ -29,11 +31,11 @@ pub struct NetworkFlags {
     network: Vec<Asked>,
 
     /// Have this address on the network
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = ip4)]
     ip: Option<Ipv4Addr>,
 
     /// Have this IPv6 address on the network
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = ip6)]
     ip6: Option<Ipv6Addr>,
 
     /// Have this hardware address on the network
@@ -41,7 +43,7 @@ pub struct NetworkFlags {
     mac_address: Option<String>,
 
     /// Be known by a further name on the networks
-    #[arg(long, value_name = "NAME", value_parser = alias)]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = alias)]
     network_alias: Vec<String>,
 }
 
@@ -102,13 +104,29 @@ impl NetworkFlags {
                 .hint("say it of one of them: `--network NAME:ip=ADDRESS,mac=ADDRESS`"));
         }
         for network in &mut networks {
-            network.ip = self.ip.or(network.ip);
-            network.ip6 = self.ip6.or(network.ip6);
-            network.mac = self.mac_address.clone().or(network.mac.take());
+            one_of("--ip", self.ip, &mut network.ip)?;
+            one_of("--ip6", self.ip6, &mut network.ip6)?;
+            one_of("--mac-address", self.mac_address.clone(), &mut network.mac)?;
             network.aliases.extend(self.network_alias.iter().cloned());
         }
         Ok(networks)
     }
+}
+
+/// Puts what a flag says beside what `--network` says, which may not be something else.
+fn one_of<T: PartialEq + std::fmt::Display>(
+    flag: &str,
+    said: Option<T>,
+    place: &mut Option<T>,
+) -> anyhow::Result<()> {
+    if let (Some(said), Some(other)) = (&said, &*place)
+        && said != other
+    {
+        let text = format!("{flag}=\"{said}\": --network says {other}");
+        return Err(fail(Kind::Usage, text).hint("leave out one of them"));
+    }
+    *place = said.or(place.take());
+    Ok(())
 }
 
 fn asked(text: &str) -> Result<Asked, String> {
@@ -131,14 +149,13 @@ fn named(text: &str) -> Result<Vec<Attachment>, String> {
 
 /// Docker's: `name=NAME,OPTION=VALUE,…`.
 fn long_form(text: &str) -> Result<Attachment, String> {
-    let mut parts = text.split(',');
-    let name = parts.clone().find_map(|part| part.strip_prefix("name="));
-    let name = name.ok_or("expected name=NAME, and its options")?;
-    let options: Vec<&str> = parts
-        .by_ref()
-        .filter(|part| !part.starts_with("name="))
-        .collect();
-    on(name, &options.join(","))
+    let (names, options): (Vec<&str>, Vec<&str>) =
+        text.split(',').partition(|part| part.starts_with("name="));
+    match names.as_slice() {
+        [name] => on(&name["name=".len()..], &options.join(",")),
+        [] => Err("expected name=NAME, and its options".into()),
+        [_, again, ..] => Err(format!("option \"{again}\": {TWICE}")),
+    }
 }
 
 fn on(name: &str, options: &str) -> Result<Attachment, String> {
@@ -155,37 +172,36 @@ fn on(name: &str, options: &str) -> Result<Attachment, String> {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         let cannot = |why: String| format!("option \"{option}\": {why}");
         match key {
-            "ip" => match value.parse() {
-                Ok(ip) => one.ip = Some(ip),
-                // Podman's option takes addresses of both families.
-                Err(_) => {
-                    one.ip6 = Some(
-                        value
-                            .parse()
-                            .map_err(|_| cannot("expected an address".into()))?,
-                    );
-                }
-            },
-            "ip6" => {
-                one.ip6 = Some(
-                    value
-                        .parse()
-                        .map_err(|_| cannot("expected an IPv6 address".into()))?,
-                );
-            }
-            "mac" | "mac-address" => one.mac = Some(mac(value).map_err(cannot)?),
-            "alias" => one.aliases.push(alias(value).map_err(cannot)?),
-            "interface_name" | "interface-name" => {
-                one.interface = Some(interface(value).map_err(cannot)?);
-            }
-            _ => {
-                return Err(cannot(
-                    "expected ip, ip6, mac, alias or interface_name".into(),
-                ));
-            }
+            // Podman's option takes addresses of both families.
+            "ip" if value.contains(':') => once(&mut one.ip6, ip6(value)),
+            "ip" => once(&mut one.ip, ip4(value)),
+            "ip6" => once(&mut one.ip6, ip6(value)),
+            "mac" | "mac-address" => once(&mut one.mac, mac(value)),
+            "alias" => alias(value).map(|alias| one.aliases.push(alias)),
+            "interface_name" | "interface-name" => once(&mut one.interface, interface(value)),
+            _ => Err("expected ip, ip6, mac, alias or interface_name".into()),
         }
+        .map_err(cannot)?;
     }
     Ok(one)
+}
+
+/// Takes the value of an option that has one.
+fn once<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
+    match place.replace(value?) {
+        None => Ok(()),
+        Some(_) => Err(TWICE.into()),
+    }
+}
+
+pub fn ip4(text: &str) -> Result<Ipv4Addr, String> {
+    let wrong = |_| "expected an IPv4 address, as 10.89.0.5".to_owned();
+    text.parse().map_err(wrong)
+}
+
+pub fn ip6(text: &str) -> Result<Ipv6Addr, String> {
+    let wrong = |_| "expected an IPv6 address, as fd00::5".to_owned();
+    text.parse().map_err(wrong)
 }
 
 /// Six bytes, as Linux prints them.
@@ -263,12 +279,19 @@ mod tests {
         };
         assert_eq!([&two[0].network, &two[1].network], ["one", "two"]);
         assert_eq!(asked("host").unwrap(), Asked::Mode(Network::Host));
+        let both = of("back:ip=10.89.0.7,ip=fd00::7");
+        assert_eq!((both.ip, both.ip6), (one.ip, one.ip6));
     }
 
     #[test]
     fn what_is_no_network_is_refused() {
         for text in [
             "a:ip=10.0.0",
+            "a:ip=10.0.0.1,ip=10.0.0.2",
+            "a:ip6=fd00::1,ip=fd00::2",
+            "a:mac=02:42:0a:59:00:01,mac=02:42:0a:59:00:02",
+            "a:interface_name=x,interface_name=y",
+            "name=a,name=b",
             "a:mac=02:42:0a:59:00",
             "a:mac=03:42:0a:59:00:01",
             "a:alias=",

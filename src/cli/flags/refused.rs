@@ -9,7 +9,7 @@ const WINDOWS: &str = "it is for containers of Windows";
 const ARTIFACTS: &str = "lists of rbox hold images, and no other files";
 const SIGNED: &str = "rbox makes no signatures";
 
-const REFUSED: [(&str, &str); 39] = [
+const REFUSED: [(&str, &str); 41] = [
     ("--artifact", ARTIFACTS),
     ("--artifact-config", ARTIFACTS),
     ("--artifact-config-type", ARTIFACTS),
@@ -27,16 +27,24 @@ const REFUSED: [(&str, &str); 39] = [
     ("--cpu-percent", WINDOWS),
     ("--decryption-key", "rbox has no encrypted images"),
     ("--domainname", "--hostname takes a name with its domain"),
+    (
+        "--driver-opt",
+        "settings of an interface are those of its network; --opt of `rbox network create` sets them",
+    ),
     ("--encrypt-layer", "rbox has no encrypted images"),
     ("--encryption-key", "rbox has no encrypted images"),
     ("--external", "there are no containers but those of rbox"),
+    (
+        "--gw-priority",
+        "the first of a container's networks that leads out is its way to the world",
+    ),
     ("--init-ctr", PODS),
     ("--io-maxbandwidth", WINDOWS),
     ("--io-maxiops", WINDOWS),
     ("--isolation", WINDOWS),
     (
         "--link",
-        "containers have no links; --network container:NAME shares a network",
+        "containers of one network find each other by name; --network NAME puts them on one",
     ),
     ("--link-local-ip", ADDRESSES),
     ("--pod", PODS),

@@ -16,6 +16,8 @@ const RULES: &str = "--network-policy says what is reached, as deny:host or deny
 const NAMES: &str = "--dns, --dns-search and --hostname say it";
 const PROGRAM: &str = "it is about a program that rbox does without";
 
+const NEITHER: &str = "with IPv4 only and IPv6 only there is neither";
+
 /// What is refused of podman's, and why.
 const REFUSED: [(&str, &[&str], &str); 9] = [
     ("slirp4netns", &["cidr"], ADDRESSES),
@@ -166,8 +168,8 @@ impl Wish {
     fn take_own(&mut self, name: &str, value: Option<&str>) -> Result<bool, String> {
         match (name, value) {
             ("host-loopback", None) => self.host_loopback = true,
-            ("ipv4-only", None) => self.only = Some(Family::V4),
-            ("ipv6-only", None) => self.only = Some(Family::V6),
+            ("ipv4-only", None) => self.limit(Family::V4)?,
+            ("ipv6-only", None) => self.limit(Family::V6)?,
             ("mtu", value) => self.mtu = mtu(value)?,
             _ => return Ok(false),
         }
@@ -178,8 +180,8 @@ impl Wish {
         match (name, value) {
             ("--map-gw", None) => self.host_loopback = true,
             ("--no-map-gw", None) => self.host_loopback = false,
-            ("-4" | "--ipv4-only", None) => self.only = Some(Family::V4),
-            ("-6" | "--ipv6-only", None) => self.only = Some(Family::V6),
+            ("-4" | "--ipv4-only", None) => self.limit(Family::V4)?,
+            ("-6" | "--ipv6-only", None) => self.limit(Family::V6)?,
             ("-m" | "--mtu", value) => self.mtu = mtu(value)?,
             // So it is without them: the interface is configured, there is no DHCPv6, and nothing is published, or
             // led to the host, that nobody asks for.
@@ -191,6 +193,13 @@ impl Wish {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    fn limit(&mut self, to: Family) -> Result<(), String> {
+        match self.only.replace(to) {
+            Some(other) if other != to => Err(NEITHER.into()),
+            _ => Ok(()),
+        }
     }
 
     fn take_slirp(&mut self, name: &str, value: Option<&str>) -> Result<bool, String> {
@@ -293,6 +302,8 @@ mod tests {
             ("pasta:--map-guest-addr,10.0.0.1", RULES),
             ("pasta:--dns-forward,10.0.2.3", NAMES),
             ("pasta:--pcap,file", PROGRAM),
+            ("pasta:-4,-6", NEITHER),
+            ("private:ipv4-only,ipv6-only", NEITHER),
             (
                 "private:speed",
                 "expected host-loopback, ipv4-only, ipv6-only or mtu=BYTES",

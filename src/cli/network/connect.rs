@@ -16,15 +16,15 @@ use crate::engine::interfaces::live;
   rbox network connect --ip 10.89.0.50 --alias www lan web")]
 pub struct Args {
     /// Be known by a further name on the network
-    #[arg(long, value_name = "NAME", value_parser = networks::alias)]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = networks::alias)]
     alias: Vec<String>,
 
     /// Have this address on the network
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = networks::ip4)]
     ip: Option<Ipv4Addr>,
 
     /// Have this IPv6 address on the network
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = networks::ip6)]
     ip6: Option<Ipv6Addr>,
 
     /// Have this hardware address on the network

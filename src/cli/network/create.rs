@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+use clap::builder::PossibleValue;
+use clap::builder::PossibleValuesParser;
+
 use crate::cli::network::address;
 use crate::cli::output;
 use crate::engine::Engine;
@@ -64,8 +67,8 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = address)]
     dns: Vec<IpAddr>,
 
-    /// What makes the network; there is only bridge
-    #[arg(short, long, value_name = "DRIVER", default_value = "bridge")]
+    /// What the network is: a bridge of its own, or an interface of the host's
+    #[arg(short, long, value_name = "DRIVER", default_value = Driver::Bridge.name(), value_parser = drivers())]
     driver: String,
 
     /// The address behind which everything else is; of a subnet of --subnet
@@ -80,7 +83,7 @@ pub struct Args {
     #[arg(long, hide = true)]
     ingress: bool,
 
-    /// Call the bridge so, among the bridges of this user
+    /// Call the bridge so, among the bridges of this user; with macvlan and ipvlan, as --opt parent
     #[arg(long, value_name = "NAME")]
     interface_name: Option<String>,
 
@@ -89,7 +92,7 @@ pub struct Args {
     internal: bool,
 
     /// Give containers addresses of this part of the subnet: a network, or the first and the last address
-    #[arg(long, value_name = "RANGE", value_parser = range)]
+    #[arg(long, value_name = "RANGE", value_delimiter = ',', value_parser = range)]
     ip_range: Vec<Range>,
 
     /// Who gives addresses: host-local, or none for no addresses
@@ -118,7 +121,7 @@ pub struct Args {
     #[arg(long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
 
-    /// Set an option: mtu, isolate, no_default_route
+    /// Set an option: mtu, isolate, no_default_route; parent and mode of macvlan and ipvlan
     #[arg(short, long, value_name = "KEY=VALUE")]
     opt: Vec<String>,
 
@@ -178,16 +181,17 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// Docker's name for a bridge is `default` too.
+fn drivers() -> PossibleValuesParser {
+    let default = PossibleValue::new("default").hide(true);
+    let drivers = Driver::ALL.map(|driver| PossibleValue::new(driver.name()));
+    PossibleValuesParser::new(drivers.into_iter().chain([default]))
+}
+
 fn driver(name: &str) -> anyhow::Result<Driver> {
-    let found = match name {
-        "bridge" | "default" => Driver::Bridge,
-        "macvlan" => Driver::Macvlan,
-        "ipvlan" => Driver::Ipvlan,
-        _ => {
-            let text = format!("--driver \"{name}\": expected bridge, macvlan or ipvlan");
-            return Err(fail(Kind::Usage, text));
-        }
-    };
+    let mut drivers = Driver::ALL.into_iter();
+    let found = drivers.find(|driver| driver.name() == name);
+    let found = found.unwrap_or_default();
     if found != Driver::Bridge && !rustix::process::geteuid().is_root() {
         let text = format!(
             "--driver {name}: only root can put a container on an interface of the host (CAP_NET_ADMIN over it)"

@@ -6,6 +6,8 @@ use crate::cli::format;
 use crate::cli::network::view;
 use crate::cli::output;
 use crate::engine::Engine;
+use crate::error::Kind;
+use crate::error::fail;
 use crate::network::record;
 
 /// Print all that is known of networks, and who is on them now
@@ -18,12 +20,20 @@ pub struct Args {
     #[arg(short, long, value_name = "FORMAT", default_value = "json")]
     format: String,
 
+    /// Refused: it tells of swarms
+    #[arg(short, long, hide = true)]
+    verbose: bool,
+
     /// Names, or ids
     #[arg(value_name = "NETWORK", required = true)]
     networks: Vec<String>,
 }
 
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<u8> {
+    if args.verbose {
+        let text = "--verbose: it tells of the services of swarms, and rbox has none";
+        return Err(fail(Kind::Unsupported, text));
+    }
     let mut failed: Option<anyhow::Error> = None;
     let mut networks = Vec::new();
     for given in &args.networks {

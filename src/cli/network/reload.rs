@@ -39,11 +39,11 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<u8> {
     output::each(&chosen, |one| {
         let container = one.container(engine)?;
         if !container.status()?.is_running() {
-            let text = format!("container \"{}\" is not running", container.name);
-            return Err(fail(Kind::WrongStatus, text).hint(format!(
-                "`rbox start {}` connects it to its networks",
-                container.name
-            )));
+            let name = &container.name;
+            let text =
+                format!("cannot reload the networks of container \"{name}\": it is not running");
+            return Err(fail(Kind::WrongStatus, text)
+                .hint(format!("`rbox start {name}` connects it to its networks")));
         }
         output::print_line(&container.config.id)
     })

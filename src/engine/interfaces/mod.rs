@@ -27,6 +27,7 @@ use crate::network::place;
 use crate::network::place::Place;
 use crate::network::place::Way;
 use crate::network::record;
+use crate::network::record::Driver;
 use crate::network::record::Network;
 use crate::network::wire;
 use crate::network::wire::Cable;
@@ -234,20 +235,10 @@ fn lease(
     let taken: Vec<IpAddr> = others.iter().flat_map(Member::addresses).collect();
     let ip4 = address(&network, wish.ip.map(IpAddr::from), true, &taken, &others)?;
     let ip6 = address(&network, wish.ip6.map(IpAddr::from), false, &taken, &others)?;
-    let is_taken = |mac: &String| others.iter().any(|other| other.mac == *mac);
-    let mac = match &wish.mac {
-        Some(mac) => mac.clone(),
-        None => Some(mac_of(ip4, ip6))
-            .filter(|mac| !is_taken(mac))
-            .unwrap_or_else(|| mac_of(None, None)),
+    let mac = match network.driver {
+        Driver::Ipvlan => String::new(),
+        _ => hardware_address(wish.mac.as_ref(), (ip4, ip6), &others)?,
     };
-    if let Some(other) = others.iter().find(|other| other.mac == mac) {
-        let text = format!(
-            "hardware address {mac} is that of container \"{}\"",
-            other.name
-        );
-        return Err(fail(Kind::Conflict, text));
-    }
     let member = Member {
         id: who.id,
         name: who.name,
@@ -283,6 +274,14 @@ pub fn check(dirs: &Dirs, mut wanted: Vec<Attachment>) -> anyhow::Result<Vec<Att
             .flatten()
         {
             network.check_address(ip)?;
+        }
+        if wish.mac.is_some() && network.driver == Driver::Ipvlan {
+            let text = format!(
+                "containers of network \"{}\" have the hardware address of its parent (--driver ipvlan)",
+                network.name
+            );
+            return Err(fail(Kind::Unsupported, text))
+                .hint("leave it out, or use a network of `--driver macvlan`");
         }
         if seen.contains(&network.name) {
             let text = format!("--network=\"{}\": it is given twice", wish.network);
@@ -350,6 +349,29 @@ fn address(
             Err(fail(Kind::Conflict, text).hint("leave it out, and the network gives a free one"))
         }
         None => Ok(Some(wish)),
+    }
+}
+
+/// That which is asked for, or one that nobody has.
+fn hardware_address(
+    wish: Option<&String>,
+    (ip4, ip6): (Option<IpAddr>, Option<IpAddr>),
+    others: &[Member],
+) -> anyhow::Result<String> {
+    let holder = |mac: &String| others.iter().find(|other| other.mac == *mac);
+    let Some(mac) = wish else {
+        let of_address = Some(mac_of(ip4, ip6)).filter(|mac| holder(mac).is_none());
+        return Ok(of_address.unwrap_or_else(|| mac_of(None, None)));
+    };
+    match holder(mac) {
+        Some(other) => {
+            let text = format!(
+                "hardware address {mac} is that of container \"{}\"",
+                other.name
+            );
+            Err(fail(Kind::Conflict, text))
+        }
+        None => Ok(mac.clone()),
     }
 }
 

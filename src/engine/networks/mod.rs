@@ -89,7 +89,7 @@ pub fn remove(engine: &Engine, network: &Network, force: bool, wait: Limit) -> a
             return gone(dirs, network);
         }
         if !force {
-            return Err(in_use(&users)).with_context(cannot);
+            return Err(in_use(network, &users)).with_context(cannot);
         }
         drop(alone);
         let mut removed = false;
@@ -103,7 +103,7 @@ pub fn remove(engine: &Engine, network: &Network, force: bool, wait: Limit) -> a
             }
         }
         if !removed {
-            return Err(in_use(&users)).with_context(cannot);
+            return Err(in_use(network, &users)).with_context(cannot);
         }
     }
 }
@@ -130,9 +130,8 @@ pub fn remove_unreadable(engine: &Engine, name: &str) -> anyhow::Result<()> {
     record::remove(&engine.dirs, record::canonical(name)).map(drop)
 }
 
-fn in_use(users: &BTreeSet<String>) -> anyhow::Error {
+fn in_use(network: &Network, users: &BTreeSet<String>) -> anyhow::Error {
     let quoted: Vec<String> = users.iter().map(|name| format!("\"{name}\"")).collect();
-    let names: Vec<&str> = users.iter().map(String::as_str).collect();
     let text = match quoted.as_slice() {
         [one] => format!("container {one} uses it"),
         several => format!("containers {} use it", several.join(", ")),
@@ -141,8 +140,8 @@ fn in_use(users: &BTreeSet<String>) -> anyhow::Error {
         return fail(Kind::Conflict, text).hint("end the `rbox network shell` there");
     }
     fail(Kind::Conflict, text).hint(format!(
-        "remove what uses it with `rbox rm {}`",
-        names.join(" ")
+        "`rbox network rm -f {}` stops and removes what uses it too",
+        network.name
     ))
 }
 
@@ -176,8 +175,9 @@ pub fn update(engine: &Engine, given: &str, add: &[IpAddr], drop: &[IpAddr]) -> 
     let _alone = record::lock_for_change(dirs)?;
     let mut network = record::find(dirs, given)?;
     let cannot = || format!("cannot update network \"{}\"", network.name);
-    if network.internal && !add.is_empty() {
-        return Err(plan::no_resolvers()).with_context(cannot);
+    if !add.is_empty() {
+        plan::check_asks("--dns-add", network.driver, network.ipam, network.internal)
+            .with_context(cannot)?;
     }
     let before = network.dns_servers.clone();
     if let Some(unknown) = drop.iter().find(|server| !before.contains(server)) {
@@ -191,7 +191,7 @@ pub fn update(engine: &Engine, given: &str, add: &[IpAddr], drop: &[IpAddr]) -> 
         }
     }
     if network.dns_servers != before {
-        record::save(dirs, &network)?;
+        record::save(dirs, &network).with_context(cannot)?;
     }
     Ok(())
 }

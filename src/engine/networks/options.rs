@@ -21,109 +21,137 @@ const LARGEST_MTU: u16 = stack::MTU;
 
 const ISOLATE: &str = "isolate";
 
+/// Podman's name of it, and Docker's.
+const MTUS: [&str; 2] = [MTU, "com.docker.network.driver.mtu"];
+
+/// Names of Docker's.
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
+const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+const BETWEEN: &str = "com.docker.network.bridge.enable_icc";
+
+type Kept = BTreeMap<String, String>;
+
 /// What is left of them when the wish has got what they say.
-pub fn take(wish: &mut Wish) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut kept = BTreeMap::new();
-    for (key, value) in std::mem::take(&mut wish.options) {
-        one(wish, &mut kept, &key, &value)?;
+pub fn take(wish: &mut Wish) -> anyhow::Result<Kept> {
+    let mut kept = Kept::new();
+    let given = std::mem::take(&mut wish.options);
+    for (key, value) in &given {
+        match (key.as_str(), wish.driver) {
+            (NO_DEFAULT_ROUTE, _) => {
+                let is_without = boolean(value).ok_or_else(|| no_boolean(key, value))?;
+                kept.insert(NO_DEFAULT_ROUTE.into(), is_without.to_string());
+            }
+            (key, _) if MTUS.contains(&key) => {}
+            (key, Driver::Bridge) => of_bridge(wish, &mut kept, key, value)?,
+            (key, driver) => of_direct(driver, &mut kept, key, value)?,
+        }
+    }
+    // The last one: of the others comes whether it has IPv6.
+    if let Some(mtu) = mtu(&given, wish.has_v6())? {
+        kept.insert(MTU.into(), mtu.to_string());
     }
     Ok(kept)
 }
 
-fn one(
-    wish: &mut Wish,
-    kept: &mut BTreeMap<String, String>,
-    key: &str,
-    value: &str,
-) -> anyhow::Result<()> {
-    let expected = |what: &str| {
-        Err(fail(
-            Kind::Usage,
-            format!("option {key}=\"{value}\": expected {what}"),
-        ))
-    };
-    let refused = |why: &str| {
-        Err(fail(
-            Kind::Unsupported,
-            format!("option {key}=\"{value}\": {why}"),
-        ))
-    };
-    if wish.driver != Driver::Bridge {
-        let modes = direct::modes(wish.driver);
-        let driver = wish.driver.name();
-        match key {
-            PARENT => {
-                kept.insert(PARENT.into(), value.into());
-                return Ok(());
-            }
-            _ if key == MODE || key == format!("{driver}_mode") => {
-                if !modes.contains(&value) {
-                    return expected(&modes.join(", "));
-                }
-                kept.insert(MODE.into(), value.into());
-                return Ok(());
-            }
-            MTU | "com.docker.network.driver.mtu" | NO_DEFAULT_ROUTE => {}
-            _ => {
-                let text = format!(
-                    "option \"{key}\": the driver {driver} has {PARENT}, {MODE}, {MTU} and {NO_DEFAULT_ROUTE}"
-                );
-                return Err(fail(Kind::Usage, text));
-            }
+fn expected(key: &str, value: &str, what: &str) -> anyhow::Error {
+    let text = format!("option {key}=\"{value}\": expected {what}");
+    fail(Kind::Usage, text)
+}
+
+fn no_boolean(key: &str, value: &str) -> anyhow::Error {
+    expected(key, value, "true or false")
+}
+
+fn refused(key: &str, value: &str, why: &str) -> anyhow::Error {
+    let text = format!("option {key}=\"{value}\": {why}");
+    fail(Kind::Unsupported, text)
+}
+
+/// By whichever of its names; by both it must be the same.
+fn mtu(given: &BTreeMap<String, String>, has_v6: bool) -> anyhow::Result<Option<u16>> {
+    let least = LEAST_MTU[usize::from(has_v6)];
+    let mut found: Option<u16> = None;
+    for key in MTUS {
+        let Some(value) = given.get(key) else {
+            continue;
+        };
+        let number = value.parse().ok();
+        let number = number.filter(|number| (least..=LARGEST_MTU).contains(number));
+        let form = || format!("a number from {least} to {LARGEST_MTU}");
+        let number = number.ok_or_else(|| expected(key, value, &form()))?;
+        if let Some(other) = found.filter(|other| *other != number) {
+            return Err(expected(key, value, &format!("{other}, as {MTU} says")));
         }
+        found = Some(number);
     }
-    match key {
-        MTU | "com.docker.network.driver.mtu" => {
-            let least = LEAST_MTU[usize::from(wish.has_v6())];
-            match value.parse::<u16>() {
-                Ok(number) if (least..=LARGEST_MTU).contains(&number) => {
-                    kept.insert(MTU.into(), number.to_string());
-                }
-                _ => return expected(&format!("a number from {least} to {LARGEST_MTU}")),
+    Ok(found)
+}
+
+/// Of a network on an interface of the host's.
+fn of_direct(driver: Driver, kept: &mut Kept, key: &str, value: &str) -> anyhow::Result<()> {
+    let modes = direct::modes(driver);
+    let driver = driver.name();
+    let name = match key {
+        PARENT => PARENT,
+        _ if key == MODE || key == format!("{driver}_mode") => {
+            if !modes.contains(&value) {
+                return Err(expected(key, value, &modes.join(", ")));
             }
+            MODE
         }
-        ISOLATE => {
-            match (boolean(value), value) {
-                (Some(true), _) | (None, "strict") => {
-                    let value = if value == "strict" { "strict" } else { "true" };
-                    kept.insert(ISOLATE.into(), value.into());
-                }
-                (Some(false), _) => {
-                    return refused("no way leads from one network of rbox to another, so they are always isolated")
-                    .hint("give a container both networks: `--network A --network B`");
-                }
-                _ => return expected("true, false or strict"),
-            }
+        _ => {
+            let text = format!(
+                "option \"{key}\": the driver {driver} has {PARENT}, {MODE}, {MTU} and {NO_DEFAULT_ROUTE}"
+            );
+            return Err(fail(Kind::Usage, text));
         }
-        NO_DEFAULT_ROUTE => match boolean(value) {
-            Some(yes) => {
-                kept.insert(NO_DEFAULT_ROUTE.into(), yes.to_string());
-            }
-            None => return expected("true or false"),
-        },
-        "com.docker.network.bridge.name" => match &wish.interface {
+    };
+    match kept.insert(name.into(), value.into()) {
+        Some(other) if other != value => Err(expected(
+            key,
+            value,
+            &format!("\"{other}\", as is said too"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn of_bridge(wish: &mut Wish, kept: &mut Kept, key: &str, value: &str) -> anyhow::Result<()> {
+    match (key, boolean(value)) {
+        (ISOLATE, Some(true)) => {
+            kept.insert(ISOLATE.into(), "true".into());
+        }
+        (ISOLATE, None) if value == "strict" => {
+            kept.insert(ISOLATE.into(), value.into());
+        }
+        (ISOLATE, None) => return Err(expected(key, value, "true, false or strict")),
+        (ISOLATE, Some(false)) => {
+            let why =
+                "no way leads from one network of rbox to another, so they are always isolated";
+            return Err(refused(key, value, why)
+                .hint("give a container both networks: `--network A --network B`"));
+        }
+        (BRIDGE_NAME, _) => match &wish.interface {
             Some(other) if other != value => {
-                return expected(&format!("\"{other}\", as --interface-name says"));
+                let what = format!("\"{other}\", as --interface-name says");
+                return Err(expected(key, value, &what));
             }
             _ => wish.interface = Some(value.to_owned()),
         },
-        "com.docker.network.enable_ipv6" => match boolean(value) {
-            Some(yes) => wish.ipv6 |= yes,
-            None => return expected("true or false"),
-        },
-        "com.docker.network.bridge.enable_ip_masquerade"
-        | "com.docker.network.bridge.enable_icc" => match boolean(value) {
-            Some(true) => {}
-            Some(false) if key.ends_with("icc") => {
-                return refused("containers of one network always reach each other")
-                    .hint("give each container a network of its own");
-            }
-            Some(false) => {
-                return refused("what containers send leaves this host as a program's own traffic")
-                    .hint("`--internal` keeps containers from the outside");
-            }
-            None => return expected("true or false"),
-        },
+        (ENABLE_IPV6, Some(yes)) => wish.ipv6 |= yes,
+        (MASQUERADE | BETWEEN, Some(true)) => {}
+        (BETWEEN, Some(false)) => {
+            let why = "containers of one network always reach each other";
+            return Err(refused(key, value, why).hint("give each container a network of its own"));
+        }
+        (MASQUERADE, Some(false)) => {
+            let why = "what containers send leaves this host as a program's own traffic";
+            return Err(
+                refused(key, value, why).hint("`--internal` keeps containers from the outside")
+            );
+        }
+        (ENABLE_IPV6 | MASQUERADE | BETWEEN, None) => return Err(no_boolean(key, value)),
         _ => return no_such(key, value),
     }
     Ok(())
@@ -163,16 +191,12 @@ fn no_such(key: &str, value: &str) -> anyhow::Result<()> {
         ),
         _ => {
             let text = format!(
-                "option \"{key}\": the driver bridge has {MTU}, {ISOLATE}, {NO_DEFAULT_ROUTE} and com.docker.network.bridge.name"
+                "option \"{key}\": the driver bridge has {MTU}, {ISOLATE}, {NO_DEFAULT_ROUTE} and {BRIDGE_NAME}"
             );
             return Err(fail(Kind::Usage, text));
         }
     };
-    Err(fail(
-        Kind::Unsupported,
-        format!("option {key}=\"{value}\": {why}"),
-    ))
-    .hint(hint)
+    Err(refused(key, value, why)).hint(hint)
 }
 
 /// As Go's ParseBool reads it.

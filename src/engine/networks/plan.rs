@@ -76,6 +76,9 @@ const NO_SUBNETS: [&str; 6] = [
     "ff00::/8",
 ];
 
+const INTERFACE_IN_CONTAINER: &str =
+    "`rbox run --network NAME:interface_name=net0` names that in a container";
+
 /// The word before a number in names that nobody gave.
 const PREFIX: &str = "rbox";
 
@@ -96,8 +99,8 @@ impl Wish {
         if let Some(interface) = &self.interface {
             check_interface(interface)?;
         }
-        if self.internal && !self.dns_servers.is_empty() {
-            return Err(no_resolvers());
+        if !self.dns_servers.is_empty() {
+            check_asks("--dns", self.driver, self.ipam, self.internal)?;
         }
         if self.ipam == Ipam::None {
             let given =
@@ -140,20 +143,25 @@ impl Wish {
     /// On an interface of the host's: its subnet is not for rbox to choose, and it answers no names there.
     fn checked_direct(mut self) -> anyhow::Result<Wish> {
         let driver = self.driver.name();
-        let Some(parent) = self.options.remove(PARENT).or(self.interface.take()) else {
+        let parent = self.options.remove(PARENT);
+        if let (Some(parent), Some(other)) = (&parent, &self.interface)
+            && parent != other
+        {
+            let text = format!(
+                "--interface-name {other}: of --driver {driver} it is the parent, and --opt says {parent}"
+            );
+            return Err(usage(&text).hint(INTERFACE_IN_CONTAINER));
+        }
+        self.interface = parent.or(self.interface);
+        if self.interface.is_none() {
             let text = format!("--driver {driver}: it needs an interface of the host");
             return Err(usage(&text).hint("`--opt parent=eth0`; `ip link` shows those there are"));
-        };
-        self.interface = Some(parent);
+        }
         self.dns = false;
         if self.ipam == Ipam::HostLocal && self.subnets.is_empty() {
             let text = format!("--driver {driver}: it needs the subnet that its interface is in");
             return Err(usage(&text)
                 .hint("`--subnet 192.168.1.0/24 --ip-range 192.168.1.192/27`: the range keeps to addresses that nobody else has"));
-        }
-        if !self.dns_servers.is_empty() {
-            let text = format!("--dns: a network of --driver {driver} answers no names");
-            return Err(usage(&text).hint("give it to the container: `rbox run --dns`"));
         }
         Ok(self)
     }
@@ -163,10 +171,16 @@ fn usage(text: &str) -> anyhow::Error {
     fail(Kind::Usage, text)
 }
 
-/// Names of others are not asked for on the way out of an internal network.
-pub fn no_resolvers() -> anyhow::Error {
-    fail(Kind::Usage, "an internal network asks no other resolvers")
-        .hint("leave out `--dns`, or `--internal`")
+/// Refuses resolvers of a network that would never ask them.
+pub fn check_asks(flag: &str, driver: Driver, ipam: Ipam, internal: bool) -> anyhow::Result<()> {
+    let why = match (driver, ipam) {
+        (Driver::Bridge, Ipam::None) => "a network without addresses answers no names".to_owned(),
+        (Driver::Bridge, _) if internal => "an internal network asks no other resolvers".to_owned(),
+        (Driver::Bridge, _) => return Ok(()),
+        (driver, _) => format!("a network of --driver {} answers no names", driver.name()),
+    };
+    let text = format!("{flag}: {why}");
+    Err(usage(&text).hint("give them to the container: `rbox run --dns ADDRESS`"))
 }
 
 fn check_name(name: &str) -> anyhow::Result<()> {
