@@ -1,4 +1,5 @@
-//! Networks of containers, without privileges and without a process of their own; knows nothing of containers.
+//! Networks of containers, without a process of their own. Of a container it knows the id, the names and the place on
+//! each network; what else it is stands above (`engine::interfaces`).
 //!
 //! | module | what |
 //! |---|---|
@@ -8,6 +9,7 @@
 //! | `place` | what a container has of a network |
 //! | `hub` | the namespace of all bridges |
 //! | `wire` | the bridges, and the cables between them and the containers |
+//! | `direct` | interfaces of containers on one of the host's |
 //! | `setting` | what the kernel is told beside |
 //! | `names` | the names of those on a network |
 //! | `dns` | questions and answers, as bytes |

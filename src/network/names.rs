@@ -2,8 +2,9 @@
 //! addresses.
 //!
 //! Who is on a network is looked up where it stands (`members`), and who is gone without a word does not count; so nobody
-//! has to tell a container's supervisor of a network that it comes to, or that has other resolvers now. The files are read when they have changed, which the directory's time says. Being told
-//! of it (inotify) would be cheaper still, but a user has 128 of those, and each container would take one.
+//! has to tell a container's supervisor of a network that it comes to, or that has other resolvers now. The files are
+//! read when they have changed, which the directory's time says. Being told of it (inotify) would be cheaper still, but
+//! a user has 128 of those, and each container would take one.
 
 use std::net::IpAddr;
 use std::net::SocketAddr;

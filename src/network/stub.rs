@@ -3,6 +3,7 @@
 //! Nobody can keep it from others: clients over TCP are few and bounded, and nothing is waited for but all of them.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -35,6 +36,9 @@ const IDLE: Duration = Duration::from_secs(10);
 const UNREAD: usize = 64 * 1024;
 /// Datagrams in one turn.
 const TURN: usize = 64;
+
+/// For a port that is free over UDP and TCP.
+const TRIES: usize = 16;
 
 /// Tokens of the two sockets; those of clients come after them.
 const DATAGRAMS: u64 = 0;
@@ -217,8 +221,20 @@ fn reply(
     }
 }
 
-/// Both sockets, on one port.
-fn bind(mut address: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> {
+/// Both sockets, on one port. One that the kernel has chosen may be in use over TCP: then it chooses another.
+fn bind(address: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> {
+    let tries = if address.port() == 0 { TRIES } else { 1 };
+    let mut bound = bind_once(address);
+    for _ in 1..tries {
+        match &bound {
+            Err(err) if err.kind() == ErrorKind::AddrInUse => bound = bind_once(address),
+            _ => break,
+        }
+    }
+    bound
+}
+
+fn bind_once(mut address: SocketAddr) -> std::io::Result<(UdpSocket, TcpListener)> {
     let datagrams = UdpSocket::bind(address)?;
     address.set_port(datagrams.local_addr()?.port());
     Ok((datagrams, TcpListener::bind(address)?))
@@ -228,14 +244,12 @@ fn explain(address: SocketAddr, err: std::io::Error) -> anyhow::Error {
     let kind = err.kind();
     let err = anyhow::Error::new(err).context(format!("cannot listen on {address}"));
     match kind {
-        std::io::ErrorKind::AddrInUse => err.hint(format!(
+        ErrorKind::AddrInUse => err.hint(format!(
             "`ss -lntup sport = {}` shows by whom it is used; or choose another port",
             address.port()
         )),
-        std::io::ErrorKind::AddrNotAvailable => {
-            err.hint("`ip address` shows the addresses of this host")
-        }
-        std::io::ErrorKind::PermissionDenied => err.hint("use a port from 1024 on"),
+        ErrorKind::AddrNotAvailable => err.hint("`ip address` shows the addresses of this host"),
+        ErrorKind::PermissionDenied => err.hint("use a port from 1024 on"),
         _ => err,
     }
 }

@@ -16,6 +16,9 @@
 //! kept to the end; clients hear the exit status; files of a removed container are deleted. A client
 //! that has heard the status finds records that agree with it.
 //!
+//! The way to the world, where the container has one, is served by a fork of this process that can do nothing else
+//! (relay.rs, confine.rs). Should that die, another takes its place.
+//!
 //! Clients that read slowly make the container wait, within limits (client.rs).
 
 mod checker;

@@ -69,7 +69,6 @@ mod ps;
 mod push;
 mod records;
 mod registry;
-
 mod restart;
 mod resume;
 mod root;

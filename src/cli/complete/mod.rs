@@ -92,7 +92,8 @@ enum Source {
     Volumes,
     Networks,
     NetworksAndModes,
-    Both,
+    /// Containers, images and networks.
+    All,
     Signals,
     Words(&'static [&'static str]),
 }
@@ -105,9 +106,9 @@ fn source(command: &str, value: &str) -> Option<Source> {
         (_, "CONTAINER") => Source::Containers(Which::All),
         (_, "VOLUME") => Source::Volumes,
         ("create" | "run", "NETWORK") => Source::NetworksAndModes,
-        (_, "NETWORK") => Source::Networks,
+        (_, "NETWORK") | ("shell", "NETWORK [COMMAND…]") => Source::Networks,
         (_, "IMAGE" | "REPOSITORY[:TAG]" | "[HOST::]IMAGE") | ("untag", "NAME") => Source::Images,
-        ("inspect", "NAME") => Source::Both,
+        ("inspect", "NAME") => Source::All,
         (_, "SIGNAL") => Source::Signals,
         (_, "BOOL") => Source::Words(&["true", "false"]),
         (_, "MODE") => Source::Words(&["none", "host"]),
@@ -135,9 +136,9 @@ fn values(value: &Value, dirs: Option<&Dirs>) -> Option<Vec<Candidate>> {
             let modes = ["host", "none", "private"].map(str::to_owned);
             networks().into_iter().flatten().chain(modes).collect()
         }
-        Source::Both => {
-            let both = [containers(Which::All), images()];
-            both.into_iter().flatten().flatten().collect()
+        Source::All => {
+            let all = [containers(Which::All), images(), networks()];
+            all.into_iter().flatten().flatten().collect()
         }
         Source::Signals => signal::NAMES.map(str::to_owned).to_vec(),
         Source::Words(words) => words.iter().copied().map(str::to_owned).collect(),
@@ -187,20 +188,23 @@ mod tests {
             "",
         )
         .unwrap();
-        let table: [(&str, Option<&[&str]>); 24] = [
+        let table: [(&str, Option<&[&str]>); 27] = [
             ("start ", Some(&["web"])),
             ("stop ", Some(&[])),
             ("exec ", Some(&[])),
             ("rm w", Some(&["web"])),
             ("run ", Some(&["web"])),
             ("run docker.io/", Some(&["docker.io/library/web:latest"])),
-            ("inspect ", Some(&["web"])),
+            ("inspect ", Some(&["bridge", "web"])),
             ("images w", Some(&["web"])),
             ("image ls w", Some(&["web"])),
             ("image rm w", Some(&["web"])),
             ("history w", Some(&["web"])),
             ("untag web w", Some(&["web"])),
             ("network rm b", Some(&["bridge"])),
+            ("network shell b", Some(&["bridge"])),
+            ("network shell bridge l", None),
+            ("network create -d m", Some(&["macvlan"])),
             ("network create ", None),
             ("run --pull=ne", Some(&["--pull=never", "--pull=newer"])),
             ("inspect -tc", Some(&["-tcontainer"])),
