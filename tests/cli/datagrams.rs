@@ -8,18 +8,18 @@ use std::time::Duration;
 use rustix::process::Pid;
 use rustix::process::Signal;
 
-use crate::network::host;
-use crate::network::published;
-use crate::network::retry;
 use crate::network::worker;
-use crate::programs::inside;
-use crate::programs::make_network;
-use crate::programs::noise;
-use crate::programs::remove_network;
 use crate::programs::start;
 use crate::programs::with_programs;
 use crate::support::Rbox;
 use crate::support::hostile::hex;
+use crate::support::net::host;
+use crate::support::net::inside;
+use crate::support::net::make_network;
+use crate::support::net::noise;
+use crate::support::net::published;
+use crate::support::net::remove_network;
+use crate::support::net::retry;
 use crate::support::skip::skip;
 
 const SIZES: [usize; 33] = {
@@ -60,7 +60,7 @@ fn takes_many() -> bool {
 }
 
 fn goes_in(rbox: &Rbox, ip: IpAddr, port: u16) {
-    let sent = noise(SIZES.iter().sum());
+    let sent = noise(1, SIZES.iter().sum());
     let any: IpAddr = match ip {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
