@@ -257,6 +257,11 @@ impl Container {
         }
     }
 
+    /// Its settings as they are now; `None` when it is gone.
+    pub fn config_now(&self, dirs: &Dirs) -> anyhow::Result<Option<Config>> {
+        read_config(dirs, &self.config.id)
+    }
+
     /// The names of all containers, in no order.
     pub fn names(dirs: &Dirs) -> anyhow::Result<Vec<String>> {
         let names = std::fs::read_dir(dirs.names()).context("cannot list containers")?;

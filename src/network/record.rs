@@ -285,7 +285,8 @@ fn place(dirs: &Dirs, name: &str) -> PathBuf {
     dirs.networks().join(format!("{name}{SUFFIX}"))
 }
 
-fn make_dir(dirs: &Dirs) -> Result<()> {
+/// The directory of the records, which the first of them makes otherwise.
+pub fn make_dir(dirs: &Dirs) -> Result<()> {
     let dir = dirs.networks();
     match atomic::make_dir(&dir) {
         Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {

@@ -1,6 +1,7 @@
 //! What a network process gives up before it reads the first frame: every capability, new privileges, all files but
-//! those that tell of networks, and all system calls but those that frames, sockets and reading of files take. It cannot write a file, start or signal a
-//! process, or get into a namespace; a call that is not here ends it, and its supervisor says so in the log.
+//! those of its container and such as tell of networks, and all system calls but those that frames, sockets and reading
+//! of files take. It cannot write a file, start or signal a process, or get into a namespace; a call that is not here
+//! ends it, and its supervisor says so in the log.
 //!
 //! What it needs and may not do itself (a socket of another namespace, say) is its supervisor's to make, which
 //! hands descriptors over by the socket between them.
@@ -22,6 +23,7 @@ use landlock::RulesetCreatedAttr;
 use landlock::RulesetError;
 use landlock::path_beneath_rules;
 
+use crate::network::stack::route::RESOLV_CONF;
 use crate::sys::calls::Allowed;
 use crate::sys::calls::Otherwise;
 use crate::sys::process;
@@ -138,26 +140,25 @@ const fn bits(flags: i32) -> u64 {
     flags.cast_unsigned() as u64
 }
 
-/// Where it is told of resolvers, addresses and interfaces. Links lead from /etc/resolv.conf to where services keep it.
-const TELLING: [&str; 8] = [
-    "/etc",
+/// Where it is told of resolvers, addresses and interfaces. Links lead from /etc/resolv.conf to where services keep it;
+/// another file in its place is had from the supervisor.
+const TELLING: [&str; 7] = [
     "/proc",
     "/sys",
     "/run/NetworkManager",
     "/run/connman",
     "/run/resolvconf",
     "/run/systemd/resolve",
-    RESOLVERS,
+    RESOLV_CONF,
 ];
-const RESOLVERS: &str = "/etc/resolv.conf";
 
-/// `own` are the directories of rbox that it reads.
+/// `own` are what it reads of rbox.
 ///
 /// Must: be called by a process with one thread.
 pub fn confine(own: &[PathBuf]) -> Result<()> {
     process::set_no_new_privs()?;
     drop_capabilities().context("cannot drop capabilities")?;
-    let target = std::fs::canonicalize(RESOLVERS).ok();
+    let target = std::fs::canonicalize(RESOLV_CONF).ok();
     let telling = TELLING.iter().map(PathBuf::from);
     shut_in(telling.chain(target).chain(own.iter().cloned()))
         .context("cannot leave the files of its user")?;
@@ -265,8 +266,10 @@ mod tests {
         std::fs::read("/proc/self/status").unwrap();
         std::fs::read("/etc/resolv.conf").unwrap();
         std::fs::read("/usr/bin/env").unwrap();
-        let refused = std::fs::read_dir("/usr/lib").map(drop).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+        for refused in ["/usr/lib/os-release", "/etc/passwd"] {
+            let refused = std::fs::read(refused).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+        }
         let parent = std::os::unix::process::parent_id();
         let refused = std::fs::read(format!("/proc/{parent}/environ")).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::PermissionDenied);

@@ -257,14 +257,10 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Reads from the container once; whether there was something.
-    fn read(&mut self, output: Output, buffer: &mut [u8]) -> bool {
-        let Some(run) = &mut self.run else {
-            return false;
-        };
-        let Some((stream, bytes)) = run.streams.read(output, buffer) else {
-            return false;
-        };
+    /// Reads from the container once; how many bytes, if there were any.
+    fn read(&mut self, output: Output, buffer: &mut [u8]) -> Option<usize> {
+        let run = self.run.as_mut()?;
+        let (stream, bytes) = run.streams.read(output, buffer)?;
         self.log.write(stream, bytes);
         let reply = match stream {
             Stream::Stdout => Reply::Stdout(bytes),
@@ -276,18 +272,26 @@ impl Supervisor<'_> {
         for client in &mut self.clients {
             client.flush();
         }
-        true
+        Some(bytes.len())
     }
 
-    /// Takes what the streams still hold. All processes of the container are dead: with its
-    /// init the kernel has killed its pid namespace, or we what was left, so that this ends.
+    /// Takes what the streams still hold. The processes of the container are dead: with its init the kernel has killed
+    /// its pid namespace, or we what was left. Others may have its streams from it, and write for ever.
     fn drain(&mut self, buffer: &mut [u8]) {
         for output in [Output::Stdout, Output::Stderr] {
-            while self.read(output, buffer) {}
+            let mut taken = 0;
+            while taken < HELD_MAX
+                && let Some(length) = self.read(output, buffer)
+            {
+                taken += length;
+            }
         }
         self.log.finish();
     }
 }
+
+/// More than a stream holds. Linux: a pipe has a MiB at most (`/proc/sys/fs/pipe-max-size`), but for who may exceed limits.
+const HELD_MAX: usize = 8 << 20;
 
 impl Run {
     /// What is to be waited for while it runs; its output only where clients can take it.

@@ -9,12 +9,15 @@
 //!                               <--c--       its ports are let go of
 //!                               <--4 6--     it wants sockets in the container's namespace
 //!                               --4 6-->     those, or none
+//!                               <--r--       the host has another resolv.conf
+//!                               --r-->       that, opened
 //!                               <--text--    why it cannot go on; then it ends
 //! ```
 //!
 //! It dies with its supervisor. Should it die before, it is started anew: the container goes on, its connections do
 //! not, and the container's log tells of it.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -23,6 +26,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use anyhow::bail;
+use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -30,12 +34,14 @@ use rustix::process::Pid;
 use crate::container::config;
 use crate::container::record::Container;
 use crate::error;
+use crate::network;
 use crate::network::names::Names;
 use crate::network::place;
 use crate::network::place::Way;
 use crate::network::stack;
 use crate::network::stack::Listeners;
 use crate::network::stack::Network;
+use crate::network::stack::route::RESOLV_CONF;
 use crate::store::dirs::Dirs;
 use crate::supervisor::confine;
 use crate::supervisor::door::Door;
@@ -65,6 +71,7 @@ const END: &[u8] = b"e";
 const CLOSED: &[u8] = b"c";
 const SOCKETS4: &[u8] = b"4";
 const SOCKETS6: &[u8] = b"6";
+const RESOLVERS: &[u8] = b"r";
 
 /// The way to the world of one run of a container.
 pub struct Relay {
@@ -166,6 +173,10 @@ impl Relay {
                 }
                 return Ok(());
             }
+            RESOLVERS => {
+                self.tell_resolvers(worker.socket.as_fd());
+                return Ok(());
+            }
             _ => {}
         }
         let said = String::from_utf8_lossy(&buffer[..length]).into_owned();
@@ -179,6 +190,16 @@ impl Relay {
             None => "it has ended".to_owned(),
         };
         bail!("the network has lost its connections and begins anew: {why}")
+    }
+
+    fn tell_resolvers(&self, socket: BorrowedFd<'_>) {
+        // Nobody is waited for who has made it a FIFO.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::open(RESOLV_CONF, flags, Mode::empty()).ok();
+        let file: Vec<BorrowedFd<'_>> = file.iter().map(AsFd::as_fd).collect();
+        if socket::send_all(socket, RESOLVERS, &file).is_err() {
+            self.tell(RESOLVERS);
+        }
     }
 
     /// The container's settings have changed, or its networks.
@@ -212,7 +233,7 @@ impl Relay {
         let ends = Instant::now() + PATIENCE;
         loop {
             let left = ends.saturating_duration_since(Instant::now());
-            if !matches!(poll::readable([self.socket()], Some(left)), Ok([true])) {
+            if left.is_zero() || !is_readable(self.socket(), left) {
                 break;
             }
             match socket::receive(worker.socket.as_fd(), &mut buffer) {
@@ -240,7 +261,7 @@ impl Relay {
         let ends = Instant::now() + LAST_WORDS;
         while !self.is_drained() {
             let left = ends.saturating_duration_since(Instant::now());
-            if !matches!(poll::readable([self.socket()], Some(left)), Ok([true])) {
+            if left.is_zero() || !is_readable(self.socket(), left) {
                 break;
             }
             self.reap();
@@ -251,6 +272,10 @@ impl Relay {
     pub fn pid(&self) -> Option<Pid> {
         self.worker.as_ref().map(|worker| worker.process.pid)
     }
+}
+
+fn is_readable(socket: Option<BorrowedFd<'_>>, limit: Duration) -> bool {
+    matches!(poll::readable([socket], Some(limit)), Ok([true]))
 }
 
 impl Worker {
@@ -282,18 +307,21 @@ fn work(relay: &Relay, job: Job<'_>, socket: &OwnedFd, supervisor: Pid) -> anyho
     // A connection takes a descriptor; what the container itself may open was settled before.
     let most = limits::hard(DESCRIPTORS)?;
     limits::set(DESCRIPTORS, most, most)?;
-    let mut network = network(relay, job)?;
-    let dirs = job.dirs;
-    confine::confine(&[
-        dirs.run.clone(),
-        dirs.containers(),
-        dirs.names(),
-        dirs.networks(),
-    ])?;
+    let mut network = make(relay, job)?;
+    let mut readable = vec![job.container.data.clone()];
+    if is_bridged(job.container) {
+        network::record::make_dir(job.dirs)?;
+        readable.extend([job.dirs.networks(), job.dirs.run_networks()]);
+    }
+    confine::confine(&readable)?;
     serve(&mut network, job, socket)
 }
 
-fn network(relay: &Relay, job: Job<'_>) -> anyhow::Result<Network> {
+fn is_bridged(container: &Container) -> bool {
+    container.config.process.network == config::process::Network::Bridge
+}
+
+fn make(relay: &Relay, job: Job<'_>) -> anyhow::Result<Network> {
     let config = &job.container.config;
     let process = &config.process;
     let host_loopback = matches!(
@@ -304,14 +332,13 @@ fn network(relay: &Relay, job: Job<'_>) -> anyhow::Result<Network> {
         }
     );
     let servers = process.etc.resolver.servers.as_deref().unwrap_or_default();
-    let is_bridged = process.network == config::process::Network::Bridge;
     let settings = stack::Settings {
         addresses: relay.way.addresses,
         mac: relay.way.mac,
         mtu: relay.way.mtu,
         host_loopback,
         is_internal: relay.way.is_internal,
-        names: is_bridged.then(|| Names::new(job.dirs, &config.id, servers)),
+        names: is_bridged(job.container).then(|| Names::new(job.dirs, &config.id, servers)),
         rules: &process.egress,
         servers,
         rates: process.rates,
@@ -350,12 +377,19 @@ fn serve(network: &mut Network, job: Job<'_>, socket: &OwnedFd) -> anyhow::Resul
                 family @ (SOCKETS4 | SOCKETS6) => {
                     network.take_sockets(family == SOCKETS4, sockets);
                 }
+                RESOLVERS => {
+                    let file = sockets.into_iter().next();
+                    network.take_resolvers(file.map(File::from));
+                }
                 _ => return Ok(()),
             }
         }
         while let Some(is_v4) = network.wants_sockets() {
             let family = if is_v4 { SOCKETS4 } else { SOCKETS6 };
             socket::send(socket.as_fd(), family, None)?;
+        }
+        if network.wants_resolvers() {
+            socket::send(socket.as_fd(), RESOLVERS, None)?;
         }
         is_small = !(seen.anything || had_more);
         if is_small && ends.is_none() {
@@ -367,12 +401,12 @@ fn serve(network: &mut Network, job: Job<'_>, socket: &OwnedFd) -> anyhow::Resul
 
 /// Takes the settings that there are now.
 fn change(network: &mut Network, job: Job<'_>) {
-    let Ok(Some(container)) = job.container.as_now(job.dirs) else {
+    let Ok(Some(config)) = job.container.config_now(job.dirs) else {
         return;
     };
-    let process = &container.config.process;
-    if process.network == config::process::Network::Bridge {
-        let places = place::of_container(job.dirs, &container.config.id);
+    let process = &config.process;
+    if is_bridged(job.container) {
+        let places = place::of_container(job.dirs, &config.id);
         network.set_way(place::way(&places));
     }
     network.set_limits(&process.egress, process.rates);

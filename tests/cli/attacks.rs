@@ -8,6 +8,7 @@ use rustix::process::Pid;
 use rustix::process::Signal;
 
 use crate::support::Rbox;
+use crate::support::account;
 use crate::support::archive::Tar;
 use crate::support::hostile::Image;
 use crate::support::processes;
@@ -202,4 +203,31 @@ fn a_program_that_may_be_executed_and_not_read_runs() {
     ])
     .stdout("hi\n")
     .run();
+}
+
+/// Who has the output of a container from it, and is none of its processes, may write to it for ever.
+#[test]
+fn an_output_that_never_ends_keeps_no_container() {
+    if !account::is_root() {
+        skip("only root opens the output of others");
+        return;
+    }
+    let rbox = Rbox::with_busybox();
+    rbox.args(["run", "-d", "--name", "c", "busybox", "sleep", "1000"])
+        .stdout("[ID]\n")
+        .run();
+    let format = ["inspect", "--format", "{{.State.Pid}}", "c"];
+    let pid = rbox.args(format).stdout_any().run().stdout;
+    let output = format!("/proc/{}/fd/1", pid.trim());
+    let output = std::fs::OpenOptions::new().write(true).open(output);
+    let mut writer = std::process::Command::new("yes")
+        .stdout(output.unwrap())
+        .spawn()
+        .unwrap();
+    rbox.args(["kill", "c"]).stdout("c\n").run();
+    rbox.args(["wait", "c"]).stdout("137\n").run();
+    // Nobody reads any more.
+    let status = writer.wait().unwrap();
+    assert!(!status.success());
+    rbox.remove(&["c"]);
 }

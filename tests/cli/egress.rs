@@ -228,7 +228,7 @@ fn sockets_of_a_service_manager_are_those_of_published_ports() {
     assert!(buffer[..length].starts_with(format!("{}:", gateway()).as_bytes()));
     rbox.remove(&["c"]);
     for (number, why) in [
-        ("7", "is not open"),
+        ("19", "is not open"),
         ("5", "is no socket that listens on an address"),
     ] {
         managed()

@@ -864,13 +864,22 @@ fn names_are_asked_of_the_hosts_resolvers_which_may_change() {
          $R run -d --name c --network private busybox sleep 1000 >/dev/null; \
          $R exec c cat /etc/resolv.conf; $R exec c nslookup -type=a name.example | grep Address: | tail -n 1; \
          echo 'nameserver 127.0.0.52' > {0}; $R exec c nslookup -type=a name.example | grep Address: | tail -n 1; \
-         echo > {0}; $R exec c nslookup -type=a name.example | grep -o SERVFAIL | head -n 1; $R rm -f c",
+         echo > {0}; $R exec c nslookup -type=a name.example | grep -o SERVFAIL | head -n 1; $R rm -f c
+         umount /etc/resolv.conf; cp -a /etc {2}; mount --bind {2} /etc; cat /dev/null >/etc/resolv.conf; \
+         $R run -d --name c --network private busybox sleep 1000 >/dev/null; \
+         for n in 51 52 51; do echo nameserver 127.0.0.$n >/etc/new; mv /etc/new /etc/resolv.conf; \
+         $R exec c nslookup -type=a name.example | grep Address: | tail -n 1; done; $R rm -f c",
         file.display(),
-        rbox.program_path().display()
+        rbox.program_path().display(),
+        rbox.work("etc").display()
     );
     rbox.program("unshare")
         .args(["--mount", "sh", "-ec", &script])
-        .stdout(format!("search example.org\nnameserver {}\nAddress: 192.0.2.51\nAddress: 192.0.2.52\nSERVFAIL\nc\n", private(3)))
+        .stdout(format!(
+            "search example.org\nnameserver {}\nAddress: 192.0.2.51\nAddress: 192.0.2.52\nSERVFAIL\nc\n\
+             Address: 192.0.2.51\nAddress: 192.0.2.52\nAddress: 192.0.2.51\nc\n",
+            private(3)
+        ))
         .run();
 }
 

@@ -41,7 +41,7 @@ mod link;
 mod listen;
 mod meter;
 pub mod packet;
-mod route;
+pub mod route;
 mod router;
 mod slab;
 mod tcp;
@@ -50,6 +50,7 @@ mod tests;
 mod train;
 mod udp;
 
+use std::fs::File;
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -78,6 +79,7 @@ use crate::network::stack::link::Link;
 use crate::network::stack::link::Unreachable;
 use crate::network::stack::listen::Listener;
 use crate::network::stack::packet::Packet;
+use crate::network::stack::route::Access;
 use crate::network::stack::route::DNS;
 use crate::network::stack::route::Router;
 use crate::network::stack::slab::Id;
@@ -266,6 +268,23 @@ impl Network {
         for client in self.bypass.take(&self.link, is_v4, sockets) {
             self.tcp.offer(&mut self.link, client);
         }
+    }
+
+    /// Whether the host has another resolv.conf, which this process may not open.
+    pub fn wants_resolvers(&mut self) -> bool {
+        let access = &mut self.link.router.access;
+        let is_wanted = *access == Access::Wanted;
+        if is_wanted {
+            *access = Access::Awaited;
+        }
+        is_wanted
+    }
+
+    /// Takes that, if it can be had; questions go to its resolvers from now on.
+    pub fn take_resolvers(&mut self, file: Option<File>) {
+        self.link.look_at_clock();
+        self.link.router.take_file(file);
+        self.dns.ask_anew(&mut self.link);
     }
 
     /// Nothing has happened for a while: what is kept for the next clients is given back.

@@ -1,6 +1,9 @@
 //! Where what the container sends goes: which addresses are the host's own for it, which are never reached, and
 //! which resolvers the host has at the moment.
 
+use std::fs::File;
+use std::io::ErrorKind;
+use std::io::Read;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -17,7 +20,7 @@ use crate::text::egress::Place;
 use crate::text::egress::Rule;
 use crate::text::egress::Transport;
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// A resolv.conf larger than this is not read to its end.
 const LIMIT: u64 = 64 * 1024;
 pub const DNS: u16 = 53;
@@ -36,6 +39,17 @@ pub struct Router {
     scopes: Vec<u32>,
     /// Of the resolv.conf that was read: device, file, change and size.
     version: Option<(u64, u64, i64, i64, u64)>,
+    pub access: Access,
+}
+
+/// How the host's resolv.conf is had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Open,
+    /// There is another one, which only others can open.
+    Wanted,
+    /// They were asked.
+    Awaited,
 }
 
 /// The container asks for what it must not have.
@@ -53,6 +67,7 @@ impl Router {
             resolvers: vec![],
             scopes: vec![],
             version: None,
+            access: Access::Open,
         }
     }
 
@@ -172,9 +187,18 @@ impl Router {
             return;
         }
         self.version = version;
+        match File::open(path) {
+            Err(err) if err.kind() == ErrorKind::PermissionDenied => self.access = Access::Wanted,
+            file => self.take_file(file.ok()),
+        }
+    }
+
+    /// A resolv.conf, if there is one.
+    pub fn take_file(&mut self, file: Option<File>) {
+        self.access = Access::Open;
         let mut bytes = Vec::new();
-        if let Ok(file) = std::fs::File::open(path) {
-            std::io::Read::read_to_end(&mut std::io::Read::take(file, LIMIT), &mut bytes).ok();
+        if let Some(file) = file {
+            file.take(LIMIT).read_to_end(&mut bytes).ok();
         }
         (self.resolvers, self.scopes) = name_servers(&String::from_utf8_lossy(&bytes), interface)
             .into_iter()

@@ -25,6 +25,7 @@ use crate::network::stack::dns::exchange::Exchange;
 use crate::network::stack::link::Link;
 use crate::network::stack::packet;
 use crate::network::stack::packet::Path;
+use crate::network::stack::route::Access;
 use crate::network::stack::route::DNS;
 use crate::network::stack::slab::Id;
 use crate::network::stack::slab::Kind;
@@ -135,8 +136,7 @@ impl Dns {
                 self.give_up(link, id);
             }
         }
-        let mut left = self.servers(link).repeat(ROUNDS);
-        left.reverse();
+        let left = self.in_turn(link);
         if let Asker::Client(id) = asker
             && let Some(client) = self.clients.get_mut(id)
         {
@@ -150,9 +150,14 @@ impl Dns {
             server: None,
             exchange: None,
             unable: None,
-            deadline: link.now,
+            deadline: link.now + PATIENCE,
         });
-        self.ask_next(link, id);
+        if link.router.access == Access::Open {
+            self.ask_next(link, id);
+        } else {
+            // `ask_anew` goes on with it.
+            link.timers.push(link.now + PATIENCE, id.token(Kind::Dns));
+        }
     }
 
     fn servers(&self, link: &mut Link) -> Vec<SocketAddr> {
@@ -164,6 +169,26 @@ impl Dns {
             Some(own) => own,
             None => link.router.resolvers(),
         }
+    }
+
+    /// There are other resolvers: what has no answer yet is theirs.
+    pub fn ask_anew(&mut self, link: &mut Link) {
+        let ids: Vec<Id> = self.questions.iter().map(|(id, _)| id).collect();
+        let left = self.in_turn(link);
+        for id in ids {
+            if let Some(question) = self.questions.get_mut(id) {
+                question.left.clone_from(&left);
+            }
+            self.ask_next(link, id);
+        }
+        self.resume(link);
+    }
+
+    /// Who is asked for one question, the last one first.
+    fn in_turn(&self, link: &mut Link) -> Vec<SocketAddr> {
+        let mut all = self.servers(link).repeat(ROUNDS);
+        all.reverse();
+        all
     }
 
     fn ask_next(&mut self, link: &mut Link, id: Id) {
