@@ -197,6 +197,7 @@ fn drop_capabilities() -> Result<(), caps::errors::CapsError> {
 
 fn allowed() -> Allowed {
     let no_code = bits(libc::PROT_EXEC);
+    let own = bits(rustix::process::getpid().as_raw_nonzero().get());
     let mut allowed = Allowed::default()
         .all(&SOCKETS)
         .all(&PROGRAM)
@@ -204,8 +205,11 @@ fn allowed() -> Allowed {
         .when(libc::SYS_openat, &[(2, WRITING, 0)])
         .when(libc::SYS_mmap, &[(2, no_code, 0)])
         .when(libc::SYS_mprotect, &[(2, no_code, 0)])
-        // A panic ends it.
-        .when(libc::SYS_tgkill, &[(2, INT, bits(libc::SIGABRT))])
+        // A panic ends it, and nobody else.
+        .when(
+            libc::SYS_tgkill,
+            &[(0, INT, own), (2, INT, bits(libc::SIGABRT))],
+        )
         // Linux: one of datagrams would reach any other socket of the host by its name (unix(7)).
         .when(
             libc::SYS_socketpair,
@@ -254,6 +258,7 @@ mod tests {
     use rustix::net::SocketType;
 
     use super::*;
+    use crate::sys::signal;
 
     const NAME: &str = "RBOX_TEST_FORBIDDEN";
 
@@ -284,7 +289,9 @@ mod tests {
         rustix::net::socket(family, SocketType::RAW, None).unwrap();
     }
 
-    const FORBIDDEN: [fn(); 11] = [
+    const FORBIDDEN: [fn(); 12] = [
+        // Linux: there are not so many processes (PID_MAX_LIMIT, 4 million).
+        || signal::abort_first_thread(i32::MAX),
         || drop(std::fs::write("/dev/null", "")),
         || drop(std::fs::remove_file("/nonexistent/file")),
         || raw(AddressFamily::INET),

@@ -43,6 +43,13 @@ pub fn signal_fd(signals: &[i32]) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Sends SIGABRT to the first thread of a process.
+#[cfg(test)]
+pub fn abort_first_thread(pid: i32) {
+    // SAFETY: tgkill(2) reads and writes no memory.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, libc::SIGABRT) };
+}
+
 /// Lets these signals through again in this thread.
 pub fn unblock(signals: &[i32]) -> Result<()> {
     let set = set_of(signals);

@@ -94,7 +94,7 @@ fn goes_out(rbox: &Rbox, ip: IpAddr) {
     let send = format!("socat -u -b 100 OPEN:/tmp/sent UDP:{target}");
     // The first one tells the ends of each other.
     inside(rbox, "c", &format!("echo | socat -u - UDP:{target}")).run();
-    let mut buffer = [0; 65536];
+    let mut buffer = vec![0; 65536];
     assert_eq!(server.recv(&mut buffer).unwrap(), 1);
     meanwhile(rbox, || {
         inside(rbox, "c", &send).run();

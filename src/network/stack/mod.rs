@@ -82,6 +82,7 @@ use crate::network::stack::packet::Packet;
 use crate::network::stack::route::Access;
 use crate::network::stack::route::DNS;
 use crate::network::stack::route::Router;
+use crate::network::stack::slab::Alarm;
 use crate::network::stack::slab::Id;
 use crate::network::stack::slab::Kind;
 use crate::network::stack::slab::Slab;
@@ -179,7 +180,7 @@ pub struct Network {
     paused: Vec<Token>,
     /// When that is, and the timer that is set for it.
     wake: Option<Instant>,
-    alarm: Option<Instant>,
+    alarm: Alarm,
 }
 
 impl Network {
@@ -210,7 +211,7 @@ impl Network {
             has_more: false,
             paused: vec![],
             wake: None,
-            alarm: None,
+            alarm: Alarm::default(),
         })
     }
 
@@ -378,10 +379,7 @@ impl Network {
         self.wake = self.link.meter.ends();
         if let Some(wake) = self.wake {
             self.link.listen(!self.link.meter.outward.is_empty());
-            if self.alarm.is_none_or(|alarm| alarm > wake) {
-                self.alarm = Some(wake);
-                self.link.timers.push(wake, Token::TAP);
-            }
+            self.alarm.set(&mut self.link.timers, wake, Token::TAP);
         }
     }
 
@@ -483,7 +481,7 @@ impl Network {
                 Kind::DnsClient => self.dns.on_client_timer(&mut self.link, id),
                 Kind::TcpListener => self.wake(id),
                 Kind::Router => router::on_timer(&mut self.link),
-                Kind::Tap => self.alarm = None,
+                Kind::Tap => drop(self.alarm.rings(self.link.now)),
                 _ => {}
             }
         }
@@ -637,6 +635,7 @@ impl Network {
     }
 }
 
+#[cfg(test)]
 impl AsFd for Network {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.link.epoll().as_fd()

@@ -12,6 +12,8 @@ use std::net::SocketAddrV6;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use crate::config::addresses::Addresses;
 use crate::network::stack::udp;
 use crate::text::egress;
@@ -266,11 +268,13 @@ fn is_public(ip: IpAddr) -> bool {
 }
 
 /// Whether an address is one of this host's own. Linux: a socket is bound to no other (`ip_nonlocal_bind`).
+///
+/// Without descriptors or ports for such a socket nobody can tell: it is the host's then.
 fn is_of_host(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
-    udp::socket(ip.is_ipv4())
-        .and_then(|socket| rustix::net::bind(&socket, &SocketAddr::new(ip, 0)))
-        .is_ok()
+    let bound = udp::socket(ip.is_ipv4())
+        .and_then(|socket| rustix::net::bind(&socket, &SocketAddr::new(ip, 0)));
+    bound != Err(Errno::ADDRNOTAVAIL)
 }
 
 /// The address with which this host is reached by others.

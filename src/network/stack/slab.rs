@@ -183,9 +183,54 @@ impl Timers {
     }
 }
 
+/// The next moment of something, for which one timer is set; one that is set for an earlier moment comes beside it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alarm(Option<Instant>);
+
+impl Alarm {
+    /// It rings at `moment`, or before.
+    pub fn set(&mut self, timers: &mut Timers, moment: Instant, token: Token) {
+        if self.0.is_none_or(|set| set > moment) {
+            self.0 = Some(moment);
+            timers.push(moment, token);
+        }
+    }
+
+    /// One of its timers rings. `false`: one that was set before, while there is another.
+    pub fn rings(&mut self, now: Instant) -> bool {
+        let is_set = self.0.is_some_and(|set| set > now);
+        if !is_set {
+            self.0 = None;
+        }
+        !is_set
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn timers_that_are_set_again_do_not_multiply() {
+        let mut timers = Timers::default();
+        let mut alarm = Alarm::default();
+        let start = Instant::now();
+        let token = Token::TAP;
+        for second in 0..100 {
+            let now = start + Duration::from_secs(second);
+            // Soon after one that is far away, again and again.
+            alarm.set(&mut timers, now + Duration::from_secs(2), token);
+            alarm.set(&mut timers, now + Duration::from_millis(500), token);
+            while timers.pop(now + Duration::from_millis(999)).is_some() {
+                if alarm.rings(now + Duration::from_millis(999)) {
+                    alarm.set(&mut timers, now + Duration::from_secs(3), token);
+                }
+            }
+            assert!(timers.len() <= 4, "{second}: {}", timers.len());
+        }
+    }
 
     #[test]
     fn names_are_not_used_again() {

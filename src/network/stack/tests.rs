@@ -147,6 +147,37 @@ fn what_the_container_did_not_get_is_sent_again() {
     assert_eq!(end.sequence, first.wrapping_add(5));
 }
 
+/// Urgent data are data in their place, as RFC 6093 has it.
+#[test]
+fn what_is_urgent_stays_where_it_was() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (mut network, container) = served();
+    let first = connected(port, &mut network, &container, Duration::ZERO);
+    let (mut peer, _) = listener.accept().unwrap();
+    peer.set_nodelay(true).unwrap();
+    let mut got = vec![];
+    let mut take = |expected: &[u8]| {
+        while got.len() < expected.len() {
+            let (sent, data) = answer(&mut network, &container);
+            if sent.sequence == first.wrapping_add(u32::try_from(got.len()).unwrap()) {
+                got.extend(data);
+            }
+            let next = first.wrapping_add(u32::try_from(got.len()).unwrap());
+            let ack = segment(&network, port, (ACK, 1001, next), b"");
+            container.send(&ack).unwrap();
+        }
+        assert_eq!(got, expected);
+    };
+    peer.write_all(b"AAAA").unwrap();
+    take(b"AAAA");
+    rustix::net::send(&peer, b"X", rustix::net::SendFlags::OOB).unwrap();
+    peer.write_all(b"BBBB").unwrap();
+    take(b"AAAAXBBBB");
+    peer.write_all(b"CCCC").unwrap();
+    take(b"AAAAXBBBBCCCC");
+}
+
 /// A connection of the container's to a peer of the host, and the first sequence number for it.
 fn connected(port: u16, network: &mut Network, container: &UnixDatagram, pause: Duration) -> u32 {
     let syn = segment(network, port, (SYN, 1000, 0), b"");

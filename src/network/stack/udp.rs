@@ -104,9 +104,12 @@ impl Flow {
                 other => return other,
             }
         }
-        let each = bytes.chunks(cars.size);
-        // An error is often about one that was sent earlier.
-        each.fold(Ok(()), |result, one| result.and(self.send(one, None)))
+        let mut result = Ok(());
+        for one in bytes.chunks(cars.size) {
+            // An error is often about one that was sent earlier.
+            result = result.and(self.send(one, None));
+        }
+        result
     }
 
     /// One datagram, or many of this size.

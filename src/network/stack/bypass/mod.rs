@@ -55,7 +55,31 @@ struct Pool {
     low: usize,
     is_wanted: bool,
     is_asked: bool,
-    is_shut: bool,
+    shut: Shut,
+}
+
+/// It did not go this way: it is tried again, later each time.
+#[derive(Default)]
+struct Shut {
+    until: Option<Instant>,
+    /// How long it was shut last.
+    last: Duration,
+}
+
+impl Shut {
+    const FIRST: Duration = Duration::from_secs(10);
+    const LONGEST: Duration = Duration::from_hours(1);
+
+    fn is(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until > now)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        if !self.is(now) {
+            self.last = (self.last * 2).clamp(Shut::FIRST, Shut::LONGEST);
+            self.until = Some(now + self.last);
+        }
+    }
 }
 
 struct Flow {
@@ -102,7 +126,7 @@ impl Bypass {
     pub fn offer(&mut self, link: &Link, client: Client) -> Option<Client> {
         let pool = &mut self.pools[kind(client.remote.is_ipv4())];
         let taken = self.flows.len() + pool.waiting.len();
-        if !self.is_allowed || pool.is_shut || taken >= self.most {
+        if !self.is_allowed || pool.shut.is(link.now) || taken >= self.most {
             return Some(client);
         }
         if let Some(socket) = pool.free.pop() {
@@ -128,11 +152,14 @@ impl Bypass {
         Some(wanted == kind(true))
     }
 
-    /// Takes sockets that were asked for; returns the clients that are not served so. None are the last ones.
+    /// Takes sockets that were asked for; returns the clients that are not served so. Where
+    /// there are none, there will be none for a while.
     pub fn take(&mut self, link: &Link, is_v4: bool, sockets: Vec<OwnedFd>) -> Vec<Client> {
         let pool = &mut self.pools[kind(is_v4)];
         pool.is_asked = false;
-        pool.is_shut = sockets.is_empty();
+        if sockets.is_empty() {
+            pool.shut.begin(link.now);
+        }
         pool.low = sockets.len() / 4;
         pool.free.extend(sockets);
         pool.free.truncate(self.most);
@@ -140,7 +167,7 @@ impl Bypass {
         for client in std::mem::take(&mut pool.waiting) {
             match self.pools[kind(is_v4)].free.pop() {
                 Some(socket) => left.extend(self.join(link, client, socket)),
-                None if self.pools[kind(is_v4)].is_shut => left.push(client),
+                None if self.pools[kind(is_v4)].shut.is(link.now) => left.push(client),
                 None => self.wait(client),
             }
         }
@@ -244,7 +271,9 @@ impl Bypass {
         link.unwatch(&socket).ok();
         // What refuses may listen to nothing but its interface; where no answer comes its rules lead elsewhere, and will
         // for the next.
-        self.pools[kind(remote.is_ipv4())].is_shut |= errno == Errno::TIMEDOUT;
+        if errno == Errno::TIMEDOUT {
+            self.pools[kind(remote.is_ipv4())].shut.begin(link.now);
+        }
         Some(Client {
             socket,
             remote,
@@ -371,4 +400,30 @@ fn connect(socket: &OwnedFd, remote: SocketAddr, target: SocketAddr) -> Result<(
         bound => bound?,
     }
     rustix::net::connect(socket, &target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_go_is_tried_again_later_each_time() {
+        let start = Instant::now();
+        let mut shut = Shut::default();
+        assert!(!shut.is(start));
+        let mut now = start;
+        for seconds in [10, 20, 40, 80] {
+            shut.begin(now);
+            // Others that were on their way fail too.
+            shut.begin(now);
+            assert!(shut.is(now + Duration::from_millis(seconds * 1000 - 1)));
+            now += Duration::from_secs(seconds);
+            assert!(!shut.is(now));
+        }
+        for _ in 0..20 {
+            shut.begin(now);
+            now += Duration::from_hours(1);
+            assert!(!shut.is(now));
+        }
+    }
 }

@@ -21,6 +21,7 @@ use crate::network::stack::packet::Path;
 use crate::network::stack::packet::RST;
 use crate::network::stack::packet::SYN;
 use crate::network::stack::packet::Segment;
+use crate::network::stack::slab::Alarm;
 use crate::sys::inet;
 
 /// What the container may send before the host's socket has taken what came before it.
@@ -159,8 +160,8 @@ pub struct Flow {
     /// It is among those that go on in the next turn.
     pub is_busy: bool,
     pub deadline: Option<Instant>,
-    /// The timer that is set.
-    pub queued: Option<Instant>,
+    /// For the deadline.
+    pub alarm: Alarm,
     repeats: u32,
 }
 
@@ -200,7 +201,7 @@ impl Flow {
             ack_due: false,
             is_busy: false,
             deadline: None,
-            queued: None,
+            alarm: Alarm::default(),
             repeats: 0,
         }
     }

@@ -356,7 +356,9 @@ impl Tcp {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
-        flow.queued = None;
+        if !flow.alarm.rings(link.now) {
+            return;
+        }
         match flow.deadline {
             Some(deadline) if deadline <= link.now => {
                 self.with(link, id, |flow, link, _| flow.on_timer(link));
@@ -403,14 +405,10 @@ pub fn any_port() -> u16 {
     u16::try_from(port).unwrap_or(32768)
 }
 
-/// At most one timer of a flow is set: one that rings too early is set again.
 fn set_timer(link: &mut Link, id: Id, flow: &mut Flow) {
-    let Some(deadline) = flow.deadline else {
-        return;
-    };
-    if flow.queued.is_none_or(|queued| queued > deadline) {
-        flow.queued = Some(deadline);
-        link.timers.push(deadline, id.token(Kind::Tcp));
+    if let Some(deadline) = flow.deadline {
+        let token = id.token(Kind::Tcp);
+        flow.alarm.set(&mut link.timers, deadline, token);
     }
 }
 
@@ -446,6 +444,8 @@ pub fn connect(target: SocketAddr) -> Result<(OwnedFd, bool), Errno> {
 fn prepare(socket: &OwnedFd) {
     // The container's kernel has waited for more already, if it is to wait.
     sockopt::set_tcp_nodelay(socket, true).ok();
+    // Linux: urgent data are left out of what is read otherwise, but not of where SO_PEEK_OFF looks next.
+    sockopt::set_socket_oobinline(socket, true).ok();
     // A peer that is gone without a word ends the flow after seven minutes.
     sockopt::set_socket_keepalive(socket, true).ok();
     sockopt::set_tcp_keepidle(socket, Duration::from_mins(5)).ok();
