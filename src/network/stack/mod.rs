@@ -35,8 +35,6 @@ mod dhcp;
 mod dns;
 mod fragment;
 mod icmp;
-#[cfg(test)]
-mod limited;
 mod link;
 mod listen;
 mod meter;

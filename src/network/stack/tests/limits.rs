@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::io::Read;
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::net::UdpSocket;
@@ -11,13 +12,13 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 use std::time::Instant;
 
+use super::limited;
+use super::segment;
 use crate::network::stack::Network;
 use crate::network::stack::bypass::Client;
 use crate::network::stack::packet;
 use crate::network::stack::packet::SYN;
 use crate::network::stack::route::DNS;
-use crate::network::stack::tests::limited;
-use crate::network::stack::tests::segment;
 use crate::sys::poll;
 use crate::text::egress;
 use crate::text::egress::Transport;
@@ -164,69 +165,80 @@ fn an_error_is_heard_while_the_rate_is_used_up() {
     assert_eq!(told, (packet::ICMP, [3, 3]));
 }
 
-/// Much more than the burst, by datagrams of a host's program that does not wait.
-#[test]
-fn a_rate_is_kept_in_both_directions() {
-    let (mut network, container) = limited("", "in=200k,8k,out=200k,8k");
-    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
-    server
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
+/// Sixteen datagrams of 4000 bytes, of which eight thousand bytes are the burst.
+const COUNT: usize = 16;
+
+fn turn(network: &mut Network) {
+    let wait = (!network.has_more()).then_some(Duration::from_secs(1));
+    poll::readable([Some(network.as_fd())], wait.or(Some(Duration::ZERO))).unwrap();
+    network.serve();
+}
+
+/// How long they need to the host's program, and which address they come from.
+fn send_out(
+    network: &mut Network,
+    container: &UnixDatagram,
+    server: &UdpSocket,
+) -> (Duration, SocketAddr) {
     let port = server.local_addr().unwrap().port();
     let path = network.link.outward(network.link.addresses.gateway4.into());
     let mut frame = vec![0; packet::FRAME];
     let end = packet::udp(&mut frame, path, 40001, port, 4000);
     let began = Instant::now();
-    for _ in 0..16 {
+    for _ in 0..COUNT {
         container.send(&frame[..end]).unwrap();
     }
+    let mut from = vec![];
+    while from.len() < COUNT {
+        turn(network);
+        from.extend(std::iter::from_fn(|| {
+            Some(server.recv_from(&mut frame).ok()?.1)
+        }));
+    }
+    (began.elapsed(), from[0])
+}
+
+/// How long they need to the container, and how often the network is asked meanwhile.
+fn send_in(
+    network: &mut Network,
+    container: &UnixDatagram,
+    server: &UdpSocket,
+    peer: SocketAddr,
+) -> (Duration, usize) {
+    let began = Instant::now();
+    for _ in 0..COUNT {
+        server.send_to(&[0; 4000], peer).unwrap();
+    }
     let mut buffer = vec![0; packet::FRAME];
-    let mut heard = 0;
-    let mut peer = None;
-    server.set_nonblocking(true).unwrap();
-    let turn = |network: &mut Network| {
-        let wait = (!network.has_more()).then_some(Duration::from_secs(1));
-        poll::readable([Some(network.as_fd())], wait.or(Some(Duration::ZERO))).unwrap();
-        network.serve();
-    };
-    while heard < 16 {
-        turn(&mut network);
-        while let Ok((_, from)) = server.recv_from(&mut buffer) {
-            peer = Some(from);
-            heard += 1;
-        }
-    }
-    let out = began.elapsed();
-    // 56 KiB after the burst, at 200 KiB a second.
-    assert!((200..600).contains(&out.as_millis()), "{out:?}");
-    let began = Instant::now();
-    for _ in 0..16 {
-        server.send_to(&buffer[..4000], peer.unwrap()).unwrap();
-    }
-    let mut heard = 0;
-    let mut turns = 0;
-    while heard < 16 {
-        turn(&mut network);
+    let (mut heard, mut turns) = (0, 0);
+    while heard < COUNT {
+        turn(network);
         turns += 1;
-        while container.recv(&mut buffer).is_ok() {
-            heard += 1;
+        heard += std::iter::from_fn(|| container.recv(&mut buffer).ok()).count();
+    }
+    (began.elapsed(), turns)
+}
+
+/// Much more than the burst, by datagrams of a host's program that does not wait.
+#[test]
+fn a_rate_is_kept_in_both_directions() {
+    const MOST: Duration = Duration::from_millis(600);
+    let is_exact = |_| {
+        let (mut network, container) = limited("", "in=200k,8k,out=200k,8k");
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        server.set_nonblocking(true).unwrap();
+        let (out, peer) = send_out(&mut network, &container, &server);
+        let (inward, turns) = send_in(&mut network, &container, &server, peer);
+        // 56 KiB after the burst, at 200 KiB a second.
+        for time in [out, inward] {
+            assert!(time >= Duration::from_millis(200), "{time:?}");
         }
-    }
-    let inward = began.elapsed();
-    assert!((200..600).contains(&inward.as_millis()), "{inward:?}");
-    // It waits, and does not ask again and again.
-    assert!(turns < 100, "{turns}");
-    network.set_limits(&[], Rates::default());
-    for _ in 0..16 {
-        server.send_to(&buffer[..4000], peer.unwrap()).unwrap();
-    }
-    let began = Instant::now();
-    let mut heard = 0;
-    while heard < 16 {
-        turn(&mut network);
-        while container.recv(&mut buffer).is_ok() {
-            heard += 1;
-        }
-    }
-    assert!(began.elapsed() < Duration::from_millis(150));
+        // It waits, and does not ask again and again.
+        assert!(turns < 100, "{turns}");
+        network.set_limits(&[], Rates::default());
+        let (free, _) = send_in(&mut network, &container, &server, peer);
+        out < MOST && inward < MOST && free * 2 < inward
+    };
+    // A busy machine may come late to any of them.
+    assert!((0..20).any(is_exact), "never the time that it should take");
 }
