@@ -17,6 +17,7 @@ use crate::support::net::published;
 use crate::support::net::remove_network;
 use crate::support::net::retry;
 use crate::support::net::try_connect;
+use crate::support::remote::Remote;
 
 /// Networks, and containers that sleep on them: `(name, network)`.
 fn with(rbox: &Rbox, networks: &[&[&str]], containers: &[(&str, &str)]) {
@@ -437,7 +438,7 @@ fn what_cannot_be_had_of_a_network_is_said_and_leaves_nothing() {
     for (network, error) in [
         (
             "none2",
-            "cannot create container: no network named \"none2\"",
+            "cannot create container: no network named \"none2\"\nHint: `rbox network ls` lists the networks there are",
         ),
         (
             "one,one",
@@ -454,14 +455,14 @@ fn what_cannot_be_had_of_a_network_is_said_and_leaves_nothing() {
     ] {
         rbox.args(create)
             .args([network, "busybox"])
-            .stderr_has(format!("Error: {error}\n"))
+            .stderr(format!("Error: {error}\n"))
             .status(125)
             .run();
     }
     for (network, error) in [
         (
             "one:ip=10.123.10.2",
-            "address 10.123.10.2 is that of container \"a\"",
+            "address 10.123.10.2 is that of container \"a\"\nHint: leave it out, and the network gives a free one",
         ),
         (
             "one:mac=02:00:00:00:00:07",
@@ -478,7 +479,7 @@ fn what_cannot_be_had_of_a_network_is_said_and_leaves_nothing() {
             "busybox",
             "true",
         ])
-        .stderr_has(format!(
+        .stderr(format!(
             "Error: cannot start container \"b\": cannot connect to network \"one\": {error}\n"
         ))
         .status(125)
@@ -502,8 +503,9 @@ fn what_cannot_be_had_of_a_network_is_said_and_leaves_nothing() {
         "busybox",
         "true",
     ])
-    .stderr_has(
-        "Error: flag --ip cannot be used with --network none: it is for a network with a name\n",
+    .stderr(
+        "Error: flag --ip cannot be used with --network none: it is for a network with a name\n\
+         Hint: `rbox network create NAME` makes one, and `--network bridge` is there already\n",
     )
     .status(125)
     .run();
@@ -541,45 +543,18 @@ fn a_person_looks_at_a_network_from_the_host() {
     }
 }
 
-/// A cable on this host: one end is what containers are on, the other one a machine of their network.
-struct Cable {
-    parent: String,
-}
-
-impl Cable {
-    fn new(address: &str) -> Cable {
-        let parent = format!("rbp{}", std::process::id());
-        let machine = format!("rbm{}", std::process::id());
-        let ip = |args: &[&str]| {
-            let done = Command::new("ip").args(args).status().unwrap();
-            assert!(done.success(), "{args:?}");
-        };
-        ip(&[
-            "link", "add", &parent, "type", "veth", "peer", "name", &machine,
-        ]);
-        let cable = Cable { parent };
-        ip(&["addr", "add", address, "dev", &machine]);
-        ip(&["link", "set", &machine, "up"]);
-        ip(&["link", "set", &cable.parent, "up"]);
-        cable
-    }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        let args = ["link", "del", &self.parent];
-        Command::new("ip").args(args).status().ok();
-    }
-}
-
 #[test]
 fn root_puts_containers_on_an_interface_of_the_host() {
     let Some(rbox) = Rbox::as_root() else {
         return;
     };
     rbox.load("busybox");
-    let cable = Cable::new("10.123.99.1/24");
-    let parent = format!("parent={}", cable.parent);
+    // This host has no address in that network: it has the interface, and there is the machine that is behind it.
+    let Some(remote) = Remote::new() else {
+        return;
+    };
+    remote.run(&format!("ip addr add 10.123.99.1/24 dev {}p", remote.name));
+    let parent = format!("parent={}", remote.name);
     let one = [
         "--driver",
         "macvlan",
@@ -611,21 +586,22 @@ fn root_puts_containers_on_an_interface_of_the_host() {
     for (flag, error) in [
         (
             "-p=80",
-            "no port can be published on network \"lan\" (--driver macvlan): its containers have addresses that others reach",
+            "no port can be published on network \"lan\" (--driver macvlan): its containers have addresses that others reach\nHint: leave out `-p`; or give it another network too: `--network bridge`",
         ),
         (
             "--net-rate=1m",
-            "--network-policy and --net-rate cannot be used on network \"lan\"",
+            "--network-policy and --net-rate cannot be used on network \"lan\": what its containers send does not pass rbox (--driver macvlan)\nHint: use a network of `--driver bridge`",
         ),
     ] {
         rbox.args(["create", "--network", "lan", flag, "busybox"])
-            .stderr_has(error)
+            .stderr(format!("Error: cannot create container: {error}\n"))
             .status(125)
             .run();
     }
-    drop(cable);
+    let name = remote.name.clone();
+    drop(remote);
     rbox.args(["restart", "-t", "0", "a"])
-        .stderr_has("of the host: this host has no such interface")
+        .stderr(format!("Error: cannot start container \"a\": cannot make interface eth0 on interface {name} of the host: this host has no such interface\nHint: `ip link` shows those it has; the network is made anew with another: `--opt parent=NAME`\n"))
         .status(125)
         .run();
     end(&rbox, &["a", "b", "c"], &["lan"]);

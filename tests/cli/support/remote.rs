@@ -13,7 +13,11 @@ use super::account;
 use super::skip::skip;
 
 pub struct Remote {
-    name: String,
+    /// The interface of this host that leads there.
+    pub name: String,
+    /// What has that network namespace. It dies with the test, also where that is killed; with it goes the namespace,
+    /// and with that both interfaces.
+    holder: Child,
     /// Of this host, and of that one.
     pub ours: String,
     pub theirs: String,
@@ -79,42 +83,48 @@ impl Remote {
             let address = std::net::Ipv4Addr::from(0xc612_0000 | (block << 2) | last);
             address.to_string()
         };
-        let mut remote = Remote {
+        let holder = ready(&[
+            "unshare",
+            "--net",
+            "sh",
+            "-c",
+            "echo ready; exec sleep infinity",
+        ]);
+        let there = holder.id().to_string();
+        let peer = format!("{name}p");
+        let wire = faults.map(|faults| wire(&name, &peer, faults));
+        let remote = Remote {
             name: name.clone(),
+            holder,
             ours: at(1),
             theirs: at(2),
             ours6: format!("2001:db8:77:{block:x}::1"),
             theirs6: format!("2001:db8:77:{block:x}::2"),
-            wire: None,
+            wire,
         };
-        let peer = format!("{name}p");
-        ip(&format!("netns add {name}"));
-        if let Some(faults) = faults {
-            remote.wire = Some(wire(&name, &peer, faults));
-            ip(&format!("link set {peer} netns {name}"));
+        if remote.wire.is_some() {
+            ip(&format!("link set {peer} netns {there}"));
         } else {
             ip(&format!(
-                "link add {name} type veth peer name {peer} netns {name}"
+                "link add {name} type veth peer name {peer} netns {there}"
             ));
         }
-        for command in [
-            format!("addr add {}/30 dev {name}", remote.ours),
-            format!("addr add {}/64 dev {name} nodad", remote.ours6),
-            format!("link set {name} up"),
-            format!("-n {name} addr add {}/30 dev {peer}", remote.theirs),
-            format!("-n {name} addr add {}/64 dev {peer} nodad", remote.theirs6),
-            format!("-n {name} link set {peer} up"),
-            format!("-n {name} link set lo up"),
-        ] {
-            ip(&command);
-        }
+        ip(&format!("addr add {}/30 dev {name}", remote.ours));
+        ip(&format!("addr add {}/64 dev {name} nodad", remote.ours6));
+        ip(&format!("link set {name} up"));
+        let (theirs, theirs6) = (&remote.theirs, &remote.theirs6);
+        remote.run(&format!(
+            "ip addr add {theirs}/30 dev {peer}; ip addr add {theirs6}/64 dev {peer} nodad
+             ip link set {peer} up; ip link set lo up"
+        ));
         Some(remote)
     }
 
     /// A script that runs there.
     pub fn command(&self, script: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, "sh", "-c", script]);
+        let mut command = Command::new("nsenter");
+        let there = self.holder.id().to_string();
+        command.args(["-t", &there, "-n", "sh", "-c", script]);
         command
     }
 
@@ -124,7 +134,7 @@ impl Remote {
     }
 }
 
-pub fn ip(command: &str) {
+fn ip(command: &str) {
     let done = Command::new("ip")
         .args(command.split(' '))
         .output()
@@ -142,9 +152,15 @@ fn text(done: &Output) -> String {
 
 fn wire(first: &str, second: &str, faults: &Faults) -> Child {
     let numbers = [faults.lost, faults.late, faults.delay].map(|number| number.to_string());
+    let [lost, late, delay] = &numbers;
+    ready(&["perl", "-e", WIRE, first, second, lost, late, delay])
+}
+
+/// A command that goes on when it has said that it is ready, and ends with this thread.
+fn ready(command: &[&str]) -> Child {
     let mut child = Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "perl", "-e", WIRE, first, second])
-        .args(numbers)
+        .args(["--pdeathsig", "KILL"])
+        .args(command)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -157,15 +173,14 @@ fn wire(first: &str, second: &str, faults: &Faults) -> Child {
 
 impl Drop for Remote {
     fn drop(&mut self) {
-        if let Some(wire) = &mut self.wire {
-            wire.kill().ok();
-            wire.wait().ok();
-        }
-        for what in ["netns", "link"] {
-            Command::new("ip")
-                .args([what, "delete", &self.name])
-                .output()
-                .ok();
+        // The namespace itself goes a little later than its last process.
+        Command::new("ip")
+            .args(["link", "delete", &self.name])
+            .output()
+            .ok();
+        for child in self.wire.iter_mut().chain([&mut self.holder]) {
+            child.kill().ok();
+            child.wait().ok();
         }
     }
 }
