@@ -98,15 +98,19 @@ fn a_port_on_which_nobody_listens_is_closed() {
         IpAddr::from(Ipv4Addr::LOCALHOST),
         Ipv6Addr::LOCALHOST.into(),
     ] {
-        let began = Instant::now();
-        let heard = try_connect((ip, port)).and_then(|mut stream| {
-            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-            stream.read(&mut [0])
+        let mut times = (0..10).map(|_| {
+            let began = Instant::now();
+            let heard = try_connect((ip, port)).and_then(|mut stream| {
+                stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+                stream.read(&mut [0])
+            });
+            let refused = heard.unwrap_err().kind();
+            assert_eq!(refused, ErrorKind::ConnectionReset, "{ip}");
+            began.elapsed()
         });
-        let refused = heard.unwrap_err().kind();
-        assert_eq!(refused, ErrorKind::ConnectionReset, "{ip}");
-        // A second one is asked only after a second.
-        assert!(began.elapsed() < Duration::from_millis(900), "{ip}");
+        // A second one is asked only after a second; a busy machine may hold up any of them.
+        let at_once = times.any(|time| time < Duration::from_millis(900));
+        assert!(at_once, "{ip}");
     }
     rbox.args(["rm", "-f", "-t", "0", "c"]).stdout("c\n").run();
 }

@@ -93,32 +93,39 @@ fn rules_say_what_is_reached() {
     for (flags, why) in [
         (
             &["--network-policy", "allow:dns"][..],
-            "expected a rule that denies, as deny at the end",
+            "cannot create container: --network-policy: what no rule matches is allowed: expected a rule that denies, as deny at the end",
         ),
         (
             &["--network-policy", "deny:example.com"],
-            "\"example.com\": expected an address",
+            "--network-policy=\"deny:example.com\": rule \"deny:example.com\": \"example.com\": expected an address as 10.0.0.0/8 or [2001:db8::]/32, any, internet, private, host or dns\nHint: `rbox run --help` tells what there is",
         ),
         (
             &["--network-policy", "deny", "--network", "host"],
-            "flag --network-policy cannot be used with --network host: the container's packets are the host's own",
+            "cannot create container: flag --network-policy cannot be used with --network host: the container's packets are the host's own",
         ),
         (
             &["--net-rate", "1m", "--network", "none"],
-            "there is nothing to limit",
+            "cannot create container: flag --net-rate cannot be used with --network none: there is nothing to limit",
         ),
         (
             &["--net-rate", "fast"],
-            "expected bytes per second as 500k or 10m, or bits as 10mbit",
+            "--net-rate=\"fast\": rate \"fast\": expected bytes per second as 500k or 10m, or bits as 10mbit, from 8k on\nHint: `rbox run --help` tells what there is",
         ),
     ] {
         rbox.args(["run", "--rm"])
             .args(flags)
             .args(["busybox", "true"])
-            .stderr_has(why)
+            .stderr(format!("Error: {why}\n"))
             .status(125)
             .run();
     }
+}
+
+/// The first time below a limit, of some: a busy machine may hold up any of them.
+fn below(limit: Duration, mut measure: impl FnMut() -> Duration) -> Duration {
+    let mut times = (0..10).map(|_| measure());
+    let found = times.find(|time| *time < limit);
+    found.unwrap_or_else(|| panic!("never below {limit:?}"))
 }
 
 #[test]
@@ -153,13 +160,15 @@ fn a_rate_is_kept_and_can_be_lifted() {
             .run();
         began.elapsed()
     };
-    let limited = fetch();
-    assert!((1200..4000).contains(&limited.as_millis()), "{limited:?}");
+    let limited = below(Duration::from_secs(4), || {
+        let time = fetch();
+        assert!(time >= Duration::from_millis(1200), "{time:?}");
+        time
+    });
     rbox.args(["update", "--net-rate", "unlimited", "c"])
         .stdout("c\n")
         .run();
-    let free = fetch();
-    assert!(free < Duration::from_secs(1), "{free:?}");
+    below(limited / 2, fetch);
     rbox.remove(&["c"]);
 }
 
@@ -232,9 +241,9 @@ fn sockets_of_a_service_manager_are_those_of_published_ports() {
         ("5", "is no socket that listens on an address"),
     ] {
         managed()
-            .args(["--rm", "-p", &format!("fd={number}:80"), "busybox", "true"])
-            .stderr_has(format!(
-                "cannot publish port \"fd={number}:80/tcp\": descriptor {number} {why}\n"
+            .args(["--rm", "--name", "d", "-p", &format!("fd={number}:80"), "busybox", "true"])
+            .stderr(format!(
+                "Error: cannot start container \"d\": cannot publish port \"fd={number}:80/tcp\": descriptor {number} {why}\n"
             ))
             .status(125)
             .run();
@@ -319,7 +328,7 @@ fn options_of_podmans_networks_mean_the_same() {
         .stdout("inet6\nfd72:626f:7800::100\nfd72:626f:7800::2\n")
         .run();
     rbox.args(["run", "--rm", "--network", "pasta:-a,10.9.0.2", "busybox"])
-        .stderr_has("option \"-a\": each container has an Ethernet of its own, whose addresses rbox chooses")
+        .stderr("Error: --network=\"pasta:-a,10.9.0.2\": option \"-a\": each container has an Ethernet of its own, whose addresses rbox chooses; `rbox network create --subnet` makes one with yours\nHint: `rbox run --help` tells what there is\n")
         .status(125)
         .run();
 }

@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use std::io::Read;
 use std::io::Write;
 use std::net::IpAddr;
-use std::net::Ipv6Addr;
 use std::net::Shutdown;
 use std::net::TcpListener;
 use std::net::TcpStream;
@@ -228,14 +227,15 @@ fn used(pid: i32) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// With all windows closed, nothing is held but what one window is, and nothing runs.
+/// With all windows closed, nothing is held but what one window is, and after a while nothing runs.
 fn rests(worker: i32, memory: u64) {
-    const PAUSE: Duration = Duration::from_millis(400);
-    thread::sleep(PAUSE);
-    let before = used(worker);
-    thread::sleep(PAUSE);
-    let (busy, now) = (used(worker) - before, private_memory(worker));
-    assert!(busy < 10, "{busy} hundredths of a second");
+    let is_quiet = |_| {
+        let before = used(worker);
+        thread::sleep(Duration::from_millis(400));
+        used(worker) - before < 10
+    };
+    assert!((0..20).any(is_quiet), "it never rests");
+    let now = private_memory(worker);
     assert!(now < memory + 3000, "from {memory} to {now} KiB");
 }
 
@@ -303,10 +303,25 @@ const CAPTURE: &str = "use strict; use Time::HiRes 'gettimeofday'; $| = 1; open 
 /// A copy of all that goes over the interface, to a device that can do nothing for its kernel: what is left to the
 /// hardware elsewhere, checksums and segments, is done before.
 const MIRROR: &str = "until ip link show cap0 >/dev/null 2>&1; do sleep 0.01; done
-    ip link set cap0 mtu 65521 txqueuelen 20000 addrgenmode none arp off up; tc qdisc add dev eth0 clsact
+    ip link set cap0 mtu 65521 txqueuelen 20000 addrgenmode none arp off up
+    tc qdisc replace dev cap0 root pfifo limit 20000
+    tc qdisc del dev eth0 clsact 2>/dev/null || true; tc qdisc add dev eth0 clsact
     for way in ingress egress; do
         tc filter add dev eth0 $way protocol all u32 match u32 0 0 action mirred egress mirror dev cap0
     done";
+
+/// Sends a frame over `cap0` alone, by its index (packet(7)), of a protocol that is nobody's (IEEE 802: 88B5).
+const MARK: &str = r#"perl -e 'use strict; socket my $socket, 17, 3, 0 or die $!;
+    my $request = pack "a16 x24", "cap0"; ioctl $socket, 0x8933, $request or die $!;
+    my $to = pack "S n i S C C a8", 17, 0x88b5, unpack("x16 i", $request), 0, 0, 6, "";
+    send $socket, pack("x12 n a60", 0x88b5, "all has come"), 0, $to or die $!'"#;
+const MARKED: &[u8] = b"all has come";
+
+/// Whether the mark is there, after which there may be a few frames of whoever has not ended quite yet.
+fn ends(capture: &[u8]) -> bool {
+    let last = &capture[capture.len().saturating_sub(1 << 14)..];
+    last.windows(MARKED.len()).any(|found| found == MARKED)
+}
 
 /// All frames of the container's interface while something is done.
 fn captured(rbox: &Rbox, act: impl FnOnce()) -> PathBuf {
@@ -320,8 +335,8 @@ fn captured(rbox: &Rbox, act: impl FnOnce()) -> PathBuf {
         .unwrap();
     on_its_side(rbox, MIRROR);
     act();
-    // Nothing is said when all has come.
-    thread::sleep(Duration::from_millis(200));
+    on_its_side(rbox, MARK);
+    retry(|| ends(&std::fs::read(&path).unwrap()).then_some(()));
     capture.kill().unwrap();
     capture.wait().unwrap();
     path
@@ -386,19 +401,59 @@ fn assert_no_window_shrinks(lines: &[Vec<String>]) {
         assert!(edge + 1024 > *last, "{line:?}: {last} was promised");
         *last = edge.max(*last);
     }
-    assert!(edges.len() >= 6, "{edges:?}");
+    assert!(edges.len() >= 8, "{edges:?}");
+}
+
+/// Clients of both families whose exchanges are frames, and what the container asks itself.
+fn talk(rbox: &Rbox, gateway: &str, ip6: &str, port: u16) {
+    let sent = noise(1, 1 << 20);
+    exchange(host(), port, &sent);
+    exchange(ip6.parse().unwrap(), port, &sent);
+    let listener = TcpListener::bind((host(), 0)).unwrap();
+    let target = listener.local_addr().unwrap();
+    let (ip, port) = (target.ip(), target.port());
+    let ask = format!(
+        "dig +short c.dns.podman >/dev/null; dig +tcp +short -x {gateway} >/dev/null; \
+         busybox ping -c 1 {gateway} >/dev/null; echo hello | socat - TCP:{ip}:{port}"
+    );
+    let call = inside(rbox, "c", &ask).spawn();
+    drop(listener.accept().unwrap());
+    call.wait();
+    let client = UdpSocket::bind((host(), 0)).unwrap();
+    let udp = published(rbox, "c", "81/udp");
+    client
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    client.send_to(&sent[..5000], (host(), udp)).unwrap();
+    let mut heard = [0; 9000];
+    let length = client.recv(&mut heard).unwrap();
+    assert!(heard[..length] == sent[..5000]);
+}
+
+/// Whether no frame was there twice, late or in vain, as it may be where the machine is busy; all are as they should be.
+fn is_faultless(capture: &Path) -> bool {
+    let lines = told_by_tshark(capture, &FAULTS);
+    for line in &lines {
+        let [number, malformed, checksums @ .., _, _, _, _, _, _] = &line[..] else {
+            panic!("{line:?}");
+        };
+        let mut checksums = checksums.iter();
+        let all_good = checksums.all(|status| status.is_empty() || status == "1");
+        assert!(all_good && malformed.is_empty(), "frame {number}: {line:?}");
+    }
+    let mut analysed = lines.iter().flat_map(|line| &line[7..]);
+    analysed.all(String::is_empty)
 }
 
 #[test]
 fn tshark_finds_no_fault_with_what_the_container_sees() {
-    if !may_look_inside() {
+    let Some(remote) = Remote::new() else {
         return;
-    }
+    };
     let rbox = with_programs();
     let subnets = ["--subnet", "10.123.32.0/24", "--subnet", "fd12:32::/64"];
     let options = [&subnets[..], &["--opt", "mtu=1400"]].concat();
     make_network(&rbox, "one", &options);
-    let sent = noise(1, 1 << 20);
     let private = gateway();
     for (network, gateway, largest) in [
         ("private", private.as_str(), 65520 + 14),
@@ -406,44 +461,17 @@ fn tshark_finds_no_fault_with_what_the_container_sees() {
     ] {
         let script = format!("(socat UDP6-LISTEN:81,fork,reuseaddr EXEC:cat &); {ECHO}");
         let port = serve(&rbox, network, &["-p", "81/udp"], &script);
-        let listener = TcpListener::bind((host(), 0)).unwrap();
-        let target = listener.local_addr().unwrap();
-        let capture = captured(&rbox, || {
-            exchange(host(), port, &sent);
-            exchange(Ipv6Addr::LOCALHOST.into(), port, &sent);
-            let (ip, port) = (target.ip(), target.port());
-            let ask = format!(
-                "dig +short c.dns.podman >/dev/null; dig +tcp +short -x {gateway} >/dev/null; \
-                 busybox ping -c 1 {gateway} >/dev/null; echo hello | socat - TCP:{ip}:{port}"
-            );
-            let call = inside(&rbox, "c", &ask).spawn();
-            drop(listener.accept().unwrap());
-            call.wait();
-            let client = UdpSocket::bind((host(), 0)).unwrap();
-            let udp = published(&rbox, "c", "81/udp");
-            client
-                .set_read_timeout(Some(Duration::from_secs(10)))
-                .unwrap();
-            client.send_to(&sent[..5000], (host(), udp)).unwrap();
-            let mut heard = [0; 9000];
-            let length = client.recv(&mut heard).unwrap();
-            assert!(heard[..length] == sent[..5000]);
-        });
-        for line in told_by_tshark(&capture, &FAULTS) {
-            let [number, malformed, checksums @ .., _, _, _, _, _, _] = &line[..] else {
-                panic!("{line:?}");
-            };
-            let all_good = checksums
-                .iter()
-                .all(|status| status.is_empty() || status == "1");
-            let is_whole = malformed.is_empty() && line[7..].iter().all(String::is_empty);
-            assert!(all_good && is_whole, "{network}: frame {number}: {line:?}");
-        }
-        let lines = told_by_tshark(&capture, &WINDOWS);
-        assert!(lines.len() > 50, "{} frames", lines.len());
-        let length = lines.iter().map(|line| line[0].parse().unwrap()).max();
-        assert_eq!(length, Some(largest), "{network}");
-        assert_no_window_shrinks(&lines);
+        let attempt = |_| {
+            let capture = captured(&rbox, || talk(&rbox, gateway, &remote.ours6, port));
+            let is_faultless = is_faultless(&capture);
+            let lines = told_by_tshark(&capture, &WINDOWS);
+            assert!(lines.len() > 50, "{} frames", lines.len());
+            let length = lines.iter().map(|line| line[0].parse().unwrap()).max();
+            assert_eq!(length, Some(largest), "{network}");
+            assert_no_window_shrinks(&lines);
+            is_faultless
+        };
+        assert!((0..5).any(attempt), "{network}: never without a fault");
         rbox.remove(&["c"]);
     }
     remove_network(&rbox, "one");
