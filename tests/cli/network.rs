@@ -737,7 +737,7 @@ fn ports_that_cannot_be_published_are_told_before_anything_starts() {
     assert!(!marker.exists());
     if rbox.account().uid != 0 {
         rbox.args(["run", "--rm", "--name", "c", "--network", "private", "-p", "80:80", "busybox", "true"])
-            .stderr_has("cannot publish port \"80:80/tcp\": only root may use ports below 1024 of this host\nHint: use a port from 1024 on")
+            .stderr("Error: cannot start container \"c\": cannot publish port \"80:80/tcp\": only root may use ports below 1024 of this host\nHint: use a port from 1024 on; or let users have it: `sudo sysctl net.ipv4.ip_unprivileged_port_start=80`; or pass a socket that listens: `-p fd=3:80/tcp`\n")
             .status(125)
             .run();
     }

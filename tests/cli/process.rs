@@ -463,7 +463,7 @@ fn files_of_etc_say_what_was_asked() {
         "up:host-gateway",
         "busybox",
     ])
-    .stderr_has("--add-host=\"up:host-gateway\": with --network none no address leads to the host")
+    .stderr("Error: cannot create container: --add-host=\"up:host-gateway\": with --network none no address leads to the host\n")
     .status(125)
     .run();
 }
