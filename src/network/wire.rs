@@ -41,6 +41,12 @@ use crate::sys::tap;
 const MAKE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 const SET: i32 = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
 
+/// RFC 2710 and 3810: messages of who listens to multicast.
+const LISTENERS: [u8; 4] = [130, 131, 132, 143];
+/// Headers behind which the kernel looks for neighbour discovery: options for each hop, a route, options for the target.
+/// In fragments it heeds none (RFC 6980).
+const EXTENSIONS: [u8; 3] = [0, 43, 60];
+
 /// A container's place on one network.
 #[derive(Clone, Debug)]
 pub struct Cable {
@@ -242,13 +248,29 @@ impl Cable {
         }
         // Nobody says of an address that is not its own where it is.
         rules.push((Match::arp_from(Ipv4Addr::UNSPECIFIED), true));
+        // RFC 4861, 7.2.3: who asks says in the same message where it is itself.
+        rules.push((
+            Match::neighbour_from(ASKS, Ipv6Addr::UNSPECIFIED, 128),
+            true,
+        ));
+        rules.push((Match::neighbour_from(ASKS, link_local, 64), true));
         rules.push((Match::neighbour(ANSWERS, link_local, 64), true));
-        rules.extend(self.addresses.iter().map(|(ip, _)| match ip {
-            IpAddr::V4(ip) => (Match::arp_from(*ip), true),
-            IpAddr::V6(ip) => (Match::neighbour(ANSWERS, *ip, 128), true),
+        rules.extend(self.addresses.iter().flat_map(|(ip, _)| match ip {
+            IpAddr::V4(ip) => vec![(Match::arp_from(*ip), true)],
+            IpAddr::V6(ip) => vec![
+                (Match::neighbour_from(ASKS, *ip, 128), true),
+                (Match::neighbour(ANSWERS, *ip, 128), true),
+            ],
         }));
         rules.push((Match::arp(), false));
-        rules.push((Match::neighbour(ANSWERS, Ipv6Addr::UNSPECIFIED, 0), false));
+        for kind in [ASKS, ANSWERS] {
+            rules.push((Match::neighbour(kind, Ipv6Addr::UNSPECIFIED, 0), false));
+        }
+        // Behind further headers all of it could be hidden: of those pass the ones of multicast alone.
+        if self.addresses.iter().any(|(ip, _)| ip.is_ipv6()) {
+            rules.extend(LISTENERS.map(|kind| (Match::listener(kind), true)));
+            rules.extend(EXTENSIONS.map(|header| (Match::extended(header), false)));
+        }
         // Nor does it speak as the gateway.
         rules.extend(gateways.map(|gateway| (Match::from(*gateway), false)));
         rules

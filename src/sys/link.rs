@@ -298,12 +298,40 @@ impl Match {
     /// Messages of neighbour discovery about the addresses of a prefix (RFC 4861: type 135 asks, 136 answers; RFC 8200:
     /// after a header of 40 bytes).
     pub fn neighbour(kind: u8, ip: Ipv6Addr, bits: u32) -> Match {
+        Match::icmp(kind, words(ip, bits, 48))
+    }
+
+    /// The same, by who sends them.
+    pub fn neighbour_from(kind: u8, ip: Ipv6Addr, bits: u32) -> Match {
+        Match::icmp(kind, words(ip, bits, 8))
+    }
+
+    /// Packets of IPv6 with this header behind the first (RFC 8200, section 4).
+    pub fn extended(header: u8) -> Match {
+        Match {
+            protocol: libc::ETH_P_IPV6,
+            keys: vec![(0x0000_ff00, u32::from(header) << 8, 4)],
+        }
+    }
+
+    /// Messages of who listens to a group, behind the one header that they have (RFC 3810, section 5).
+    pub fn listener(kind: u8) -> Match {
+        let mut listener = Match::extended(0);
+        listener.keys.extend([
+            (0xffff_0000, 58 << 24, 40),
+            (0xff00_0000, u32::from(kind) << 24, 48),
+        ]);
+        listener
+    }
+
+    /// ICMPv6 of one type.
+    fn icmp(kind: u8, more: Vec<(u32, u32, i32)>) -> Match {
         const ICMPV6: u32 = 58;
         let mut keys = vec![
             (0x0000_ff00, ICMPV6 << 8, 4),
             (0xff00_0000, u32::from(kind) << 24, 40),
         ];
-        keys.extend(words(ip, bits, 48));
+        keys.extend(more);
         Match {
             protocol: libc::ETH_P_IPV6,
             keys,

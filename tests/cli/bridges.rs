@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::io::Write;
 use std::net::IpAddr;
+use std::net::Ipv6Addr;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -321,6 +322,99 @@ fn who_claims_to_be_another_hears_nothing_that_is_for_him() {
         .stdout("Address: 10.123.6.3\n")
         .run();
     end(&rbox, &["a", "victim", "liar"], &["one"]);
+}
+
+/// The hardware address of the first container on 10.123.14.0/24.
+const NEIGHBOUR: [u8; 6] = [2, 0x42, 10, 123, 14, 2];
+
+/// A message of neighbour discovery, as a frame: somebody at `mac` says that he is `who`, in a question or in an answer.
+fn claim(kind: u8, mac: [u8; 6], who: Ipv6Addr, to: Ipv6Addr, header: Option<u8>) -> Vec<u8> {
+    let option = if kind == 135 { 1 } else { 2 };
+    let subject = if kind == 135 { to } else { who };
+    let mut message = vec![kind, 0, 0, 0, 0x20, 0, 0, 0];
+    message.extend(subject.octets());
+    message.extend([option, 1]);
+    message.extend(mac);
+    let mut summed = [who.octets(), to.octets()].concat();
+    summed.extend([0, 0, 0, 32, 0, 0, 0, 58]);
+    summed.extend(&message);
+    let words = summed.chunks(2);
+    let sum: u32 = words
+        .map(|word| u32::from(word[0]) << 8 | u32::from(word[1]))
+        .sum();
+    // RFC 1071: what is carried is added, and so is what that carries.
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let folded = (folded & 0xffff) + (folded >> 16);
+    message[2..4].copy_from_slice(&(!folded).to_be_bytes()[2..]);
+    // Options of another header: padding.
+    let more: &[u8] = if header.is_some() {
+        &[58, 0, 1, 4, 0, 0, 0, 0]
+    } else {
+        &[]
+    };
+    let length = u8::try_from(more.len() + message.len()).unwrap();
+    let mut frame = [NEIGHBOUR, mac].concat();
+    frame.extend([
+        0x86,
+        0xdd,
+        0x60,
+        0,
+        0,
+        0,
+        0,
+        length,
+        header.unwrap_or(58),
+        255,
+    ]);
+    frame.extend(who.octets());
+    frame.extend(to.octets());
+    frame.extend(more);
+    frame.extend(message);
+    frame
+}
+
+/// Whatever it sends, and behind whatever headers.
+#[test]
+fn who_claims_another_address_of_ipv6_is_not_believed() {
+    let rbox = Rbox::with_busybox();
+    let networks: [&[&str]; 1] = [&[
+        "--subnet",
+        "10.123.14.0/24",
+        "--subnet",
+        "fd12:14::/64",
+        "one",
+    ]];
+    with(&rbox, &networks, &[("a", "one"), ("victim", "one")]);
+    let [a, victim, own] = [2, 3, 4].map(|host| Ipv6Addr::new(0xfd12, 0x14, 0, 0, 0, 0, 0, host));
+    // Of the visitor, who comes third.
+    let mac = [2, 0x42, 10, 123, 14, 4];
+    let known = |who: Ipv6Addr| {
+        let script = format!("ip -6 neigh show {who} | grep -o '02:42:[0-9a-f:]*'");
+        inside(&rbox, "a", &script)
+            .stdout_any()
+            .status_any()
+            .run()
+            .stdout
+    };
+    let send = |frame: &[u8]| {
+        let bytes: Vec<String> = frame.iter().map(|byte| format!("\\{byte:03o}")).collect();
+        let script = format!("printf '{}' | socat -u - INTERFACE:eth0", bytes.concat());
+        rbox.args(["network", "shell", "one", "sh", "-c", &script])
+            .run();
+    };
+    assert!(reaches(&rbox, "a", "victim") && reaches(&rbox, "a", &victim.to_string()));
+    for kind in [135, 136] {
+        for header in [None, Some(0), Some(60)] {
+            send(&claim(kind, mac, victim, a, header));
+            assert_eq!(known(victim), "02:42:0a:7b:0e:03\n", "{kind} {header:?}");
+        }
+    }
+    // What is so is believed.
+    send(&claim(135, mac, own, a, None));
+    assert_eq!(known(own), "02:42:0a:7b:0e:04\n");
+    // What visitors leave goes with the next start.
+    start(&rbox, "b", "one", &[]);
+    end(&rbox, &["a", "b", "victim"], &["one"]);
 }
 
 #[test]
