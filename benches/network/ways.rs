@@ -2,9 +2,13 @@
 
 use std::env;
 use std::fs;
+use std::io::Read;
+use std::io::Write;
 use std::net::Ipv4Addr;
+use std::net::Shutdown;
 use std::net::SocketAddr;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
@@ -164,6 +168,9 @@ pub fn all(place: &Place) -> Result<Vec<Way>> {
     if is_installed("pasta") {
         ways.push(pasta(place)?);
     }
+    if is_installed("slirp4netns") {
+        ways.push(slirp(place)?);
+    }
     // The last one, for it has not all figures.
     ways.push(bare(place)?);
     Ok(ways)
@@ -257,6 +264,63 @@ fn pasta(place: &Place) -> Result<Way> {
         children: vec![child],
     }
     .when_ready()
+}
+
+/// With its own forwarding of ports.
+fn slirp(place: &Place) -> Result<Way> {
+    let port = PORT + 4;
+    let number = port.to_string();
+    let (bench, api) = (place.path("bench"), place.path("run/slirp"));
+    let words = ["unshare", "-r", "-n", "--", &bench, "serve", &number];
+    let server = place.command(&words).spawn()?;
+    let target = server.id().to_string();
+    // Its namespaces are those of this process until it has made them.
+    let own = |kind: &str| fs::read_link(format!("/proc/{target}/ns/{kind}")).ok();
+    let ours = fs::read_link("/proc/self/ns/net").ok();
+    while own("net") == ours {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let words = [
+        "slirp4netns",
+        "--configure",
+        "--mtu=65520",
+        "--api-socket",
+        &api,
+        &target,
+        "tap0",
+    ];
+    let slirp = place.command(&words).stderr(Stdio::null()).spawn()?;
+    let way = Way {
+        name: "slirp4netns",
+        port,
+        out: None,
+        children: vec![slirp, server],
+    };
+    for protocol in ["tcp", "udp"] {
+        let order = format!(
+            r#"{{"execute":"add_hostfwd","arguments":{{"proto":"{protocol}","host_addr":"127.0.0.1","host_port":{port},"guest_port":{port}}}}}"#
+        );
+        tell(&api, &order)?;
+    }
+    way.when_ready()
+}
+
+/// Gives an order to a socket file, which may not be there yet.
+fn tell(socket: &str, order: &str) -> Result<()> {
+    for _ in 0..200 {
+        if let Ok(mut stream) = UnixStream::connect(socket) {
+            stream.write_all(order.as_bytes())?;
+            stream.shutdown(Shutdown::Write)?;
+            let mut said = String::new();
+            stream.read_to_string(&mut said)?;
+            if said.contains("error") {
+                bail!("{socket} says {said}");
+            }
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    bail!("nobody listens at {socket}")
 }
 
 /// From a port of the loopback to the server there.

@@ -23,6 +23,7 @@ use crate::supervisor::relay::Relay;
 use crate::supervisor::restart::Next;
 use crate::supervisor::sdnotify::Notifier;
 use crate::supervisor::streams::Output;
+use crate::sys::pages::Pages;
 use crate::sys::process;
 use crate::sys::process::Exit;
 use crate::sys::signal;
@@ -56,7 +57,7 @@ enum Source {
 impl Supervisor<'_> {
     /// Serves until the container's init has ended.
     pub fn serve_run(&mut self) -> anyhow::Result<Exit> {
-        let mut buffer = vec![0u8; PACKET];
+        let mut buffer = Pages::new(PACKET);
         loop {
             let deadline = self.keep_deadline();
             self.keep_checks();
@@ -80,13 +81,14 @@ impl Supervisor<'_> {
     }
 
     /// Waits for something to do, until then at most, and does it; whether init has ended.
-    pub fn turn(&mut self, buffer: &mut [u8], until: Option<Instant>) -> anyhow::Result<bool> {
+    pub fn turn(&mut self, buffer: &mut Pages, until: Option<Instant>) -> anyhow::Result<bool> {
         // Ascending, as the poll set is.
         let mut unused = vec![];
         let idle = (!self.small).then(|| Instant::now() + IDLE);
         let ready = self.wait(until.into_iter().chain(idle).min())?;
         self.small = ready.is_empty();
         if self.small {
+            buffer.clear();
             process::trim_memory();
         }
         for (source, events) in ready {

@@ -27,6 +27,7 @@ use crate::supervisor::group::Watched;
 use crate::supervisor::protocol::PACKET;
 use crate::supervisor::protocol::Reply;
 use crate::supervisor::relay::Relay;
+use crate::sys::pages::Pages;
 use crate::sys::process::Exit;
 
 /// The first rest, and the longest.
@@ -140,7 +141,7 @@ impl Supervisor<'_> {
             signal: exit.signal,
         });
         let patience = Instant::now() + LAST_WORDS;
-        let mut buffer = vec![0; PACKET];
+        let mut buffer = Pages::new(PACKET);
         loop {
             let now = Instant::now();
             let speaks = |relay: &Relay| !relay.is_drained() && now < patience;

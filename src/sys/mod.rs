@@ -23,6 +23,7 @@ mod name_service;
 pub mod namespace;
 pub mod netlink;
 pub mod notify;
+pub mod pages;
 pub mod parallel;
 pub mod path;
 pub mod poll;

@@ -25,6 +25,7 @@ use crate::network::stack::packet::Path;
 use crate::network::stack::route::Router;
 use crate::network::stack::slab::Timers;
 use crate::network::stack::slab::Token;
+use crate::sys::pages::Pages;
 use crate::sys::tap;
 
 /// Why a packet goes nowhere, as ICMP says it.
@@ -61,6 +62,8 @@ impl Unreachable {
     }
 }
 
+const FRAME: usize = packet::HEADROOM + 2 * packet::FRAME;
+
 pub struct Link {
     tap: Option<OwnedFd>,
     epoll: OwnedFd,
@@ -83,7 +86,7 @@ pub struct Link {
     /// When what is being done was begun.
     pub now: Instant,
     /// A frame that is being written, with room for one more datagram behind it.
-    pub frame: Vec<u8>,
+    pub frame: Pages,
     /// A frame may carry many datagrams.
     pub joins_datagrams: bool,
 }
@@ -114,11 +117,16 @@ impl Link {
             idents: Cell::new(0),
             has_names: false,
             now: Instant::now(),
-            frame: vec![0; packet::HEADROOM + 2 * packet::FRAME],
+            frame: Pages::new(FRAME),
             joins_datagrams: false,
         };
         link.watch(&link.timer, Token::TIMER, epoll::EventFlags::IN)?;
         Ok(link)
+    }
+
+    /// Gives back what was written to.
+    pub fn rest(&mut self) {
+        self.frame.clear();
     }
 
     pub fn look_at_clock(&mut self) {

@@ -88,6 +88,7 @@ use crate::network::stack::slab::Token;
 use crate::network::stack::tcp::Tcp;
 use crate::network::stack::udp::Udp;
 use crate::sys::limits;
+use crate::sys::pages::Pages;
 use crate::text::egress::Rule;
 use crate::text::egress::Transport;
 use crate::text::publish::Protocol;
@@ -162,6 +163,9 @@ pub struct Seen {
     pub orders: bool,
 }
 
+/// Room for one of the container's.
+const FRAME: usize = packet::FRAME + packet::HEADROOM;
+
 pub struct Network {
     link: Link,
     listeners: Slab<Listener>,
@@ -172,7 +176,7 @@ pub struct Network {
     dns: Dns,
     fragments: Fragments,
     /// The frame that is being read.
-    frame: Vec<u8>,
+    frame: Pages,
     has_more: bool,
     /// Sockets of datagrams that are not read before more may go to the container.
     paused: Vec<Token>,
@@ -205,7 +209,7 @@ impl Network {
             icmp: Icmp::new(room / 16),
             dns: Dns::new(settings.names),
             fragments: Fragments::default(),
-            frame: vec![0; packet::FRAME + packet::HEADROOM],
+            frame: Pages::new(FRAME),
             has_more: false,
             paused: vec![],
             wake: None,
@@ -290,6 +294,8 @@ impl Network {
     pub fn rest(&mut self) {
         self.bypass.rest();
         self.udp.rest();
+        self.link.rest();
+        self.frame.clear();
     }
 
     /// Whether there is something to do already, without an event.
