@@ -231,6 +231,12 @@ impl Container {
         }
     }
 
+    /// A file of /etc that is made anew for each run, and written to by the container: on disk, for what it writes in
+    /// the runtime directory is missing to all others of its user.
+    pub fn etc_file(&self, name: &str) -> PathBuf {
+        self.data.join(name)
+    }
+
     /// Whether its name is still its own. Of a container that was removed since it was looked
     /// up, the runtime directory goes again that `try_lock` has made.
     ///

@@ -59,7 +59,7 @@ pub fn write(
     if let Network::Container(id) = &container.config.process.network {
         let other = Container::find(&engine.dirs, id)?;
         shared = [("hosts", "/etc/hosts"), ("resolv.conf", "/etc/resolv.conf")]
-            .map(|(name, destination)| (other.run.join(name), destination))
+            .map(|(name, destination)| (other.etc_file(name), destination))
             .into_iter()
             .filter(|(path, _)| path.exists())
             .collect();
@@ -87,7 +87,7 @@ pub fn write(
         files.push(("localtime", "/etc/localtime", time_zone(zone)?));
     }
     for (name, destination, text) in files {
-        let path = container.run.join(name);
+        let path = container.etc_file(name);
         let cannot = || format!("cannot write {}", path.display());
         std::fs::write(&path, text).with_context(cannot)?;
         // Whatever the umask: root of the container may be somebody else than their owner.
@@ -117,14 +117,21 @@ pub fn renew(
     after: &[(&'static str, String); 2],
 ) -> anyhow::Result<()> {
     for ((name, old), (_, new)) in before.iter().zip(after) {
-        let path = container.run.join(name);
-        if old != new && std::fs::read_to_string(&path).is_ok_and(|text| text == *old) {
+        let path = container.etc_file(name);
+        if old != new && is_still(&path, old) {
             // In place: the container sees this very file.
             std::fs::write(&path, new)
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
     Ok(())
+}
+
+/// The container may have written there what it likes, and as much.
+fn is_still(path: &Path, text: &str) -> bool {
+    path.metadata()
+        .is_ok_and(|file| file.len() == text.len() as u64)
+        && std::fs::read_to_string(path).is_ok_and(|found| found == text)
 }
 
 /// Refuses a name for the host where no address leads there.

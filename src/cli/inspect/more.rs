@@ -43,8 +43,7 @@ pub fn sizes(engine: &Engine, container: &Container) -> anyhow::Result<Value> {
 
 /// Files and directories of the engine. Those of /etc are there while it runs.
 pub fn places(container: &Container) -> Value {
-    let there = |name: &str| {
-        let path = container.run.join(name);
+    let present = |path: std::path::PathBuf| {
         if path.exists() {
             path.display().to_string()
         } else {
@@ -66,11 +65,11 @@ pub fn places(container: &Container) -> Value {
         "IsService": false,
         "MountLabel": "",
         "OCIRuntime": "rbox",
-        "OCIConfigPath": there("spec.json"),
+        "OCIConfigPath": present(container.run.join("spec.json")),
         "StaticDir": container.data,
-        "HostnamePath": there("hostname"),
-        "HostsPath": there("hosts"),
-        "ResolvConfPath": there("resolv.conf"),
+        "HostnamePath": present(container.etc_file("hostname")),
+        "HostsPath": present(container.etc_file("hosts")),
+        "ResolvConfPath": present(container.etc_file("resolv.conf")),
         "PidFile": shown(&files.init),
         "ConmonPidFile": shown(&files.supervisor),
         "Rootfs": container
