@@ -11,7 +11,8 @@
 //! So the way to the world is each container's own, which no other one can hear or use, and a supervisor that is killed
 //! takes its container's way only. The bridge has no address, learns none, and gives nobody what is for another: what
 //! a container says of its hardware address changes nothing for the others. Of its address it says to them what is so
-//! (`Cable::rules`); but packets in other names than the gateway's it may send, as routers and nested engines do.
+//! (`Cable::rules`); but packets in other names than the gateway's it may send, as routers and nested engines do. Frames
+//! with tags of VLANs go to nobody.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -41,8 +42,6 @@ use crate::sys::tap;
 const MAKE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 const SET: i32 = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
 
-/// RFC 2710 and 3810: messages of who listens to multicast.
-const LISTENERS: [u8; 4] = [130, 131, 132, 143];
 /// Headers behind which the kernel looks for neighbour discovery: options for each hop, a route, options for the target.
 /// In fragments it heeds none (RFC 6980).
 const EXTENSIONS: [u8; 3] = [0, 43, 60];
@@ -236,9 +235,11 @@ impl Cable {
     fn rules(&self) -> Vec<(Match, bool)> {
         const ASKS: u8 = 135;
         const ANSWERS: u8 = 136;
-        let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
         let mut rules = Vec::new();
         let gateways = self.gateways.iter();
+        // Linux: a tag of VLAN 0 is as none to who gets it, and what is behind a tag no rule sees.
+        let tags = [libc::ETH_P_8021Q, libc::ETH_P_8021AD];
+        rules.extend(tags.map(|tag| (Match::of(tag), false)));
         if self.uplink.is_some() {
             rules.push((Match::to(GATEWAY_MAC), false));
             rules.extend(gateways.clone().map(|gateway| match gateway {
@@ -246,31 +247,24 @@ impl Cable {
                 IpAddr::V6(ip) => (Match::neighbour(ASKS, *ip, 128), false),
             }));
         }
-        // Nobody says of an address that is not its own where it is.
+        // Nobody says of an address that is not its own where it is; those who have none yet say nothing.
         rules.push((Match::arp_from(Ipv4Addr::UNSPECIFIED), true));
-        // RFC 4861, 7.2.3: who asks says in the same message where it is itself.
-        rules.push((
-            Match::neighbour_from(ASKS, Ipv6Addr::UNSPECIFIED, 128),
-            true,
-        ));
-        rules.push((Match::neighbour_from(ASKS, link_local, 64), true));
-        rules.push((Match::neighbour(ANSWERS, link_local, 64), true));
-        rules.extend(self.addresses.iter().flat_map(|(ip, _)| match ip {
-            IpAddr::V4(ip) => vec![(Match::arp_from(*ip), true)],
-            IpAddr::V6(ip) => vec![
-                (Match::neighbour_from(ASKS, *ip, 128), true),
-                (Match::neighbour(ANSWERS, *ip, 128), true),
-            ],
-        }));
+        rules.push((Match::neighbour_from(Ipv6Addr::UNSPECIFIED, 128), true));
+        let own = self.addresses.iter().map(|(ip, _)| *ip);
+        for ip in own.chain([link_local(self.mac).into()]) {
+            match ip {
+                IpAddr::V4(ip) => rules.push((Match::arp_from(ip), true)),
+                IpAddr::V6(ip) => rules.extend([
+                    (Match::neighbour(ANSWERS, ip, 128), true),
+                    (Match::neighbour_from(ip, 128), true),
+                ]),
+            }
+        }
         rules.push((Match::arp(), false));
-        for kind in [ASKS, ANSWERS] {
-            rules.push((Match::neighbour(kind, Ipv6Addr::UNSPECIFIED, 0), false));
-        }
-        // Behind further headers all of it could be hidden: of those pass the ones of multicast alone.
-        if self.addresses.iter().any(|(ip, _)| ip.is_ipv6()) {
-            rules.extend(LISTENERS.map(|kind| (Match::listener(kind), true)));
-            rules.extend(EXTENSIONS.map(|header| (Match::extended(header), false)));
-        }
+        rules.push((Match::neighbour(ANSWERS, Ipv6Addr::UNSPECIFIED, 0), false));
+        rules.push((Match::neighbour_from(Ipv6Addr::UNSPECIFIED, 0), false));
+        // Reports of who listens to a group, with options for each hop, have a hop limit of 1 (RFC 3810) and go on.
+        rules.extend(EXTENSIONS.map(|header| (Match::near_behind(header), false)));
         // Nor does it speak as the gateway.
         rules.extend(gateways.map(|gateway| (Match::from(*gateway), false)));
         rules
@@ -280,6 +274,10 @@ impl Cable {
     fn arrive(&self) -> anyhow::Result<()> {
         let index = netlink::interface(&self.interface)?;
         distrust(&self.interface)?;
+        if self.parent.is_none() {
+            // Its address on the link is the one that it may speak of (`link_local`), not one by chance.
+            setting::set(&format!("ipv6/conf/{}/addr_gen_mode", self.interface), "0")?;
+        }
         let mut batch = Batch::default();
         let up = format!("RTM_NEWLINK, {} up", self.interface);
         batch.push(libc::RTM_NEWLINK, 0, &link::up(index), up);
@@ -315,6 +313,16 @@ impl Cable {
         }
         Ok(batch.run()?)
     }
+}
+
+/// The address that Linux makes of a hardware address (RFC 4291, appendix A).
+fn link_local(mac: [u8; 6]) -> Ipv6Addr {
+    let [first, second, third, rest @ ..] = mac;
+    let mut octets = [0; 16];
+    octets[..2].copy_from_slice(&[0xfe, 0x80]);
+    octets[8..13].copy_from_slice(&[first ^ 2, second, third, 0xff, 0xfe]);
+    octets[13..].copy_from_slice(&rest);
+    octets.into()
 }
 
 /// Neighbours are no routers, and name none (CVE-2020-13401, CVE-2020-10749).

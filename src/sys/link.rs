@@ -236,10 +236,7 @@ pub struct Match {
 
 impl Match {
     pub fn all() -> Match {
-        Match {
-            protocol: libc::ETH_P_ALL,
-            keys: vec![(0, 0, 0)],
-        }
+        Match::of(libc::ETH_P_ALL)
     }
 
     /// To a hardware address, which stands 14 bytes before the network header.
@@ -255,8 +252,13 @@ impl Match {
     }
 
     pub fn arp() -> Match {
+        Match::of(libc::ETH_P_ARP)
+    }
+
+    /// Frames of a protocol, which is that of their tag where they have one.
+    pub fn of(protocol: i32) -> Match {
         Match {
-            protocol: libc::ETH_P_ARP,
+            protocol,
             keys: vec![(0, 0, 0)],
         }
     }
@@ -298,43 +300,32 @@ impl Match {
     /// Messages of neighbour discovery about the addresses of a prefix (RFC 4861: type 135 asks, 136 answers; RFC 8200:
     /// after a header of 40 bytes).
     pub fn neighbour(kind: u8, ip: Ipv6Addr, bits: u32) -> Match {
-        Match::icmp(kind, words(ip, bits, 48))
+        Match::discovery((0xff00_0000, u32::from(kind) << 24), words(ip, bits, 48))
     }
 
-    /// The same, by who sends them.
-    pub fn neighbour_from(kind: u8, ip: Ipv6Addr, bits: u32) -> Match {
-        Match::icmp(kind, words(ip, bits, 8))
+    /// Those in which senders say their own hardware addresses (RFC 4861: types 133 to 135), from the addresses of a
+    /// prefix.
+    pub fn neighbour_from(ip: Ipv6Addr, bits: u32) -> Match {
+        // With them goes 132, of listeners who leave, which is never there: it has a header before it (RFC 2710).
+        Match::discovery((0xfc00_0000, 132 << 24), words(ip, bits, 8))
     }
 
-    /// Packets of IPv6 with this header behind the first (RFC 8200, section 4).
-    pub fn extended(header: u8) -> Match {
-        Match {
-            protocol: libc::ETH_P_IPV6,
-            keys: vec![(0x0000_ff00, u32::from(header) << 8, 4)],
-        }
-    }
-
-    /// Messages of who listens to a group, behind the one header that they have (RFC 3810, section 5).
-    pub fn listener(kind: u8) -> Match {
-        let mut listener = Match::extended(0);
-        listener.keys.extend([
-            (0xffff_0000, 58 << 24, 40),
-            (0xff00_0000, u32::from(kind) << 24, 48),
-        ]);
-        listener
-    }
-
-    /// ICMPv6 of one type.
-    fn icmp(kind: u8, more: Vec<(u32, u32, i32)>) -> Match {
+    fn discovery((mask, kind): (u32, u32), about: Vec<(u32, u32, i32)>) -> Match {
         const ICMPV6: u32 = 58;
-        let mut keys = vec![
-            (0x0000_ff00, ICMPV6 << 8, 4),
-            (0xff00_0000, u32::from(kind) << 24, 40),
-        ];
-        keys.extend(more);
+        let mut keys = vec![(0x0000_ff00, ICMPV6 << 8, 4), (mask, kind, 40)];
+        keys.extend(about);
         Match {
             protocol: libc::ETH_P_IPV6,
             keys,
+        }
+    }
+
+    /// What may be neighbour discovery behind a further header: no router has passed it on, which is so of all such
+    /// messages that are heard (RFC 4861: a hop limit of 255).
+    pub fn near_behind(header: u8) -> Match {
+        Match {
+            protocol: libc::ETH_P_IPV6,
+            keys: vec![(0x0000_ffff, u32::from(header) << 8 | 255, 4)],
         }
     }
 

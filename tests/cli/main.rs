@@ -50,6 +50,7 @@ mod mount;
 mod mount_attacks;
 mod mounts;
 mod namespaces;
+mod neighbours;
 mod nested;
 mod network;
 mod networks;
