@@ -34,6 +34,7 @@ use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
 use crate::store::record;
 use crate::store::record::Record;
+use crate::store::temp;
 use crate::sys::SyscallError;
 use crate::sys::idmap::IdMaps;
 use crate::sys::idmap::IdRange;
@@ -91,6 +92,7 @@ impl Keeper {
 ///
 /// Must: be called with the members' lock held.
 pub fn sweep(dirs: &Dirs) {
+    temp::sweep_alone(&keepers(dirs)).ok();
     for container in members::names_in(&keepers(dirs)) {
         if !Keeper::of(dirs, &container).is_some_and(|keeper| keeper.is_alive()) {
             Keeper::remove(dirs, &container);

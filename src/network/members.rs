@@ -24,6 +24,7 @@ use crate::store::atomic::Durability;
 use crate::store::dirs::Dirs;
 use crate::store::record;
 use crate::store::record::Record;
+use crate::store::temp;
 use crate::sys::process;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +128,7 @@ pub fn remove_all(dirs: &Dirs, container: &str) {
 /// Must: be called with the lock held.
 pub fn sweep(dirs: &Dirs) {
     for network in networks(dirs) {
+        temp::sweep_alone(&dir(dirs, &network)).ok();
         for member in in_dir(&dir(dirs, &network)) {
             if !member.is_alive() {
                 remove(dirs, &network, &member.id);

@@ -16,6 +16,7 @@ use crate::network::wire::Cable;
 use crate::network::wire::Uplink;
 use crate::store::dirs::Dirs;
 
+#[derive(Clone)]
 pub struct Place {
     pub network: Network,
     pub member: Member,
@@ -76,6 +77,11 @@ impl Place {
         let v4 = self.member.ip4.zip(gateway(self.network.v4()).and_then(v4));
         let v6 = self.member.ip6.zip(gateway(self.network.v6()).and_then(v6));
         Addresses::on_network(v4, v6)
+    }
+
+    /// Must: as `Member::save`.
+    pub fn save(&self, dirs: &Dirs) -> anyhow::Result<()> {
+        self.member.save(dirs, &self.network.id)
     }
 
     /// `device` is that of the supervisor.

@@ -28,6 +28,7 @@ mod errors;
 mod events;
 mod exec;
 mod fulldisk;
+mod halfway;
 mod harness;
 mod health;
 mod ids;

@@ -88,11 +88,12 @@ pub fn connect(engine: &Engine, container: &mut Container, wish: Attachment) -> 
         forget(container, &name).ok();
         return Err(err).context(cannot);
     }
-    etc::renew(container, &files, &self::files(engine, container)?)?;
+    let renewed = renew(engine, container, &files);
     record::met(dirs, "connect", &container.config.id, &name);
     // Must: its supervisor may wait for it, and we for the supervisor.
     drop(lock);
-    tell(container)
+    let told = tell(container);
+    renewed.and(told)
 }
 
 /// Neighbours find the container by the name that it has now.
@@ -133,12 +134,16 @@ pub fn disconnect(engine: &Engine, container: &mut Container, name: &str) -> any
         live.leave(engine, container, &network.id)
             .with_context(|| cannot.clone())?;
     }
-    forget(container, name).context(cannot)?;
-    etc::renew(container, &files, &self::files(engine, container)?)?;
-    record::met(dirs, "disconnect", &container.config.id, name);
+    let forgotten = forget(container, name).context(cannot);
+    let renewed = renew(engine, container, &files);
+    if forgotten.is_ok() {
+        record::met(dirs, "disconnect", &container.config.id, name);
+    }
     // Must: its supervisor may wait for it, and we for the supervisor.
     drop(lock);
-    tell(container)
+    // What could not be written changes nothing of where it is.
+    let told = tell(container);
+    forgotten.and(renewed).and(told)
 }
 
 /// It is not to be on a network any more.
@@ -176,6 +181,15 @@ fn files(engine: &Engine, container: &Container) -> anyhow::Result<[(&'static st
     etc::of_networks(engine, container, &connected)
 }
 
+/// Its files say where it is now.
+fn renew(
+    engine: &Engine,
+    container: &Container,
+    before: &[(&'static str, String); 2],
+) -> anyhow::Result<()> {
+    etc::renew(container, before, &files(engine, container)?)
+}
+
 impl Live {
     /// None where it does not run.
     fn of(engine: &Engine, container: &Container) -> anyhow::Result<Option<Live>> {
@@ -210,16 +224,20 @@ impl Live {
         let dirs = &engine.dirs;
         let id = network.id.clone();
         let mut places = places(dirs, container);
-        let before = places.iter().find(|place| place.member.uplink);
-        let before = before.map(|place| place.cable(&self.device));
+        let before = places.clone();
         let who = Named::of(container, wish);
         let place = lease(dirs, who, (network, wish), &places, self.owner)?;
         let cable = place.cable(&self.device);
         places.push(place);
         let laid = self.lay_last(dirs, places);
         if laid.is_err() {
-            self.cut(&cable, before.as_ref()).ok();
+            let way = before.iter().find(|place| place.member.uplink);
+            let way = way.map(|place| place.cable(&self.device));
+            self.cut(&cable, way.as_ref()).ok();
             members::remove(dirs, &id, &container.config.id);
+            for place in &before {
+                place.save(dirs).ok();
+            }
         }
         laid
     }
@@ -227,12 +245,14 @@ impl Live {
     /// The last of the places is a new one.
     fn lay_last(&self, dirs: &Dirs, mut places: Vec<Place>) -> anyhow::Result<()> {
         place::choose_uplink(&mut places);
-        let cable = places.last().map(|place| place.cable(&self.device));
-        let cables: Vec<Cable> = cable.into_iter().collect();
+        let new = places.pop().expect("there is a new one");
+        // First: of one that is killed after this, `disconnect` sees that the way to the world may go by it.
+        new.save(dirs)?;
+        let cables = [new.cable(&self.device)];
         direct::lay(&cables, self.namespace.as_fd())?;
         self.hub
             .inside(|| wire::connect(None, &cables, self.namespace.as_fd()))?;
-        save_all(dirs, &places)
+        places.iter().try_for_each(|place| place.save(dirs))
     }
 
     /// The way to the world goes on by the next network, if it went by this one.
@@ -245,7 +265,7 @@ impl Live {
         };
         let left = places.remove(index);
         place::choose_uplink(&mut places);
-        save_all(dirs, &places)?;
+        places.iter().try_for_each(|place| place.save(dirs))?;
         let mut next = places.iter().filter(|place| place.member.uplink);
         let next = next.next().filter(|_| left.member.uplink);
         let cable = next.map(|next| next.cable(&self.device));
@@ -265,11 +285,6 @@ impl Live {
         };
         self.hub.inside(|| cut().map(|()| None)).map(drop)
     }
-}
-
-fn save_all(dirs: &Dirs, places: &[Place]) -> anyhow::Result<()> {
-    let mut places = places.iter();
-    places.try_for_each(|place| place.member.save(dirs, &place.network.id))
 }
 
 /// The network namespace of a container that runs.
