@@ -114,17 +114,8 @@ pub fn disconnect(
     next: Option<&Cable>,
     container: BorrowedFd<'_>,
 ) -> anyhow::Result<()> {
-    match netlink::interface(port) {
-        Ok(index) => {
-            let mut batch = Batch::default();
-            let what = format!("RTM_DELLINK, {port}");
-            batch.push(libc::RTM_DELLINK, 0, &link::of(index), what);
-            batch.run()?;
-        }
-        // The container has removed its end, and so both.
-        Err(err) if err.errno == Errno::NODEV => {}
-        Err(err) => return Err(err.into()),
-    }
+    // A container that has removed its end has removed both.
+    remove(port)?;
     let Some(cable) = next else {
         return Ok(());
     };
@@ -132,6 +123,20 @@ pub fn disconnect(
     process::setns(container, libc::CLONE_NEWNET)
         .context("cannot join the container's network namespace")?;
     cable.arrive()
+}
+
+/// Removes an interface, if it is there.
+///
+/// Must: run in the hub, in a process of its own.
+pub fn remove(interface: &str) -> anyhow::Result<()> {
+    let index = match netlink::interface(interface) {
+        Err(err) if err.errno == Errno::NODEV => return Ok(()),
+        found => found?,
+    };
+    let mut batch = Batch::default();
+    let what = format!("RTM_DELLINK, {interface}");
+    batch.push(libc::RTM_DELLINK, 0, &link::of(index), what);
+    Ok(batch.run()?)
 }
 
 impl Cable {

@@ -169,3 +169,26 @@ fn what_a_killed_connection_has_moved_goes_back_with_it() {
     assert!(unfinished() == 0 && !hub.exists());
     end(&rbox, &["a", "b"], &["in", "out"]);
 }
+
+#[test]
+fn a_network_that_is_removed_leaves_no_bridge() {
+    let rbox = Rbox::with_busybox();
+    for (number, name) in ["one", "two", "three"].iter().enumerate() {
+        outer(&rbox, name, &format!("10.123.{}.0/24", 40 + number));
+        start(&rbox, &format!("on-{name}"), &[name]);
+    }
+    rbox.remove(&["on-one", "on-two"]);
+    let assert_bridges = |count: &str| {
+        let list = "ip -o link show type bridge | wc -l";
+        rbox.args(["network", "shell", "--hub", "sh", "-c", list])
+            .stdout(count)
+            .run();
+    };
+    assert_bridges("3\n");
+    remove_network(&rbox, "one");
+    assert_bridges("2\n");
+    rbox.args(["network", "prune", "-f"]).stdout("two\n").run();
+    assert_bridges("1\n");
+    assert_reaches(&rbox, "on-three", "10.123.42.1");
+    end(&rbox, &["on-three"], &["three"]);
+}

@@ -21,9 +21,11 @@ use crate::engine::stop::Limit;
 use crate::error::Kind;
 use crate::error::WithHint;
 use crate::error::fail;
+use crate::network::hub::Hub;
 use crate::network::members;
 use crate::network::record;
 use crate::network::record::Network;
+use crate::network::wire;
 use crate::store::dirs::Dirs;
 
 pub use plan::Range;
@@ -117,11 +119,24 @@ fn uses_it(dirs: &Dirs, container: &Container, network: &Network) -> bool {
 
 /// Must: be called with the lock for change held.
 fn gone(dirs: &Dirs, network: &Network) -> anyhow::Result<()> {
+    remove_bridge(dirs, network)?;
     if record::remove(dirs, &network.name)? {
         std::fs::remove_dir_all(members::dir(dirs, &network.id)).ok();
         record::happened(dirs, "remove", network);
     }
     Ok(())
+}
+
+/// While others keep the hub open it would stay there, and be that of the next network of its name, as it is.
+fn remove_bridge(dirs: &Dirs, network: &Network) -> anyhow::Result<()> {
+    let hub = Hub::find(dirs).filter(|_| !network.is_direct());
+    let Some(hub) = hub else {
+        return Ok(());
+    };
+    let removed = hub.inside(|| wire::remove(&network.interface).map(|()| None));
+    removed
+        .map(drop)
+        .with_context(|| format!("cannot remove the bridge of network \"{}\"", network.name))
 }
 
 /// Removes one whose record cannot be read.
