@@ -1,5 +1,8 @@
 //! What a container may reach: a list of rules, `ACTION[:TO[:PORTS]][/PROTOCOL]`, of which the first that matches
 //! decides; what none matches is allowed.
+//!
+//! Some addresses of IPv6 lead to IPv4 (`embedded`). Whoever denies an IPv4 network denies those that lead there;
+//! whoever allows it allows none but its own addresses, for where others lead is not for the host to know.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -122,7 +125,7 @@ impl Rule {
             // The host's resolvers are nowhere else that the container could know of.
             to if is_resolver => {
                 let is_named = flow.place == Place::Server && matches!(to, To::Network(..));
-                is_named && to.has(flow.target.ip())
+                is_named && self.covers(flow.target.ip())
             }
             To::Host => is_host,
             To::Private if is_host => true,
@@ -132,13 +135,18 @@ impl Rule {
                 let mut real = flow.real.iter().map(SocketAddr::ip);
                 to != To::Internet && !flow.real.is_empty() && real.all(|ip| to.has(ip))
             }
-            to => {
+            _ => {
                 let real = flow.real.iter().map(SocketAddr::ip);
                 std::iter::once(flow.target.ip())
                     .chain(real)
-                    .any(|ip| to.has(ip))
+                    .any(|ip| self.covers(ip))
             }
         }
+    }
+
+    fn covers(&self, ip: IpAddr) -> bool {
+        let behind = embedded(ip).filter(|_| !self.allow);
+        self.to.has(ip) || behind.is_some_and(|ip| self.to.has(ip.into()))
     }
 }
 
@@ -187,21 +195,24 @@ fn is_global(ip: IpAddr) -> bool {
                 || [a, b, c] == [192, 0, 0])
         }
         IpAddr::V6(ip) => {
-            let first = ip.segments()[0];
-            // 64:ff9b::/96 leads to IPv4 (RFC 6052), as 2002::/16 does (RFC 3056).
-            match ip.segments() {
-                [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-                    is_global(embedded(high, low).into())
-                }
-                // 2000::/3 is all that has been given to anybody.
-                _ => first & 0xe000 == 0x2000,
-            }
+            let is_given = ip.segments()[0] & 0xe000 == 0x2000;
+            // 2000::/3 is all that has been given to anybody.
+            embedded(ip.into()).map_or(is_given, |ip| is_global(ip.into()))
         }
     }
 }
 
-fn embedded(high: u16, low: u16) -> Ipv4Addr {
-    Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))
+/// What an address of IPv6 leads to: 64:ff9b::/96 (RFC 6052) and 2002::/16 (RFC 3056) are ways to IPv4.
+fn embedded(ip: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(ip) = ip else {
+        return None;
+    };
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+        }
+        _ => None,
+    }
 }
 
 fn rule(text: &str) -> Result<Rule, String> {
@@ -418,6 +429,19 @@ mod tests {
             ("deny:0.0.0.0/0", Tcp, "[2001:db9::1]:80", true),
             ("deny:[::]/0", Tcp, "[2001:db9::1]:80", false),
             ("deny:192.0.2.1", Tcp, "[::ffff:192.0.2.1]:80", false),
+            // The ways from IPv6 to IPv4.
+            ("deny:10.0.0.0/8", Tcp, "[64:ff9b::a00:1]:80", false),
+            ("deny:10.0.0.0/8", Tcp, "[64:ff9b::b00:1]:80", true),
+            ("deny:10.0.0.0/8", Tcp, "[2002:a00:1::]:80", false),
+            ("deny:10.0.0.0/8", Tcp, "[2002:b00:1::]:80", true),
+            ("deny:[2002::]/16", Tcp, "[2002:a00:1::]:80", false),
+            ("allow:10.0.0.0/8,deny", Tcp, "[64:ff9b::a00:1]:80", false),
+            (
+                "allow:[64:ff9b::]/96,deny",
+                Tcp,
+                "[64:ff9b::a00:1]:80",
+                true,
+            ),
         ] {
             assert_eq!(
                 decide(rules, transport, target),

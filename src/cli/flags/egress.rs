@@ -19,7 +19,8 @@ pub struct EgressFlags {
 
     /// Say what the container may reach: rules allow or deny, each with :TO, :PORTS and /PROTOCOL where it is not
     /// for all, of which the first that matches decides, as allow:10.0.0.0/8:443/tcp,deny:private; TO is
-    /// an address or network ([2001:db8::]/32), internet, private (all others, and the host), host, or dns (the
+    /// an address or network ([2001:db8::]/32; one of IPv4 is denied with its forms in IPv6, as
+    /// 64:ff9b::10.0.0.1), internet, private (all others, and the host), host, or dns (the
     /// container's resolver). What no rule matches is allowed; deny:169.254.169.254 keeps a cloud's
     /// metadata away, and allow:dns,allow:internet:443/tcp,deny leaves HTTPS alone. Rules are not about what
     /// containers of one network say to each other
