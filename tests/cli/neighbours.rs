@@ -93,6 +93,42 @@ fn believed(rbox: &Rbox, mac: &str) -> String {
     inside(rbox, "a", &script).stdout_any().run().stdout
 }
 
+/// Linux reports what it listens to behind options for each hop, as lies may be sent; and routers for multicast hear it.
+#[test]
+fn who_listens_to_a_group_is_heard() {
+    let rbox = programs::with_programs();
+    make_network(&rbox, "one", &["--subnet", "10.123.47.0/24"]);
+    for name in ["router", "listener"] {
+        programs::start(&rbox, name, "one", &[], "sleep 1000");
+    }
+    let hear = r#"
+import socket
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x86dd))
+wire.settimeout(10)
+print("ready", flush=True)
+group = socket.inet_pton(socket.AF_INET6, "ff05::123")
+while group not in wire.recv(2000):
+    pass
+print("heard")
+"#;
+    let router = rbox
+        .args(["exec", "router", "python3", "-c", hear])
+        .stdout("ready\nheard\n")
+        .spawn();
+    router.wait_for("ready");
+    let listen = r#"
+import socket, struct
+group = socket.inet_pton(socket.AF_INET6, "ff05::123") + struct.pack("I", socket.if_nametoindex("eth0"))
+ear = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+ear.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group)
+"#;
+    rbox.args(["exec", "listener", "python3", "-c", listen])
+        .run();
+    router.wait();
+    rbox.remove(&["router", "listener"]);
+    remove_network(&rbox, "one");
+}
+
 /// However those of the namespace are made.
 #[test]
 fn the_address_on_the_link_is_made_of_the_hardware_address() {
