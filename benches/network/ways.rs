@@ -120,6 +120,11 @@ impl Way {
         self.name != BARE || !kind.starts_with("udp")
     }
 
+    /// What others made may fail.
+    pub fn is_peer(&self) -> bool {
+        ["pasta", "slirp4netns"].contains(&self.name)
+    }
+
     pub fn reaches_out(&self) -> bool {
         self.out.is_some()
     }

@@ -313,8 +313,9 @@ fn sleepers(place: &Place, what: &str, network: &str) -> Result<()> {
         let run = format!("run -d --name m{n} --network {network} busybox sleep 1000");
         once(&place.rbox("store", &run))?;
     }
-    // A supervisor makes itself small when it has had nothing to do for a second.
-    thread::sleep(Duration::from_secs(2));
+    // They make themselves small when they have had nothing to do for a second; the kernel of a container looks for
+    // routers and neighbours in the first ones.
+    thread::sleep(Duration::from_secs(5));
     let (mut pss, mut dirty, mut processes) = (0, 0, 0);
     for entry in fs::read_dir("/proc")? {
         if let Some(rollup) = engine_memory(&entry?.path(), &place.rbox) {
