@@ -692,6 +692,10 @@ fn root_puts_containers_on_an_interface_of_the_host() {
             .status(125)
             .run();
     }
+    rbox.args(["network", "shell", "lan", "true"])
+        .stderr("Error: cannot visit network \"lan\": the driver macvlan has no bridge\nHint: `ip link` shows its interface here, and `rbox exec CONTAINER COMMAND` what a container has there\n")
+        .status(125)
+        .run();
     let name = remote.name.clone();
     drop(remote);
     rbox.args(["restart", "-t", "0", "a"])

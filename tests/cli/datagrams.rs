@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::UdpSocket;
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -20,6 +21,7 @@ use crate::support::net::noise;
 use crate::support::net::published;
 use crate::support::net::remove_network;
 use crate::support::net::retry;
+use crate::support::remote::Remote;
 use crate::support::skip::skip;
 
 const SIZES: [usize; 33] = {
@@ -135,4 +137,31 @@ fn datagrams_that_wait_go_together_and_arrive_one_by_one() {
         rbox.remove(&["c"]);
     }
     remove_network(&rbox, "lan");
+}
+
+/// The kernel sends none at once that do not fit the way.
+#[test]
+fn datagrams_that_are_too_large_for_the_way_go_one_by_one() {
+    let Some(remote) = Remote::new() else {
+        return;
+    };
+    let rbox = with_programs();
+    start(&rbox, "c", "private", &[], "sleep 1000");
+    let hears = "timeout 20 perl -e 'use Socket; socket my $socket, PF_INET, SOCK_DGRAM, 0;
+        bind $socket, sockaddr_in(9999, INADDR_ANY); for (1..10) { recv $socket, my $one, 65536, 0; print $one }' | sha256sum";
+    let hearing = remote
+        .command(hears)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    retry(|| (!remote.run("ss -Hlun 'sport = 9999'").is_empty()).then_some(()));
+    let script = "head -c 30000 /dev/urandom >/tmp/sent; sha256sum </tmp/sent";
+    let told = inside(&rbox, "c", script).stdout_any().run().stdout;
+    let send = format!("socat -u -b 3000 OPEN:/tmp/sent UDP:{}:9999", remote.theirs);
+    meanwhile(&rbox, || {
+        inside(&rbox, "c", &send).run();
+    });
+    let heard = hearing.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&heard.stdout), told);
+    rbox.remove(&["c"]);
 }

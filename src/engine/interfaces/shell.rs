@@ -23,6 +23,7 @@ use crate::engine::interfaces::lease;
 use crate::engine::interfaces::lock;
 use crate::engine::interfaces::unique;
 use crate::error::Kind;
+use crate::error::WithHint;
 use crate::error::fail;
 use crate::network::hub;
 use crate::network::hub::Hub;
@@ -71,6 +72,15 @@ pub fn run(
     let dirs = &engine.dirs;
     let used = record::lock_for_use(dirs)?;
     let network = network.map(|name| record::find(dirs, name)).transpose()?;
+    if let Some(direct) = network.as_ref().filter(|network| network.is_direct()) {
+        let text = format!(
+            "cannot visit network \"{}\": the driver {} has no bridge",
+            direct.name,
+            direct.driver.name()
+        );
+        let hint = "`ip link` shows its interface here, and `rbox exec CONTAINER COMMAND` what a container has there";
+        return Err(fail(Kind::Unsupported, text).hint(hint));
+    }
     let visit = Visit {
         dirs,
         id: name::random_id()?,
