@@ -14,6 +14,7 @@ use oci_spec::runtime::Spec;
 
 use crate::cgroup;
 use crate::config::addresses::Addresses;
+use crate::config::cdi::Edits;
 use crate::config::hooks;
 use crate::container::config::Config;
 use crate::container::config::Process;
@@ -191,15 +192,85 @@ struct Prepared {
     filters: Vec<Filter>,
     handler: Option<Box<dyn Handler>>,
     shared: Shared,
-    addresses: Option<Addresses>,
-    interface: Option<Interface>,
-    interfaces: Option<Interfaces>,
+    wired: Wired,
     group: Plan,
     sdnotify: Option<sdnotify::Order>,
     /// While they are open, additional stores keep the contents that the container reads.
     held: Vec<OwnedFd>,
     /// Sockets of published ports that listen already.
     given: Vec<Given>,
+}
+
+/// How it is connected.
+struct Wired {
+    /// With networks that have names.
+    interfaces: Option<Interfaces>,
+    /// With the world in user mode alone.
+    interface: Option<Interface>,
+    addresses: Option<Addresses>,
+}
+
+impl Wired {
+    fn of(engine: &Engine, container: &Container) -> anyhow::Result<Wired> {
+        let process = &container.config.process;
+        if process.network == Network::Bridge {
+            let interfaces = Interfaces::lease(engine, container)?;
+            return Ok(Wired {
+                addresses: Some(interfaces.way().addresses),
+                interfaces: Some(interfaces),
+                interface: None,
+            });
+        }
+        let addresses = addresses(engine, container);
+        Ok(Wired {
+            interfaces: None,
+            interface: addresses.as_ref().map(|own| interface(own, process)),
+            addresses,
+        })
+    }
+
+    fn connected(&self, container: &Container) -> etc::Connected {
+        if let Some(interfaces) = &self.interfaces {
+            return interfaces.connected(container);
+        }
+        let own = self.addresses.as_ref();
+        let own = own.map_or(LOCAL.into(), |own| own.of_family(own.gateway()).0);
+        etc::Connected {
+            addresses: self.addresses,
+            own: vec![own],
+            resolvers: None,
+        }
+    }
+}
+
+/// The specification, with a copy for people and hooks.
+fn write_spec(container: &Container, host: &Host, edits: Option<&Edits>) -> anyhow::Result<Spec> {
+    let mut spec = spec::of(&container.config, host)?;
+    if !container.config.security.hooks_dirs.is_empty() {
+        add_hooks(&mut spec, container)?;
+    }
+    if let Some(edits) = edits {
+        cdi::add_to_spec(&mut spec, edits)?;
+    }
+    let bytes = serde_json::to_vec(&spec)?;
+    std::fs::write(container.spec_file(), bytes)
+        .with_context(|| format!("cannot write {}", container.spec_file().display()))?;
+    Ok(spec)
+}
+
+/// Its control group, of which a note is left for who looks for it.
+fn plan_group(container: &Container, spec: &Spec) -> anyhow::Result<Plan> {
+    let group = groups::plan(container, spec)?;
+    if let Some(
+        Place::Directory(path)
+        | Place::Split {
+            container: path, ..
+        },
+    ) = &group.place
+    {
+        container.note_group(path)?;
+    }
+    Ok(group)
 }
 
 impl Prepared {
@@ -213,30 +284,11 @@ impl Prepared {
         let mut shared = namespaces::open(engine, config)?;
         let mut userns = shared.userns(config, ids::userns(&engine.dirs, config)?)?;
         ids::check_joined(&userns, &ids)?;
-        let interfaces = match config.process.network {
-            Network::Bridge => Some(Interfaces::lease(engine, container)?),
-            _ => None,
-        };
-        if let Some(outer) = interfaces.as_ref().and_then(Interfaces::user) {
+        let wired = Wired::of(engine, container)?;
+        if let Some(outer) = wired.interfaces.as_ref().and_then(Interfaces::user) {
             userns = within(&userns, outer)?;
         }
-        let addresses = match &interfaces {
-            Some(interfaces) => Some(interfaces.way().addresses),
-            None => addresses(engine, container),
-        };
-        let connected = match (&interfaces, &addresses) {
-            (Some(interfaces), _) => interfaces.connected(container),
-            (None, addresses) => etc::Connected {
-                addresses: *addresses,
-                own: vec![
-                    addresses
-                        .as_ref()
-                        .map_or(LOCAL.into(), |own| own.of_family(own.gateway()).0),
-                ],
-                resolvers: None,
-            },
-        };
-        let files = etc::write(engine, container, &connected)?;
+        let files = etc::write(engine, container, &wired.connected(container))?;
         let mut places = places::find(engine, container, &ids)?;
         let edits = cdi::find(&config.files)?;
         if let Some(edits) = &edits {
@@ -259,27 +311,9 @@ impl Prepared {
                 .inside(container)
                 .map(|inside| (container.run.join(sdnotify::SOCKET), inside)),
         };
-        let mut spec = spec::of(&container.config, &host)?;
-        if !container.config.security.hooks_dirs.is_empty() {
-            add_hooks(&mut spec, container)?;
-        }
-        if let Some(edits) = &edits {
-            cdi::add_to_spec(&mut spec, edits)?;
-        }
-        let bytes = serde_json::to_vec(&spec)?;
-        std::fs::write(container.spec_file(), bytes)
-            .with_context(|| format!("cannot write {}", container.spec_file().display()))?;
+        let spec = write_spec(container, &host, edits.as_ref())?;
         let rootfs = rootfs(engine, container, &ids)?;
-        let mut group = groups::plan(container, &spec)?;
-        if let Some(
-            Place::Directory(path)
-            | Place::Split {
-                container: path, ..
-            },
-        ) = &group.place
-        {
-            container.note_group(path)?;
-        }
+        let mut group = plan_group(container, &spec)?;
         let sdnotify = options.activation.order(container, options.foreground)?;
         // systemd: a message counts for the unit in whose group its sender is.
         group.supervisor &= sdnotify.is_none();
@@ -293,14 +327,7 @@ impl Prepared {
             handler: calls::handler(&container.config, &ids),
             ids,
             shared,
-            interface: match interfaces {
-                Some(_) => None,
-                None => addresses
-                    .as_ref()
-                    .map(|own| interface(own, &config.process)),
-            },
-            interfaces,
-            addresses,
+            wired,
             group,
             sdnotify,
             held: hold_contents(engine, container)?,
@@ -311,7 +338,7 @@ impl Prepared {
     /// For who makes it.
     fn ready<'a>(&'a mut self, container: &'a Container, preserved: &'a [Preserved]) -> Ready<'a> {
         let config = &container.config;
-        let hub = self.interfaces.iter().flat_map(Interfaces::fds);
+        let hub = self.wired.interfaces.iter().flat_map(Interfaces::fds);
         Ready {
             bundle: Bundle {
                 spec: &self.spec,
@@ -323,8 +350,8 @@ impl Prepared {
                 accounts: self.accounts.as_ref(),
                 filters: &self.filters,
                 joins: &self.shared.joins,
-                interface: self.interface.as_ref(),
-                wire: self.interfaces.as_ref().map(|wire| wire as &dyn Wire),
+                interface: self.wired.interface.as_ref(),
+                wire: self.wired.interfaces.as_ref().map(|wire| wire as &dyn Wire),
                 shm: self.shared.shm.as_ref().map(AsFd::as_fd),
                 init: config.process.init,
                 set_home: !config.process.unset_env.contains("HOME"),
@@ -351,12 +378,16 @@ impl Prepared {
 
     /// To the world.
     fn way(&self) -> Option<Way> {
-        match &self.interfaces {
+        match &self.wired.interfaces {
             Some(interfaces) => Some(interfaces.way()),
             None => Some(Way {
-                addresses: self.addresses?,
+                addresses: self.wired.addresses?,
                 mac: stack::CONTAINER_MAC,
-                mtu: self.interface.as_ref().map_or(stack::MTU, |own| own.mtu),
+                mtu: self
+                    .wired
+                    .interface
+                    .as_ref()
+                    .map_or(stack::MTU, |own| own.mtu),
                 is_internal: false,
             }),
         }
