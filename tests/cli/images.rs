@@ -153,8 +153,8 @@ fn tables_are_podmans() {
         .stdout(
             format!(
                 "REPOSITORY                 TAG         IMAGE ID      CREATED       SIZE\n\
-             {BUSYBOX}  latest      [ID]  [AGO]  {size}\n\
              {BUSYBOX}  labels      [ID]  [AGO]  {size}\n\
+             {BUSYBOX}  latest      [ID]  [AGO]  {size}\n\
              localhost/a/b              1           [ID]  [AGO]  {size}\n\
              localhost/c                2           [ID]  [AGO]  {size}\n"
             )

@@ -140,6 +140,14 @@ fn table(args: &Args) -> String {
     table
 }
 
+fn first_name(named: &Named) -> Option<String> {
+    named
+        .names
+        .iter()
+        .map(|name| name.reference.to_string())
+        .min()
+}
+
 /// Those to be shown, in order.
 fn chosen(engine: &Engine, args: &Args, filters: &Filters, mut all: Vec<Named>) -> Vec<Named> {
     if !args.all && !filters.ask_for_intermediate() {
@@ -148,7 +156,10 @@ fn chosen(engine: &Engine, args: &Args, filters: &Filters, mut all: Vec<Named>) 
         all.retain(|named| !(is_parent.next().unwrap_or(false) && named.names.is_empty()));
     }
     let mut images = filters.choose(engine, all);
-    images.sort_by_key(|named| std::cmp::Reverse(row::created(&named.image)));
+    images.sort_by(|a, b| {
+        let newest = row::created(&b.image).cmp(&row::created(&a.image));
+        newest.then_with(|| first_name(a).cmp(&first_name(b)))
+    });
     match args.sort {
         Key::Id => images.sort_by(|a, b| a.image.id.cmp(&b.image.id)),
         Key::Size => images.sort_by_key(|named| named.image.size),
@@ -172,8 +183,8 @@ fn rows(named: &Named) -> Vec<Row<'_>> {
 
 fn sort(rows: &mut [Row<'_>], key: Key) {
     match key {
-        Key::Repository => rows.sort_by_key(Row::repository),
-        Key::Tag => rows.sort_by(|a, b| a.tag().cmp(b.tag())),
+        Key::Repository => rows.sort_by_key(|row| (row.repository(), row.tag().to_owned())),
+        Key::Tag => rows.sort_by_key(|row| (row.tag().to_owned(), row.repository())),
         Key::Created | Key::Id | Key::Size => {}
     }
 }
