@@ -77,8 +77,8 @@ fn a_container_whose_files_cannot_be_written_is_where_it_is_said_to_be() {
         ("connect", "a", "10.123.34.1"),
         ("disconnect", "b", "10.123.33.1"),
     ] {
-        let run = rbox.dir().join("run/rbox/containers");
-        set_mode(&run.join(id(&rbox, name)).join("hosts"), 0o444);
+        let data = rbox.data().join("containers");
+        set_mode(&data.join(id(&rbox, name)).join("hosts"), 0o444);
         rbox.args(["network", verb, "out", name])
             .stderr_has("/hosts: Permission denied (os error 13)")
             .status(125)
