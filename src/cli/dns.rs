@@ -9,11 +9,11 @@ use crate::engine::dns;
 /// Answer the names of running containers for programs of this host
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Containers know each other's names without this. It is for the programs of the host, which reach a
-container by the ports that it publishes (`rbox run -p`): NAME.rbox is the address where these are, 127.0.0.1
-and ::1 in general, and nothing for a container without any. _PORT._tcp.NAME.rbox (an SRV record) has the
-port of the host for a port of the container. NAME is also an id, an alias or NAME.NETWORK; names without
-.rbox are answered too, and those in .dns.podman. All else is refused, so that others are asked. Who listens on
+    after_help = "Containers know each other's names without this. It is for the programs of the host, which reach a \
+container by the ports that it publishes (`rbox run -p`): NAME.rbox is the address where these are, 127.0.0.1 \
+and ::1 in general, and nothing for a container without any. _PORT._tcp.NAME.rbox (an SRV record) has the \
+port of the host for a port of the container. NAME is also an id, an alias or NAME.NETWORK; names without \
+.rbox are answered too, and those in .dns.podman. All else is refused, so that others are asked. Who listens on \
 an address that others reach tells them the names of all running containers. It runs until it is interrupted.
 
 Resolvers of the host send it the questions that end in .rbox, once it is set up in one of

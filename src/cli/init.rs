@@ -9,7 +9,7 @@ use crate::engine::start;
 /// Prepare containers for their start, and tell what would hinder it
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The container's layer, its files of /etc and its OCI runtime specification (OCIConfigPath of `rbox inspect`)
+    after_help = "The container's layer, its files of /etc and its OCI runtime specification (OCIConfigPath of `rbox inspect`) \
 are made. It has no process before `rbox start`, and its namespaces come with that.
 
 Examples:

@@ -30,7 +30,7 @@ use crate::text::time;
   rbox logs --tail 20 -f web                go on from the last 20 lines
   rbox logs -t --since 10m --names web db   two containers, with times and names
 
-Lines of several containers come in the order of their times. Those with --log-driver none and passthrough
+Lines of several containers come in the order of their times. Those with --log-driver none and passthrough \
 have no log.")]
 pub struct Args {
     /// Print each container in a colour of its own

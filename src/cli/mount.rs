@@ -16,7 +16,7 @@ use crate::text::table::Table;
 /// Show the files of containers by a path of the host
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The path leads into a mount namespace, for you and for root: use it as it is, since it reads as / where
+    after_help = "The path leads into a mount namespace, for you and for root: use it as it is, since it reads as / where \
 links are resolved. Without a container those that are mounted are listed; a container that runs always is.
 
 Examples:

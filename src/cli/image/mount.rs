@@ -15,7 +15,7 @@ use crate::text::table::Table;
 /// Show the files of images by a path of the host, read-only
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The path leads into a mount namespace, for you and for root: use it as it is, since it reads as / where
+    after_help = "The path leads into a mount namespace, for you and for root: use it as it is, since it reads as / where \
 links are resolved. Without an image those that are mounted are listed.
 
 Examples:

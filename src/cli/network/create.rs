@@ -25,14 +25,14 @@ use crate::text::cidr::Cidr;
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "one a switch")]
 #[command(
-    after_help = "Without --subnet it gets a free one: of 10.89.0.0/24 and what follows, and with --ipv6 a random one of
+    after_help = "Without --subnet it gets a free one: of 10.89.0.0/24 and what follows, and with --ipv6 a random one of \
 fd00::/8. Networks are isolated from each other, and nobody outside of this user's containers is on one.
 
 Options of --opt: mtu=N, isolate=true (they always are), no_default_route=true,
 com.docker.network.bridge.name=NAME (as --interface-name), com.docker.network.driver.mtu=N (as mtu)
 
-With --driver macvlan or ipvlan, which are for root, containers are machines of the network that an interface of the
-host is in: --opt parent=eth0 --subnet 192.168.1.0/24, and mode=bridge, private, vepa or passthru (l2, l3 or l3s). No
+With --driver macvlan or ipvlan, which are for root, containers are machines of the network that an interface of the \
+host is in: --opt parent=eth0 --subnet 192.168.1.0/24, and mode=bridge, private, vepa or passthru (l2, l3 or l3s). No \
 ports are published there, no names answered and nothing forbidden; macvlan interfaces and the host do not hear each other.
 
 Examples:

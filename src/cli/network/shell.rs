@@ -8,8 +8,8 @@ use crate::engine::interfaces::shell;
 /// Run a command of the host on a network, or a shell
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The command has the files of the host and, on the network, an address of its own, by which it
-reaches the containers there and nothing else. It may configure and watch interfaces. With --hub it is where the
+    after_help = "The command has the files of the host and, on the network, an address of its own, by which it \
+reaches the containers there and nothing else. It may configure and watch interfaces. With --hub it is where the \
 bridges of all networks are.
 
 Examples:

@@ -10,7 +10,7 @@ use crate::engine::processes::Process;
 /// List the processes of a container
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The table is that of ps(1), read from /proc: no program is executed. Options of it can follow the id:
+    after_help = "The table is that of ps(1), read from /proc: no program is executed. Options of it can follow the id: \
 -e -f -F -j -l -o LIST, aux, ax, --no-headers."
 )]
 pub struct Args {

@@ -12,7 +12,7 @@ use crate::text::duration;
 /// Look for damage in the store
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Every record is read, every manifest, config and layer is compared with its digest, and the files of each
+    after_help = "Every record is read, every manifest, config and layer is compared with its digest, and the files of each \
 layer with the same layer unpacked anew. What nothing refers to is named, and is no damage: `rbox system prune` removes it.
 
 Examples:
